@@ -1,0 +1,77 @@
+"""The layers of the convolutional autoencoder; what an autoencoder is lives in ``autoencoder``."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
+
+from torch import nn
+
+
+def halved(size: int) -> int:
+    """Length of an axis after a 3-wide convolution of stride 2 and padding 1: ceil(size / 2)."""
+    return (size + 1) // 2
+
+
+def conv_layers(
+    *,
+    image_shape: tuple[int, int, int],
+    encoding_dim: int,
+    channels: Sequence[int],
+    conv_hidden: int,
+    dropout: float,
+    code_activation: str,
+) -> tuple[nn.Sequential, nn.Sequential]:
+    """Encoder of stride-2 convolutions and two linear layers, and its mirror image.
+
+    The encoder is one (Conv2d 3x3, ReLU) per entry of ``channels``, then Linear, ReLU,
+    Dropout, Linear. The decoder is Linear, ReLU, Dropout, Linear, ReLU, then transposed
+    convolutions whose output padding restores each size of the encoder exactly, odd or
+    even.
+
+    Parameters
+    ----------
+    image_shape : tuple of int, (channel, height, width)
+    encoding_dim : int
+        Width of the code; >= 1.
+    channels : sequence of int
+        Output channels of the convolutions, from the image to the code; not empty.
+    conv_hidden : int
+        Width of the linear layer between the convolutions and the code; >= 1.
+    dropout : float
+        Probability that a unit of that linear layer is zeroed in training, in [0, 1).
+    code_activation : {"linear", "relu"}
+
+    Returns
+    -------
+    encoder : nn.Sequential
+        (sample, channel, height, width) to (sample, encoding_dim).
+    decoder : nn.Sequential
+        (sample, encoding_dim) to (sample, channel, height, width) in [0, 1].
+    """
+    shapes = [image_shape]
+    for channel in channels:
+        _, height, width = shapes[-1]
+        shapes.append((channel, halved(height), halved(width)))
+    n_features = prod(shapes[-1])
+
+    encoder: list[nn.Module] = []
+    for before, after in pairwise(shapes):
+        encoder += [nn.Conv2d(before[0], after[0], 3, stride=2, padding=1), nn.ReLU()]
+    encoder += [nn.Flatten(), nn.Linear(n_features, conv_hidden), nn.ReLU(), nn.Dropout(dropout)]
+    encoder.append(nn.Linear(conv_hidden, encoding_dim))
+    if code_activation == "relu":
+        encoder.append(nn.ReLU())
+
+    decoder: list[nn.Module] = [nn.Linear(encoding_dim, conv_hidden), nn.ReLU()]
+    decoder += [nn.Dropout(dropout), nn.Linear(conv_hidden, n_features), nn.ReLU()]
+    decoder.append(nn.Unflatten(1, shapes[-1]))
+    for before, after in zip(shapes[:0:-1], shapes[-2::-1], strict=True):
+        # A transposed convolution gives 2 n - 1 of n; the one missing row of an even
+        # size is the output padding.
+        missing = (after[1] - 2 * before[1] + 1, after[2] - 2 * before[2] + 1)
+        decoder.append(
+            nn.ConvTranspose2d(before[0], after[0], 3, stride=2, padding=1, output_padding=missing)
+        )
+        decoder.append(nn.ReLU())
+    decoder[-1] = nn.Sigmoid()
+    return nn.Sequential(*encoder), nn.Sequential(*decoder)

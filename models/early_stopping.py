@@ -1,0 +1,100 @@
+"""When a member of a population stops, and which of its weights are kept."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from aesearch.models.population import Population
+
+
+class EarlyStopping:
+    """Stops members one by one, each with the weights of its best epoch.
+
+    The weights kept are those of the lowest loss, however small the gain. Patience is more
+    demanding: it counts epochs since the loss last fell by more than ``min_delta`` below
+    the loss that last did so.
+
+    Parameters
+    ----------
+    n_members : int
+        Members of the population, which must not be shortened meanwhile.
+    patience : int
+        Epochs without an improvement of more than ``min_delta`` after which a member
+        stops; >= 1.
+    min_delta : float
+        Mean squared error per pixel; >= 0.
+
+    Attributes
+    ----------
+    best_loss : Tensor, (member,), float64
+        Infinite before the first finite loss.
+    best_epoch : Tensor, (member,), int64
+        From 1; 0 before the first finite loss.
+    best_weights : Tensor, (member, n_parameters) or None
+        None before the first update.
+    """
+
+    def __init__(self, n_members: int, *, patience: int, min_delta: float) -> None:
+        if patience < 1:
+            raise ValueError(f"patience must be >= 1, got {patience!r}")
+        if min_delta < 0:
+            raise ValueError(f"min_delta must be >= 0, got {min_delta!r}")
+        self._patience = patience
+        self._min_delta = min_delta
+        self.best_loss = torch.full((n_members,), math.inf, dtype=torch.float64)
+        self.best_epoch = torch.zeros(n_members, dtype=torch.int64)
+        self.best_weights: Tensor | None = None
+        self._reference_loss = self.best_loss.clone()
+        self._reference_epoch = self.best_epoch.clone()
+
+    def update(self, population: Population, losses: Tensor) -> None:
+        """Take the losses of the epoch that ended, and stop members whose patience is over.
+
+        Parameters
+        ----------
+        population : Population
+        losses : Tensor, (member,)
+            Validation losses; NaN (a frozen member) changes nothing.
+        """
+        losses = losses.double()
+        if self.best_weights is None:
+            rows = [population.weights(p) for p in range(population.n_members)]
+            self.best_weights = torch.stack(rows)
+        better = losses < self.best_loss
+        for position in better.nonzero().flatten().tolist():
+            self.best_weights[position] = population.weights(position)
+        self.best_loss = torch.where(better, losses, self.best_loss)
+        self.best_epoch = torch.where(better, population.epoch, self.best_epoch)
+        clearly = losses < self._reference_loss - self._min_delta
+        self._reference_loss = torch.where(clearly, losses, self._reference_loss)
+        self._reference_epoch = torch.where(clearly, population.epoch, self._reference_epoch)
+        over = population.epoch - self._reference_epoch >= self._patience
+        population.stop(over.nonzero().flatten().tolist())
+
+    def restore(self, population: Population) -> None:
+        """Give every member the weights of its best epoch; none without a finite loss."""
+        for position in (self.best_epoch > 0).nonzero().flatten().tolist():
+            assert self.best_weights is not None
+            population.set_weights(position, self.best_weights[position])
+
+    def state(self) -> dict[str, Tensor]:
+        """All that continues the stopping, as flat tensors on the CPU."""
+        state = {
+            "best_loss": self.best_loss.clone(),
+            "best_epoch": self.best_epoch.clone(),
+            "reference_loss": self._reference_loss.clone(),
+            "reference_epoch": self._reference_epoch.clone(),
+        }
+        if self.best_weights is not None:
+            state["best_weights"] = self.best_weights.cpu().clone()
+        return state
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from a state of the same members."""
+        self.best_loss = state["best_loss"].clone()
+        self.best_epoch = state["best_epoch"].clone()
+        self._reference_loss = state["reference_loss"].clone()
+        self._reference_epoch = state["reference_epoch"].clone()
+        weights = state.get("best_weights")
+        self.best_weights = None if weights is None else weights.clone()

@@ -1,0 +1,224 @@
+"""The layers of a population, each one ``nn`` layer for every member at once; no training here.
+
+Two layouts of activations: *features* (member, sample, feature) around linear layers and
+*maps* (sample, member * channel, height, width) around convolutions. A layer has a
+``forward`` and a hand-written ``backward`` that writes the parameters' gradients straight
+into the population's gradient buffer: no graph, no copies, nothing allocated per
+parameter. Activations are overwritten in place where the layer before does not need them.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from aesearch.models.randomness import drop_thresholds, keep_mask, unit_hashes
+
+
+class PopulationLayer(Protocol):
+    """What a network of layers calls: ``forward`` once, then ``backward`` at most once."""
+
+    def forward(self, inputs: Tensor, step_keys: Tensor | None) -> Tensor:
+        """Outputs; ``step_keys`` (member,) int32 in a training step with dropout, else None."""
+        ...
+
+    def backward(self, gradient: Tensor, *, needs_input: bool) -> Tensor | None:
+        """Gradient of the inputs from that of the outputs; parameters' gradients are written.
+
+        ``gradient`` may be overwritten. Without ``needs_input`` the answer may be None.
+        """
+        ...
+
+
+class PopulationLinear:
+    """Independent affine maps, one per member, as a single batched product.
+
+    Member ``m`` computes what ``nn.Linear`` computes for that member alone; no arithmetic
+    crosses the member axis.
+
+    Parameters
+    ----------
+    weight, weight_gradient : Tensor, (member, out_feature, in_feature)
+    bias, bias_gradient : Tensor, (member, out_feature)
+        Views of the population's buffers; gradients None for evaluation only.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        weight_gradient: Tensor | None = None,
+        bias_gradient: Tensor | None = None,
+    ) -> None:
+        self.weight, self.bias = weight, bias
+        self.weight_gradient, self.bias_gradient = weight_gradient, bias_gradient
+        self._inputs: Tensor | None = None
+
+    def forward(self, inputs: Tensor, step_keys: Tensor | None) -> Tensor:  # noqa: ARG002
+        """(member, sample, in_feature) to (member, sample, out_feature)."""
+        self._inputs = inputs
+        return torch.baddbmm(self.bias.unsqueeze(1), inputs, self.weight.transpose(1, 2))
+
+    def backward(self, gradient: Tensor, *, needs_input: bool) -> Tensor | None:
+        """(member, sample, out_feature) to (member, sample, in_feature)."""
+        assert self._inputs is not None
+        torch.bmm(gradient.transpose(1, 2), self._inputs, out=self.weight_gradient)
+        torch.sum(gradient, dim=1, out=self.bias_gradient)
+        self._inputs = None
+        return torch.bmm(gradient, self.weight) if needs_input else None
+
+
+class PopulationConvolution:
+    """Independent (transposed) convolutions, one per member, as one grouped convolution.
+
+    Parameters
+    ----------
+    weight, weight_gradient : Tensor, (member, out_channel, in_channel, height, width)
+        The first two in the other order where ``transposed``.
+    bias, bias_gradient : Tensor, (member, out_channel)
+        Views of the population's buffers; gradients None for evaluation only.
+    stride, padding, output_padding : tuple of int, (height, width)
+    transposed : bool
+        ``nn.ConvTranspose2d`` instead of ``nn.Conv2d``.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        weight_gradient: Tensor | None = None,
+        bias_gradient: Tensor | None = None,
+        *,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        output_padding: tuple[int, int],
+        transposed: bool,
+    ) -> None:
+        self.weight, self.bias = weight, bias
+        self.weight_gradient, self.bias_gradient = weight_gradient, bias_gradient
+        # stride, padding, dilation, transposed, output_padding, groups
+        self._geometry = (stride, padding, (1, 1), transposed, output_padding, len(weight))
+        self._inputs: Tensor | None = None
+        self._grouped: Tensor | None = None
+
+    def forward(self, inputs: Tensor, step_keys: Tensor | None) -> Tensor:  # noqa: ARG002
+        """(sample, member * in_channel, h, w) to (sample, member * out_channel, h', w')."""
+        self._inputs = inputs
+        # The members' weights lie apart in the buffer, so this copies (they are small).
+        self._grouped = self.weight.flatten(0, 1)
+        return torch.convolution(inputs, self._grouped, self.bias.flatten(), *self._geometry)
+
+    def backward(self, gradient: Tensor, *, needs_input: bool) -> Tensor | None:
+        """(sample, member * out_channel, h', w') to (sample, member * in_channel, h, w)."""
+        assert self.weight_gradient is not None
+        assert self.bias_gradient is not None
+        of_inputs, of_weight, of_bias = torch.ops.aten.convolution_backward(
+            gradient,
+            self._inputs,
+            self._grouped,
+            [self.bias.numel()],
+            *self._geometry,
+            [needs_input, True, True],
+        )
+        self.weight_gradient.copy_(of_weight.view(self.weight.shape))
+        self.bias_gradient.copy_(of_bias.view(self.bias.shape))
+        self._inputs = self._grouped = None
+        return of_inputs
+
+
+class PopulationReLU:
+    """``nn.ReLU``, in place: the layer before it does not need its outputs."""
+
+    def __init__(self) -> None:
+        self._outputs: Tensor | None = None
+
+    def forward(self, inputs: Tensor, step_keys: Tensor | None) -> Tensor:  # noqa: ARG002
+        """The positive part, of the same shape."""
+        self._outputs = inputs.relu_()
+        return self._outputs
+
+    def backward(self, gradient: Tensor, *, needs_input: bool) -> Tensor | None:  # noqa: ARG002
+        """The gradient where the output is positive."""
+        # Dropout may have scaled or zeroed the outputs in place: where it zeroed them it
+        # has zeroed the gradient too, so their sign is still the answer.
+        outputs, self._outputs = self._outputs, None
+        return torch.ops.aten.threshold_backward.grad_input(
+            gradient, outputs, 0, grad_input=gradient
+        )
+
+
+class PopulationDropout:
+    """Inverted dropout with a rate and a stream of random numbers for each member.
+
+    ``nn.Dropout`` in law, not in its draws: what is dropped is a hash of (member, step,
+    layer, sample, unit), see ``randomness``. In place, after a ReLU.
+
+    Parameters
+    ----------
+    rates : Tensor, (member,), float64
+        Probability that a unit is zeroed, in [0, 1).
+    layer : int
+        Number of this dropout layer in its network, from 0.
+    dtype : torch.dtype
+        Of the activations.
+    """
+
+    def __init__(self, rates: Tensor, layer: int, dtype: torch.dtype) -> None:
+        self._layer = layer
+        self._thresholds = drop_thresholds(rates)
+        self._scales = (1.0 / (1.0 - rates)).to(dtype)[:, None, None]
+        self._units: Tensor | None = None
+        self._factors: Tensor | None = None
+
+    def forward(self, inputs: Tensor, step_keys: Tensor | None) -> Tensor:
+        """Inputs in evaluation; each kept unit over its probability to be kept in training."""
+        if step_keys is None:
+            self._factors = None
+            return inputs
+        _, n_samples, n_units = inputs.shape
+        if self._units is None:
+            self._units = unit_hashes(n_units, inputs.device)
+        kept = keep_mask(step_keys, self._layer, n_samples, self._units, self._thresholds)
+        self._factors = kept * self._scales
+        return inputs.mul_(self._factors)
+
+    def backward(self, gradient: Tensor, *, needs_input: bool) -> Tensor | None:  # noqa: ARG002
+        """The gradient times the same factors."""
+        factors, self._factors = self._factors, None
+        return gradient if factors is None else gradient.mul_(factors)
+
+
+class MapsToFeatures:
+    """``nn.Flatten`` between convolutions and linear layers."""
+
+    def __init__(self, n_members: int) -> None:
+        self._n_members = n_members
+        self._maps: torch.Size | None = None
+
+    def forward(self, inputs: Tensor, step_keys: Tensor | None) -> Tensor:  # noqa: ARG002
+        """(sample, member * channel, h, w) to (member, sample, channel * h * w), a view."""
+        self._maps = inputs.shape
+        return inputs.reshape(len(inputs), self._n_members, -1).transpose(0, 1)
+
+    def backward(self, gradient: Tensor, *, needs_input: bool) -> Tensor | None:  # noqa: ARG002
+        """(member, sample, channel * h * w) to (sample, member * channel, h, w)."""
+        assert self._maps is not None
+        return gradient.transpose(0, 1).reshape(self._maps)
+
+
+class FeaturesToMaps:
+    """``nn.Unflatten`` between linear layers and convolutions."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self._shape = shape
+
+    def forward(self, inputs: Tensor, step_keys: Tensor | None) -> Tensor:  # noqa: ARG002
+        """(member, sample, channel * h * w) to (sample, member * channel, h, w)."""
+        channel, height, width = self._shape
+        n_members, n_samples, _ = inputs.shape
+        return inputs.transpose(0, 1).reshape(n_samples, n_members * channel, height, width)
+
+    def backward(self, gradient: Tensor, *, needs_input: bool) -> Tensor | None:  # noqa: ARG002
+        """(sample, member * channel, h, w) to (member, sample, channel * h * w), a view."""
+        n_members = gradient.shape[1] // self._shape[0]
+        return gradient.reshape(len(gradient), n_members, -1).transpose(0, 1)

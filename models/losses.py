@@ -1,0 +1,68 @@
+"""The reconstruction loss of a population, fused with the last sigmoid; nothing else.
+
+========  ====================================================  ========
+symbol    meaning                                               unit
+========  ====================================================  ========
+z         the network's outputs before the sigmoid              —
+y         sigmoid(z), the reconstruction                        [0, 1]
+x         the target image                                      [0, 1]
+L         mean over samples and pixels of (y - x)^2             per pixel
+dL/dz     2 (y - x) y (1 - y) / (n_samples * n_pixels)          —
+========  ====================================================  ========
+"""
+
+import torch
+from torch import Tensor
+
+
+def squared_errors(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    sample_first: bool,
+    counts: Tensor | int | None,
+    is_sample: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Each member's summed loss over its samples, and the gradient of its mean loss.
+
+    Parameters
+    ----------
+    logits : Tensor, (member, sample, pixel) or (sample, member, pixel)
+        Overwritten.
+    targets : Tensor, of the same shape
+        Intensities in [0, 1], in the type of the result.
+    sample_first : bool
+        Which of the two layouts.
+    counts : Tensor (member,), int or None
+        Samples over which each member's mean loss is taken, >= 1; None where no gradient
+        is wanted.
+    is_sample : Tensor, (member, sample), optional
+        One for a sample, zero for padding, which counts for nothing.
+
+    Returns
+    -------
+    sums : Tensor, (member,)
+        Sum over samples of the mean squared error per pixel.
+    gradient : Tensor or None
+        Of the mean loss with respect to ``logits``; of the layout and type of ``logits``.
+    """
+    n_pixels = targets.shape[-1]
+    member_axis = 1 if sample_first else 0
+    reconstructions = (
+        logits.sigmoid_() if logits.dtype == targets.dtype else logits.to(targets.dtype).sigmoid_()
+    )
+    errors = reconstructions - targets
+    if is_sample is not None:
+        errors.mul_((is_sample.t() if sample_first else is_sample).unsqueeze(-1))
+    # One pass: the square root that the norm takes of the sum is undone on (member,) values.
+    sums = torch.linalg.vector_norm(errors, dim=(1 - member_axis, 2)).square_().div_(n_pixels)
+    if counts is None:
+        return sums, None
+    gradient = torch.ops.aten.sigmoid_backward.grad_input(
+        errors, reconstructions, grad_input=errors
+    )
+    scale = 2.0 / (counts * n_pixels)
+    if isinstance(scale, Tensor):
+        scale = scale.view(1, -1, 1) if sample_first else scale.view(-1, 1, 1)
+    gradient.mul_(scale)
+    return sums, gradient.to(logits.dtype)

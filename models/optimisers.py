@@ -1,0 +1,153 @@
+"""Adam, AdamW and SGD for a population, each member with its own rates and step count.
+
+======  ===============================================================  =========
+symbol  meaning                                                          shape
+======  ===============================================================  =========
+w, g    weights and gradients, one row per member                        (m, p)
+lr, wd  learning rate and weight decay                                   (m,)
+t       the member's own step number, from 1                             (m,)
+======  ===============================================================  =========
+
+What depends on the step number alone is tabulated once per epoch (``begin_epoch``), so that
+a step neither computes it nor asks the host for it.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+# Elements of one buffer that a step works on at a time: the five buffers of Adam then stay
+# in a core's second-level cache from the first of its passes to the last.
+BLOCK_ELEMENTS = 32_768
+
+
+class Optimiser(Protocol):
+    """What the training step calls; one row of ``buffers`` per member."""
+
+    buffers: dict[str, Tensor]
+
+    def begin_epoch(self, learning_rates: Tensor, steps: Tensor) -> None:
+        """Tabulate an epoch.
+
+        Parameters
+        ----------
+        learning_rates : Tensor, (member,), float64
+        steps : Tensor, (step, member), int64
+            The member's own step number at each step of the epoch, from 1.
+        """
+        ...
+
+    def update(self, step: int, weights: Tensor, gradient: Tensor) -> None:
+        """Take a step of the epoch, in place; ``gradient`` may be overwritten."""
+        ...
+
+
+def _blocks(weights: Tensor) -> list[slice]:
+    """Column ranges of about ``BLOCK_ELEMENTS`` elements; one range on an accelerator."""
+    n_members, n_parameters = weights.shape
+    if weights.device.type != "cpu":
+        return [slice(None)]
+    width = max(1, BLOCK_ELEMENTS // n_members)
+    return [slice(start, start + width) for start in range(0, n_parameters, width)]
+
+
+class Adam:
+    """``torch.optim.Adam`` (L2 weight decay) or, decoupled, ``torch.optim.AdamW``, per member.
+
+    Parameters
+    ----------
+    weights : Tensor, (member, n_parameters)
+        Only its shape, type and device matter.
+    weight_decay : Tensor, (member,), float64
+    decoupled : bool
+        Decay the weights themselves (AdamW) instead of adding to the gradient (Adam).
+
+    References
+    ----------
+    Kingma, Ba: Adam: a method for stochastic optimization (2015), algorithm 1.
+    Loshchilov, Hutter: Decoupled weight decay regularization (2019), algorithm 2.
+    """
+
+    beta1, beta2, epsilon = 0.9, 0.999, 1e-8
+
+    def __init__(self, weights: Tensor, weight_decay: Tensor, *, decoupled: bool) -> None:
+        self.buffers = {"mean": torch.zeros_like(weights), "square": torch.zeros_like(weights)}
+        self._weight_decay = weight_decay
+        self._decays = bool((weight_decay > 0).any())
+        self._decoupled = decoupled
+        self._tables: tuple[Tensor, ...] = ()
+
+    def begin_epoch(self, learning_rates: Tensor, steps: Tensor) -> None:
+        """Tabulate step size, epsilon and decay as (step, member, 1), in float64 first."""
+        # w -= lr/(1-b1^t) m / (sqrt(v)/sqrt(1-b2^t) + eps), with both sides of the
+        # fraction multiplied by sqrt(1-b2^t): one pass over the weights less.
+        root = (1.0 - self.beta2 ** steps.double()).sqrt()
+        step_size = -learning_rates * root / (1.0 - self.beta1 ** steps.double())
+        decay = self._weight_decay.cpu()
+        decay = 1.0 - learning_rates * decay if self._decoupled else decay
+        tables = (step_size, self.epsilon * root, decay.expand_as(root))
+        mean = self.buffers["mean"]
+        self._tables = tuple(table.unsqueeze(-1).to(mean) for table in tables)
+
+    def update(self, step: int, weights: Tensor, gradient: Tensor) -> None:
+        """Take a step of the epoch, in place."""
+        step_size, epsilon, decay = (table[step] for table in self._tables)
+        mean, square = self.buffers["mean"], self.buffers["square"]
+        for block in _blocks(weights):
+            w, g = weights[:, block], gradient[:, block]
+            m, v = mean[:, block], square[:, block]
+            if self._decays and self._decoupled:
+                w.mul_(decay)
+            elif self._decays:
+                g.addcmul_(w, decay)
+            m.lerp_(g, 1.0 - self.beta1)
+            v.mul_(self.beta2).addcmul_(g, g, value=1.0 - self.beta2)
+            torch.sqrt(v, out=g)
+            torch.div(m, g.add_(epsilon), out=g)
+            w.addcmul_(g, step_size)
+
+
+class StochasticGradientDescent:
+    """``torch.optim.SGD`` with momentum (no dampening, no Nesterov) and L2 weight decay.
+
+    Parameters
+    ----------
+    weights : Tensor, (member, n_parameters)
+        Only its shape, type and device matter.
+    weight_decay : Tensor, (member,), float64
+    momentum : float
+        In [0, 1); one value for the population.
+    """
+
+    def __init__(self, weights: Tensor, weight_decay: Tensor, *, momentum: float) -> None:
+        self.buffers = {"momentum": torch.zeros_like(weights)} if momentum else {}
+        self._momentum = momentum
+        self._weight_decay = weight_decay.to(weights).unsqueeze(-1)
+        self._decays = bool((weight_decay > 0).any())
+        self._step_size: Tensor | None = None
+
+    def begin_epoch(self, learning_rates: Tensor, steps: Tensor) -> None:  # noqa: ARG002
+        """Take the epoch's learning rates; SGD does not know its step number."""
+        self._step_size = -learning_rates.to(self._weight_decay).unsqueeze(-1)
+
+    def update(self, step: int, weights: Tensor, gradient: Tensor) -> None:  # noqa: ARG002
+        """Take a step of the epoch, in place."""
+        assert self._step_size is not None
+        for block in _blocks(weights):
+            w, g = weights[:, block], gradient[:, block]
+            if self._decays:
+                g.addcmul_(w, self._weight_decay)
+            if self._momentum:
+                g = self.buffers["momentum"][:, block].mul_(self._momentum).add_(g)
+            w.addcmul_(g, self._step_size)
+
+
+OPTIMISERS: dict[str, Callable[[Tensor, Tensor, float], Optimiser]] = {
+    "adam": lambda weights, decay, _: Adam(weights, decay, decoupled=False),
+    "adamw": lambda weights, decay, _: Adam(weights, decay, decoupled=True),
+    "sgd": lambda weights, decay, momentum: StochasticGradientDescent(
+        weights, decay, momentum=momentum
+    ),
+}

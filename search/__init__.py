@@ -1,0 +1,22 @@
+"""aesearch: the best autoencoder for your images, and how sure that choice is."""
+
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["AesearchError", "__version__", "load", "search"]
+
+# Imported on first use: `aesearch --help` must not pay for torch.
+_LAZY = {
+    "AesearchError": "aesearch.studies.errors",
+    "load": "aesearch.api",
+    "search": "aesearch.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
+    if name in _LAZY:
+        from importlib import import_module  # noqa: PLC0415
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'aesearch' has no attribute {name!r}")

@@ -1,0 +1,136 @@
+"""One entrance for images by name or by path; reading itself lives in ``named`` and ``files``."""
+
+import difflib
+import os
+from pathlib import Path
+
+import platformdirs
+
+from aesearch.data.download import Progress
+from aesearch.data.files import SUFFIXES, read_path
+from aesearch.data.images import ImageSet
+from aesearch.data.named import NAMES, fetch, read_named
+from aesearch.studies.errors import DataError
+
+
+def dataset_names() -> list[str]:
+    """Names that ``load`` knows, the default ('digits') first."""
+    return list(NAMES)
+
+
+def default_data_dir() -> Path:
+    """Folder for fetched data sets: ``AESEARCH_DATA_DIR``, or the user's cache."""
+    chosen = os.environ.get("AESEARCH_DATA_DIR")
+    if chosen:
+        return Path(chosen).expanduser()
+    return platformdirs.user_cache_path("aesearch", appauthor=False) / "data"
+
+
+def load(
+    dataset: str | Path,
+    data_dir: str | Path | None = None,
+    *,
+    progress: Progress | None = None,
+    download: bool = True,
+    timeout_s: float = 60.0,
+) -> ImageSet:
+    """Load images by the name of a known data set or by path.
+
+    Parameters
+    ----------
+    dataset : str or Path
+        A name, in any case, with hyphens or underscores; or the path of a ``.npz``,
+        ``.npy``, ``.csv`` or ``.csv.gz`` file or of a folder of images. A name wins
+        over a file of that name: write ``./digits`` for the file.
+    data_dir : str, Path or None
+        Folder that holds known data sets, in torchvision's layout; None for
+        ``default_data_dir()``.
+    progress : callable or None
+        Called during a download with the file name, the bytes so far and the bytes
+        in all (None where the server does not say).
+    download : bool
+        Whether a known data set that is not on disk may be fetched.
+    timeout_s : float
+        Seconds that a server may take to connect, or may stay silent.
+
+    Returns
+    -------
+    ImageSet
+
+    Raises
+    ------
+    DataMissingError
+        A known data set that is neither on disk nor to be had.
+    DataError
+        An unknown name, or files that cannot be used.
+    """
+    name = _known_name(str(dataset))
+    if name is not None:
+        root = _root(data_dir)
+        return read_named(name, root, progress=progress, may_download=download, timeout_s=timeout_s)
+    path = Path(dataset).expanduser()
+    # An empty name is the path of the current folder to pathlib.
+    if not str(dataset).strip() or not (path.exists() or _looks_like_path(str(dataset))):
+        raise DataError(f"dataset must be {_choices(str(dataset))}")
+    return read_path(path)
+
+
+def fetch_named(
+    dataset: str,
+    data_dir: str | Path | None = None,
+    *,
+    progress: Progress | None = None,
+    timeout_s: float = 60.0,
+) -> list[Path]:
+    """Bring the files of a known data set to disk, without reading them.
+
+    Parameters are those of ``load``.
+
+    Returns
+    -------
+    list of Path
+        The files; none for 'digits', which is installed with scikit-learn.
+
+    Raises
+    ------
+    DataMissingError
+        The network did not deliver them.
+    DataError
+        An unknown name.
+    """
+    name = _known_name(dataset)
+    if name is None:
+        raise DataError(f"dataset must be {_choices(dataset)}")
+    return fetch(name, _root(data_dir), progress=progress, may_download=True, timeout_s=timeout_s)
+
+
+def _root(data_dir: str | Path | None) -> Path:
+    """Folder of the known data sets."""
+    return default_data_dir() if data_dir is None else Path(data_dir).expanduser()
+
+
+def _squeezed(name: str) -> str:
+    """Fold spelling: 'Fashion_MNIST', 'fashion-mnist' and 'FashionMNIST' are one name."""
+    return name.lower().replace("-", "").replace("_", "")
+
+
+def _known_name(dataset: str) -> str | None:
+    """Return the name as ``NAMES`` spells it; None where it is not one."""
+    return {_squeezed(name): name for name in NAMES}.get(_squeezed(dataset))
+
+
+def _looks_like_path(dataset: str) -> bool:
+    """Whether someone who wrote this meant a file."""
+    separators = {"/", os.sep}
+    return any(mark in dataset for mark in separators) or dataset.lower().endswith(SUFFIXES)
+
+
+def _choices(dataset: str) -> str:
+    """Finish the error for an unknown name, with the nearest one first."""
+    spellings = {_squeezed(name): name for name in NAMES}
+    near = difflib.get_close_matches(_squeezed(dataset), spellings, n=1, cutoff=0.5)
+    hint = f"did you mean {spellings[near[0]]!r}? " if near else ""
+    return (
+        f"one of {', '.join(NAMES)}, or a path, got {dataset!r}; {hint}or give a path "
+        f"(a folder of images, {', '.join(SUFFIXES)})"
+    )

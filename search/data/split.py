@@ -1,0 +1,188 @@
+"""Which samples test, validate and train, each a function of a seed; no image is read here.
+
+Every split draws from its own stream of the seed, so that changing one (a test
+fraction, say) leaves the others as they were.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from aesearch.data.images import ImageSet
+from aesearch.studies.errors import DataError
+
+# The streams of a seed, by position in SeedSequence.spawn_key. Their order is part of
+# every stored split hash: append, never renumber.
+_TEST, _FOLDS, _HOLDOUT = range(3)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainTest:
+    """An image set with its test images set aside.
+
+    Attributes
+    ----------
+    train_images, test_images : ndarray of uint8, (sample, channel, height, width)
+    train_labels, test_labels : ndarray of int64, (sample,), or None
+    test_indices : ndarray of int64, (test sample,)
+        Rows of ``ImageSet.images`` that became the test set, ascending; empty where
+        the data set has a test set of its own.
+    description : str
+        Where the test set comes from, for people.
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray | None
+    test_images: np.ndarray
+    test_labels: np.ndarray | None
+    test_indices: np.ndarray
+    description: str
+
+
+def split_test(image_set: ImageSet, *, test_fraction: float, seed: int) -> TrainTest:
+    """Set the test images aside: the set's own, or a seeded random part.
+
+    Parameters
+    ----------
+    image_set : ImageSet
+    test_fraction : float
+        Part of the images that becomes the test set where there is none; in (0, 1).
+    seed : int
+        >= 0; the same seed gives the same test set.
+
+    Returns
+    -------
+    TrainTest
+        Both parts in the order of the image set.
+
+    Raises
+    ------
+    DataError
+        A fraction out of range or a negative seed.
+    """
+    if image_set.test_images is not None:
+        return TrainTest(
+            train_images=image_set.images,
+            train_labels=image_set.labels,
+            test_images=image_set.test_images,
+            test_labels=image_set.test_labels,
+            test_indices=np.empty(0, dtype=np.int64),
+            description=f"the data set's own {len(image_set.test_images)} test images",
+        )
+    train, test = _part(image_set.n_samples, test_fraction, seed, _TEST, name="test_fraction")
+    labels = image_set.labels
+    return TrainTest(
+        train_images=image_set.images[train],
+        train_labels=None if labels is None else labels[train],
+        test_images=image_set.images[test],
+        test_labels=None if labels is None else labels[test],
+        test_indices=test,
+        description=f"{len(test)} of {image_set.n_samples} images, drawn with seed {seed}",
+    )
+
+
+def folds(n_samples: int, n_folds: int, seed: int) -> np.ndarray:
+    """Give every sample its fold: sklearn's shuffled ``KFold``, seeded.
+
+    Fold ``f`` validates on ``fold_of_sample == f``, in ascending order, and trains on
+    the rest. Sizes differ by one sample at most.
+
+    Parameters
+    ----------
+    n_samples, n_folds : int
+        2 <= n_folds <= n_samples.
+    seed : int
+        >= 0.
+
+    Returns
+    -------
+    ndarray of int64, (sample,)
+        Fold of each sample, in 0..n_folds - 1.
+
+    Raises
+    ------
+    DataError
+        Fewer than two folds, more folds than samples, or a negative seed.
+    """
+    if not 2 <= n_folds <= n_samples:
+        raise DataError(
+            f"n_folds must be between 2 and the number of samples ({n_samples}), got {n_folds!r}; "
+            "change --folds"
+        )
+    from sklearn.model_selection import KFold  # noqa: PLC0415 - a second of import time
+
+    random_state = int(_stream(seed, _FOLDS).generate_state(1)[0])
+    splitter = KFold(n_splits=n_folds, shuffle=True, random_state=random_state)
+    fold_of_sample = np.empty(n_samples, dtype=np.int64)
+    for fold, (_, validation) in enumerate(splitter.split(np.empty((n_samples, 0)))):
+        fold_of_sample[validation] = fold
+    return fold_of_sample
+
+
+def holdout(n_samples: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hold a seeded random part of the training samples out, for early stopping.
+
+    Parameters
+    ----------
+    n_samples : int
+        >= 2.
+    fraction : float
+        Part that is held out, in (0, 1); at least one sample, and never all.
+    seed : int
+        >= 0.
+
+    Returns
+    -------
+    train_indices, validation_indices : ndarray of int64
+        Ascending; together every sample once.
+
+    Raises
+    ------
+    DataError
+        A fraction out of range, fewer than two samples or a negative seed.
+    """
+    return _part(n_samples, fraction, seed, _HOLDOUT, name="fraction")
+
+
+def split_hash(fold_of_sample: np.ndarray, test_indices: np.ndarray) -> str:
+    """Identify a split: stored with a study, which refuses to resume with another.
+
+    Parameters
+    ----------
+    fold_of_sample : ndarray of int, (sample,)
+        As ``folds`` returns it.
+    test_indices : ndarray of int, (test sample,)
+        As ``TrainTest`` has them; empty for a data set's own test set.
+
+    Returns
+    -------
+    str
+        sha256, 64 hexadecimal digits, the same on every platform.
+    """
+    digest = hashlib.sha256()
+    for part in (fold_of_sample, test_indices):
+        values = np.ascontiguousarray(part, dtype="<i8")
+        digest.update(f"{values.shape};".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def _stream(seed: int, stream: int) -> np.random.SeedSequence:
+    """Derive an independent stream of random numbers from the seed."""
+    if seed < 0:
+        raise DataError(f"seed must be >= 0, got {seed!r}; change --seed")
+    return np.random.SeedSequence(seed, spawn_key=(stream,))
+
+
+def _part(
+    n_samples: int, fraction: float, seed: int, stream: int, *, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a part of the samples; return the rest and the part, both ascending."""
+    if not 0 < fraction < 1:
+        raise DataError(f"{name} must be between 0 and 1, got {fraction!r}; 0.2 is usual")
+    if n_samples < 2:
+        raise DataError(f"n_samples must be at least 2 to be split, got {n_samples!r}; add images")
+    n_part = min(max(1, round(n_samples * fraction)), n_samples - 1)
+    order = np.random.default_rng(_stream(seed, stream)).permutation(n_samples)
+    return np.sort(order[n_part:]), np.sort(order[:n_part])

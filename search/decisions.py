@@ -1,0 +1,77 @@
+"""What is decided between pieces of work: what to try next, whom to choose; nothing trains here."""
+
+from collections.abc import Sequence
+
+from optuna.trial import FrozenTrial
+from sqlalchemy.engine import Engine
+
+from aesearch.retrain import retrain_key, seed_chunks
+from aesearch.studies import ledger, store
+from aesearch.studies.selection import choose
+from aesearch.studies.spec import Configuration, StudySpec
+from aesearch.suggest import FINISHED, distributions, suggest
+
+
+def known_results(
+    spec: StudySpec, trials: Sequence[FrozenTrial], firsts: Sequence[int], position: int
+) -> list[FrozenTrial]:
+    """Trials of the generations whose results generation ``position`` may use."""
+    assert isinstance(spec.search.lookahead, int), "the spec must be resolved"
+    horizon = position - spec.search.lookahead + 1
+    return list(trials[: firsts[horizon]]) if horizon > 0 else []
+
+
+def suggest_up_to(engine: Engine, study: store.StudyRow, spec: StudySpec, position: int) -> None:
+    """Make sure that every generation up to ``position`` has its parameters.
+
+    Whoever comes first computes them; the result is the same.
+    """
+    for generation in ledger.unsuggested(engine, study, position):
+        trials, firsts = ledger.history(engine, study)
+        known = known_results(spec, trials, firsts, generation.position)
+        assert all(trial.state in FINISHED for trial in known), "the lookahead was not kept"
+        window = trials[len(known) : generation.first]
+        found = suggest(spec, generation.position, generation.members, known, window)
+        ledger.write_suggestions(engine, generation, found, distributions(spec))
+
+
+def chosen_configuration(
+    engine: Engine, study: store.StudyRow, spec: StudySpec
+) -> Configuration:
+    """Give the configuration of the trial that was chosen."""
+    snapshot = store.snapshot(engine, study.name)
+    assert snapshot.chosen is not None, "retraining exists only after the choice"
+    return spec.configuration(snapshot.trials[snapshot.chosen].params)
+
+
+def settle(engine: Engine, name: str, *, unfinished: bool = False) -> bool:
+    """Choose the winner and lay out its retraining once the search is over.
+
+    Parameters
+    ----------
+    unfinished : bool
+        Choose among the trials there are, although some are not finished (a timeout).
+
+    Returns
+    -------
+    bool
+        Whether the choice stands.
+
+    Raises
+    ------
+    RunFailedError
+        No trial may be chosen.
+    """
+    study = store.find_study(engine, name)
+    if ledger.open_work(engine, study)["search"] and not unfinished:
+        return False
+    spec = store.stored_spec(study)
+    snapshot = store.snapshot(engine, name)
+    winner = choose(
+        snapshot.trials, spec.search.select, default_encoding_dim=spec.model.encoding_dim
+    )
+    key = retrain_key(spec, spec.configuration(winner.params))
+    ledger.begin_retraining(
+        engine, study, number=winner.number, retrain_key=key, chunks=seed_chunks(spec)
+    )
+    return True

@@ -1,0 +1,291 @@
+"""Training one generation of the search, rung by rung; who leases it is no matter here.
+
+All folds of all its trials advance together, so the mean over folds is known at every epoch
+and losers leave at a rung.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from optuna.trial import TrialState
+
+from aesearch.models.population import Member, Population
+from aesearch.problem import Problem
+from aesearch.seeds import derive_seed
+from aesearch.studies.ledger import FoldCurve, Outcome
+from aesearch.studies.selection import fold_scores, mean_and_standard_error
+from aesearch.studies.spec import Configuration
+from aesearch.studies.stability import unstable_reason
+
+# Optuna's own key for a constraint: above zero, a trial is not feasible and never the best.
+_STABILITY = "constraints:stability"
+
+
+@dataclass
+class Rung:
+    """What happened since the last rung, ready to be written."""
+
+    curves: list[FoldCurve] = field(default_factory=list)
+    reports: dict[int, dict[int, float]] = field(default_factory=dict)
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+@dataclass
+class _Group:
+    """One population and whose members are in it, in the order of its member axis."""
+
+    population: Population
+    members: list[tuple[int, int]]  # (trial number, fold)
+
+
+def train_generation(
+    problem: Problem,
+    images: torch.Tensor,
+    configurations: Mapping[int, Configuration],
+    *,
+    rungs: Sequence[int],
+    losers: Callable[[Sequence[int], Mapping[int, Mapping[int, float]]], list[int]],
+    memory: Callable[[int], dict[str, Any]],
+    on_epoch: Callable[[int, int], None],
+    on_rung: Callable[[Rung, bool], None],
+) -> None:
+    """Train every fold of every trial of a generation to its end, or until it is pruned.
+
+    Parameters
+    ----------
+    images : Tensor, (sample, channel, height, width), uint8
+        ``problem.images`` on the device.
+    configurations : mapping of trial number to Configuration
+    rungs : sequence of int
+        Epochs at which losers leave; the last one is the end.
+    losers, memory : callable
+        ``Pruner.losers`` and ``Pruner.memory``.
+    on_epoch : callable(epoch, n_members)
+        Called after each epoch of each population; may raise to stop.
+    on_rung : callable(rung, done)
+        Writes what happened; may raise to stop.
+    """
+    groups = _populations(problem, images, configurations)
+    alive = list(configurations)
+    n_folds = problem.spec.search.folds
+    losses = {number: np.full((2, n_folds, rungs[-1]), np.nan) for number in alive}
+    done_epochs = 0
+    for rung_epoch in rungs:
+        for group in groups:
+            _advance(group, rung_epoch, losses, on_epoch)
+        rung = _collect(alive, losses, done_epochs, rung_epoch, n_folds)
+        for number, reason in _diverged(alive, losses, rung_epoch).items():
+            rung.outcomes.append(
+                Outcome(number, TrialState.FAIL, user_attributes={"reason": reason})
+            )
+            rung.reports.pop(number)
+            alive.remove(number)
+        if rung_epoch < rungs[-1]:
+            _prune(rung, alive, rung_epoch, losers, memory)
+        else:
+            finished = [_complete(problem, n, losses[n][1]) for n in alive]
+            rung.outcomes += finished
+            alive = []
+        groups = _compacted(groups, alive)
+        on_rung(rung, not alive)
+        done_epochs = rung_epoch
+        if not alive:
+            return
+
+
+def _populations(
+    problem: Problem, images: torch.Tensor, configurations: Mapping[int, Configuration]
+) -> list[_Group]:
+    """Put members that can train as one batch together, at most ``compute.population`` each."""
+    spec = problem.spec
+    assert isinstance(spec.compute.population, int), "the spec must be resolved"
+    kinds: dict[tuple[Any, ...], list[tuple[int, int]]] = {}
+    for number, configuration in configurations.items():
+        kinds.setdefault(_kind(configuration), []).extend(
+            (number, fold) for fold in range(spec.search.folds)
+        )
+    groups = []
+    for members in kinds.values():
+        for start in range(0, len(members), spec.compute.population):
+            part = members[start : start + spec.compute.population]
+            population = build_population(
+                problem,
+                images,
+                [
+                    _member(problem, configurations[number], number, fold)
+                    for number, fold in part
+                ],
+                configurations[part[0][0]],
+                epochs=spec.training.epochs,
+            )
+            groups.append(_Group(population, part))
+    return groups
+
+
+def _kind(configuration: Configuration) -> tuple[Any, ...]:
+    # What cannot differ inside one batched computation.
+    return (
+        configuration.architecture,
+        len(configuration.hidden) if configuration.architecture == "dense" else 0,
+        configuration.code_activation,
+    )
+
+
+def _member(problem: Problem, configuration: Configuration, number: int, fold: int) -> Member:
+    train, validation = problem.fold_indices(fold)
+    return build_member(
+        configuration, derive_seed(problem.spec.seed, "member", number, fold), train, validation
+    )
+
+
+def build_member(
+    configuration: Configuration, seed: int, train: np.ndarray, validation: np.ndarray
+) -> Member:
+    """One network in training: a configuration, a seed, and the images it may see."""
+    return Member(
+        seed=seed,
+        learning_rate=configuration.learning_rate,
+        weight_decay=configuration.weight_decay,
+        dropout=configuration.dropout,
+        encoding_dim=configuration.encoding_dim,
+        hidden=tuple(configuration.hidden),
+        train_indices=torch.from_numpy(train),
+        validation_indices=torch.from_numpy(validation),
+    )
+
+
+def build_population(
+    problem: Problem,
+    images: torch.Tensor,
+    members: Sequence[Member],
+    configuration: Configuration,
+    *,
+    epochs: int,
+) -> Population:
+    """Members of one kind as a population, with what the spec fixes for all of them."""
+    training, compute = problem.spec.training, problem.spec.compute
+    assert isinstance(training.batch_size, int), "the spec must be resolved"
+    return Population(
+        members,
+        images,
+        architecture=configuration.architecture,
+        channels=configuration.channels,
+        conv_hidden=configuration.conv_hidden,
+        code_activation=configuration.code_activation,
+        optimizer=training.optimizer,
+        momentum=training.momentum,
+        schedule=training.schedule,
+        gamma=training.gamma,
+        factor=training.factor,
+        patience=training.patience,
+        epochs=epochs,
+        batch_size=training.batch_size,
+        device=str(images.device),
+        precision=compute.precision,
+    )
+
+
+def _advance(
+    group: _Group,
+    rung_epoch: int,
+    losses: Mapping[int, np.ndarray],
+    on_epoch: Callable[[int, int], None],
+) -> None:
+    while group.population.epoch < rung_epoch:
+        epoch = group.population.epoch
+        result = group.population.run_epoch()
+        for position, (number, fold) in enumerate(group.members):
+            losses[number][0, fold, epoch] = result.train[position].item()
+            losses[number][1, fold, epoch] = result.validation[position].item()
+        on_epoch(epoch + 1, len(group.members))
+
+
+def _collect(
+    alive: Sequence[int],
+    losses: Mapping[int, np.ndarray],
+    start: int,
+    stop: int,
+    n_folds: int,
+) -> Rung:
+    rung = Rung()
+    for number in alive:
+        train, validation = losses[number][:, :, start:stop]
+        rung.curves += [
+            FoldCurve(number, fold, start + 1, train[fold].tolist(), validation[fold].tolist())
+            for fold in range(n_folds)
+        ]
+        means = validation.mean(axis=0).tolist()
+        rung.reports[number] = {start + 1 + i: mean for i, mean in enumerate(means)}
+    return rung
+
+
+def _diverged(
+    alive: Sequence[int], losses: Mapping[int, np.ndarray], rung_epoch: int
+) -> dict[int, str]:
+    reasons = {}
+    for number in alive:
+        folds, epochs = np.nonzero(~np.isfinite(losses[number][:, :, :rung_epoch]).all(axis=0))
+        if len(folds):
+            first = int(np.argmin(epochs))
+            reasons[number] = (
+                f"fold {folds[first]} diverged at epoch {epochs[first] + 1}: its loss is not finite"
+            )
+    return reasons
+
+
+def _prune(
+    rung: Rung,
+    alive: list[int],
+    rung_epoch: int,
+    losers: Callable[[Sequence[int], Mapping[int, Mapping[int, float]]], list[int]],
+    memory: Callable[[int], dict[str, Any]],
+) -> None:
+    for number in losers(alive, rung.reports):
+        value = rung.reports[number][rung_epoch]
+        reason = f"pruned at epoch {rung_epoch} with a mean over folds of {value:.6g}"
+        rung.outcomes.append(
+            Outcome(
+                number,
+                TrialState.PRUNED,
+                value=value,
+                user_attributes={"reason": reason},
+                system_attributes=memory(number),
+            )
+        )
+        alive.remove(number)
+
+
+def _complete(problem: Problem, number: int, validation: np.ndarray) -> Outcome:
+    search = problem.spec.search
+    scores = fold_scores(validation, search.score_epochs)
+    mean, standard_error = mean_and_standard_error(scores)
+    unstable = unstable_reason(
+        validation, limit=search.unstable_loss, oscillation=search.unstable_oscillation
+    )
+    attributes = {"standard_error": standard_error, "fold_scores": scores.tolist()}
+    if unstable is not None:
+        attributes["unstable"] = unstable
+    return Outcome(
+        number,
+        TrialState.COMPLETE,
+        value=mean,
+        fold_scores=tuple(scores.tolist()),
+        user_attributes=attributes,
+        system_attributes={_STABILITY: -1.0 if unstable is None else 1.0},
+    )
+
+
+def _compacted(groups: list[_Group], alive: Sequence[int]) -> list[_Group]:
+    kept = []
+    for group in groups:
+        positions = [i for i, (number, _) in enumerate(group.members) if number in alive]
+        if not positions:
+            continue
+        if len(positions) < len(group.members):
+            group.population.keep(positions)
+            group.members = [group.members[i] for i in positions]
+        kept.append(group)
+    return kept

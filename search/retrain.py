@@ -1,0 +1,175 @@
+"""Retraining a configuration from several seeds with early stopping; no store, no files."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+
+import numpy as np
+import torch
+
+from aesearch import model_file
+from aesearch.generation import build_member, build_population
+from aesearch.models.autoencoder import Autoencoder
+from aesearch.models.early_stopping import EarlyStopping
+from aesearch.models.population import Population
+from aesearch.problem import Problem
+from aesearch.seeds import derive_seed
+from aesearch.studies.errors import RunFailedError
+from aesearch.studies.spec import Configuration, StudySpec
+
+_CURVE = "curve"
+
+
+@dataclass(frozen=True)
+class RetrainedSeed:
+    """One network, retrained to its best epoch.
+
+    Attributes
+    ----------
+    epochs : int
+        Epochs trained; ``best_epoch`` (from 1) is the one whose weights are kept.
+    validation_loss : float
+        Of that epoch, on the held-out part of the training set; MSE per pixel.
+    curve : list of (train, validation)
+        Losses of every epoch.
+    """
+
+    seed_index: int
+    seed: int
+    epochs: int
+    best_epoch: int
+    validation_loss: float
+    model: Autoencoder
+    curve: list[tuple[float, float]]
+
+    @property
+    def weights_sha256(self) -> str:
+        """Fingerprint of the weights."""
+        return model_file.weights_sha256(self.model)
+
+
+def retrain_key(spec: StudySpec, configuration: Configuration) -> str:
+    """Name everything a retraining depends on besides the data: equal keys, equal weights."""
+    parts = {
+        "seed": spec.seed,
+        "configuration": asdict(configuration),
+        "training": spec.training.model_dump(mode="json", exclude={"epochs"}),
+        "retrain": spec.retrain.model_dump(mode="json"),
+        "compute": spec.compute.model_dump(mode="json"),
+        "limit": spec.data.limit,
+    }
+    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def seed_chunks(spec: StudySpec) -> list[range]:
+    """Split the seeds into populations by the same rule as the search: never by the workers."""
+    assert isinstance(spec.compute.population, int), "the spec must be resolved"
+    step, n_seeds = spec.compute.population, spec.retrain.seeds
+    return [range(start, min(start + step, n_seeds)) for start in range(0, n_seeds, step)]
+
+
+def retrain(
+    problem: Problem,
+    images: torch.Tensor,
+    configuration: Configuration,
+    seed_indices: Sequence[int],
+    *,
+    on_epoch: Callable[[int, int], None],
+    restore: Callable[[], bytes | None] = lambda: None,
+    save: Callable[[Callable[[], bytes]], None] = lambda _make: None,
+) -> list[RetrainedSeed]:
+    """Train a configuration from several seeds at once until each stops getting better.
+
+    Parameters
+    ----------
+    images : Tensor, (sample, channel, height, width), uint8
+        ``problem.images`` on the device; the held-out part of them stops the training.
+    seed_indices : sequence of int
+        Which of the study's retraining seeds.
+    on_epoch : callable(epoch, seeds still training)
+        May raise to stop.
+    restore : callable
+        Gives the last checkpoint, or None.
+    save : callable(make)
+        Offered a checkpoint after each epoch; calls ``make()`` when it wants one.
+
+    Returns
+    -------
+    list of RetrainedSeed
+        With the weights of each seed's best epoch.
+    """
+    spec = problem.spec
+    train, validation = problem.holdout_indices()
+    seeds = [derive_seed(spec.seed, "retrain", index) for index in seed_indices]
+    population = build_population(
+        problem,
+        images,
+        [build_member(configuration, seed, train, validation) for seed in seeds],
+        configuration,
+        epochs=spec.retrain.max_epochs,
+    )
+    stopping = EarlyStopping(
+        len(seeds), patience=spec.retrain.patience, min_delta=spec.retrain.min_delta
+    )
+    curve = np.full((spec.retrain.max_epochs, 2, len(seeds)), np.nan)
+    checkpoint = restore()
+    if checkpoint is not None:
+        _load_checkpoint(checkpoint, population, stopping, curve)
+
+    def make() -> bytes:
+        return _checkpoint(population, stopping, curve)
+
+    while population.epoch < spec.retrain.max_epochs and "training" in population.status:
+        losses = population.run_epoch()
+        curve[population.epoch - 1] = np.stack([losses.train.numpy(), losses.validation.numpy()])
+        stopping.update(population, losses.validation)
+        on_epoch(population.epoch, population.status.count("training"))
+        save(make)
+    stopping.restore(population)
+    if not (stopping.best_epoch > 0).all():
+        raise RunFailedError(
+            f"retraining must reach a finite loss with every seed, got seeds {list(seed_indices)} "
+            "of which one diverged in its first epoch; choose a smaller learning rate"
+        )
+    return [
+        RetrainedSeed(
+            seed_index=index,
+            seed=seeds[position],
+            epochs=int(np.isfinite(curve[:, 1, position]).sum()),
+            best_epoch=int(stopping.best_epoch[position]),
+            validation_loss=float(stopping.best_loss[position]),
+            model=population.extract(position),
+            curve=[
+                (float(row[0, position]), float(row[1, position]))
+                for row in curve[: population.epoch]
+                if np.isfinite(row[1, position])
+            ],
+        )
+        for position, index in enumerate(seed_indices)
+    ]
+
+
+def _checkpoint(population: Population, stopping: EarlyStopping, curve: np.ndarray) -> bytes:
+    from safetensors.torch import save  # noqa: PLC0415 - only where something is saved
+
+    tensors = {f"population.{k}": v for k, v in population.state().items()}
+    tensors |= {f"stopping.{k}": v for k, v in stopping.state().items()}
+    tensors[_CURVE] = torch.from_numpy(curve)
+    return save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def _load_checkpoint(
+    data: bytes, population: Population, stopping: EarlyStopping, curve: np.ndarray
+) -> None:
+    from safetensors.torch import load  # noqa: PLC0415 - only where something is loaded
+
+    tensors = load(data)
+    curve[:] = tensors.pop(_CURVE).numpy()
+
+    def part(prefix: str) -> dict[str, torch.Tensor]:
+        found = {n: t for n, t in tensors.items() if n.startswith(prefix)}
+        return {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+
+    population.load_state(part("population."))
+    stopping.load_state(part("stopping."))

@@ -1,0 +1,99 @@
+"""The run folder: everything a study leaves as files, from the store alone."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy.engine import Engine
+
+from aesearch.decisions import chosen_configuration
+from aesearch.studies import ledger, store
+from aesearch.studies.errors import RunFailedError
+from aesearch.studies.export import best_yaml, chosen_spec, make_folder, write_tables, write_whole
+from aesearch.studies.records import StudySnapshot
+from aesearch.studies.spec_yaml import to_yaml
+
+
+def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
+    """Write ``trials.csv``, ``curves.csv`` and, once retrained, ``model.safetensors``, ``best.yaml``.
+
+    The same study gives the same bytes. The model is that of the seed with the lowest
+    validation loss; the test set has no say.
+
+    Raises
+    ------
+    OutputError
+        A file cannot be written.
+    StudyNotFoundError
+        There is no such study.
+    RunFailedError
+        Nothing was retrained yet; the tables are written all the same.
+    """
+    make_folder(folder)
+    study = store.find_study(engine, name)
+    snapshot = store.snapshot(engine, name)
+    write_tables(folder, snapshot, store.curves(engine, study))
+    rows = ledger.retrained(engine, study) if study.retrain_key else []
+    if not rows or any(row.test_mse is None for row in rows):
+        raise RunFailedError(
+            f"study {name!r} must be retrained and tested before its model is exported, got "
+            f"{len(rows)} retrained seeds; run the same 'aesearch run' command again"
+        )
+    spec = store.stored_spec(study)
+    best = min(rows, key=lambda row: (row.validation_loss, row.seed_index))
+    write_whole(folder / "model.safetensors", best.weights)
+    chosen = chosen_spec(spec, chosen_configuration(engine, study, spec))
+    document = best_yaml(to_yaml(chosen), result(snapshot, rows, best.seed_index))
+    # Last, so that a folder with a best.yaml is whole.
+    write_whole(folder / "best.yaml", document)
+
+
+def result(snapshot: StudySnapshot, rows: list[Any], exported: int) -> dict[str, Any]:
+    """What came of a study, in plain values without times.
+
+    Parameters
+    ----------
+    rows : list
+        The retrained seeds.
+    exported : int
+        Seed index of the model that is exported.
+    """
+    assert snapshot.chosen is not None, "retraining exists only after the choice"
+    trial = snapshot.trials[snapshot.chosen]
+    tests = [float(row.test_mse) for row in rows]
+    facts = snapshot.facts
+    return {
+        "study": snapshot.name,
+        "trial": trial.number,
+        "n_trials": snapshot.n_trials,
+        "cross_validation": {
+            "mean": trial.value,
+            "standard_error": trial.standard_error,
+            "per_fold": list(trial.fold_scores),
+        },
+        "retrained": [
+            {
+                "seed_index": row.seed_index,
+                "seed": row.seed,
+                "epochs": row.epochs,
+                "best_epoch": row.best_epoch,
+                "validation_loss": row.validation_loss,
+                "test_mse": row.test_mse,
+                "weights_sha256": row.weights_sha256,
+            }
+            for row in rows
+        ],
+        "test": {
+            "mse": tests[[row.seed_index for row in rows].index(exported)],
+            "seed_index": exported,
+            "mean_over_seeds": float(np.mean(tests)),
+            "standard_deviation": float(np.std(tests, ddof=1)) if len(tests) > 1 else None,
+            "looks": snapshot.test_looks,
+        },
+        "data": {
+            key: facts[key]
+            for key in ("dataset", "image_shape", "n_images", "n_test", "fingerprint")
+        }
+        | {"split_sha256": facts["split_sha256"]},
+        "versions": facts["versions"],
+    }

@@ -1,0 +1,273 @@
+"""What a generation tries and whom it prunes: pure functions of the seed and finished results.
+
+Optuna proposes and prunes, on a scratch study that holds exactly what a generation may know:
+results of generations at least ``lookahead`` before it, and what is being tried in between.
+So it does not matter who asks, when, or how often.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from aesearch.seeds import derive_seed
+from aesearch.studies.space import Choices, Dimension
+from aesearch.studies.spec import StudySpec
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+_RUNG_ATTRIBUTE = "completed_rung_"
+
+
+def distributions(spec: StudySpec) -> dict[str, BaseDistribution]:
+    """Give the space in Optuna's words, in the order in which a trial is suggested."""
+    return {name: _distribution(item) for name, item in spec.space.dimensions().items()}
+
+
+def _distribution(dimension: Dimension) -> BaseDistribution:
+    if isinstance(dimension, Choices):
+        return CategoricalDistribution(dimension.choices)
+    kind = IntDistribution if dimension.integer else FloatDistribution
+    if dimension.integer and dimension.step is None:
+        return kind(dimension.low, dimension.high, log=dimension.log)
+    return kind(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
+
+
+def suggest(
+    spec: StudySpec,
+    position: int,
+    numbers: range,
+    finished: Sequence[FrozenTrial],
+    window: Sequence[FrozenTrial],
+) -> list[dict[str, Any]]:
+    """Suggest the parameters of one generation.
+
+    Parameters
+    ----------
+    position : int
+        Which generation, from 0; seeds the sampler together with the study's seed.
+    numbers : range
+        Its trial numbers.
+    finished : sequence of FrozenTrial
+        Trials of the generations it may know the results of, in number order.
+    window : sequence of FrozenTrial
+        Trials between those and this generation, whose parameters alone count.
+
+    Returns
+    -------
+    list of dict
+        One per number; a dimension whose condition does not hold is absent.
+    """
+    if spec.search.sampler == "grid":
+        grid = spec.space.grid_configurations()
+        return [grid[number] for number in numbers]
+    with _quiet():
+        if spec.search.sampler == "qmc":
+            return _quasi_random(spec, numbers)
+        study = _scratch(spec, sampler=_sampler(spec, position))
+        for trial in finished:
+            study.add_trial(_remembered(trial))
+        for trial in window:
+            study.add_trial(
+                create_trial(
+                    state=TrialState.RUNNING,
+                    params=trial.params,
+                    distributions=trial.distributions,
+                )
+            )
+        return [_ask(spec, study, number) for number in numbers]
+
+
+def _scratch(
+    spec: StudySpec,
+    sampler: optuna.samplers.BaseSampler | None = None,
+    pruner: optuna.pruners.BasePruner | None = None,
+) -> optuna.Study:
+    # Hyperband hashes the study's name, so the name is fixed by the seed.
+    return optuna.create_study(
+        study_name=f"scratch-{spec.seed}", direction="minimize", sampler=sampler, pruner=pruner
+    )
+
+
+def _sampler(spec: StudySpec, position: int) -> optuna.samplers.BaseSampler:
+    seed = derive_seed(spec.seed, "suggest", position) % 2**32
+    startup = spec.search.startup_trials
+    if spec.search.sampler == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    if spec.search.sampler == "gp":
+        return optuna.samplers.GPSampler(
+            seed=seed, n_startup_trials=startup, deterministic_objective=False
+        )
+    return optuna.samplers.TPESampler(
+        seed=seed, n_startup_trials=startup, multivariate=True, group=True, constant_liar=True
+    )
+
+
+def _remembered(trial: FrozenTrial) -> FrozenTrial:
+    # A diverged trial carries no value; as a pruned one it tells the sampler to stay away.
+    if trial.state == TrialState.FAIL:
+        return create_trial(
+            state=TrialState.PRUNED, params=trial.params, distributions=trial.distributions
+        )
+    return create_trial(
+        state=trial.state,
+        values=trial.values,
+        params=trial.params,
+        distributions=trial.distributions,
+        intermediate_values=trial.intermediate_values,
+        system_attrs=trial.system_attrs,
+    )
+
+
+def _ask(spec: StudySpec, study: optuna.Study, number: int) -> dict[str, Any]:
+    # The default configuration comes first, so that no search ends worse than doing nothing.
+    if number == 0:
+        study.enqueue_trial(spec.default_configuration_params())
+    trial = study.ask()
+    chosen: dict[str, Any] = {}
+    for name, dimension in spec.space.dimensions().items():
+        architecture = chosen.get("architecture", spec.model.architecture)
+        if name != "architecture" and not dimension.applies(architecture):
+            continue
+        chosen[name] = _suggest_one(trial, name, _distribution(dimension))
+    return chosen
+
+
+def _suggest_one(trial: optuna.Trial, name: str, kind: BaseDistribution) -> Any:
+    if isinstance(kind, CategoricalDistribution):
+        return trial.suggest_categorical(name, kind.choices)
+    if isinstance(kind, IntDistribution):
+        return trial.suggest_int(name, kind.low, kind.high, step=kind.step, log=kind.log)
+    assert isinstance(kind, FloatDistribution)
+    return trial.suggest_float(name, kind.low, kind.high, step=kind.step, log=kind.log)
+
+
+def _quasi_random(spec: StudySpec, numbers: range) -> list[dict[str, Any]]:
+    # A point of the sequence depends on its number alone; Optuna hands them out in order only.
+    sampler = optuna.samplers.QMCSampler(
+        qmc_type="sobol", scramble=True, seed=derive_seed(spec.seed, "suggest") % 2**32
+    )
+    study = _scratch(spec, sampler=sampler)
+    points = []
+    for number in range(numbers.stop):
+        points.append(_ask(spec, study, number))
+        study.tell(number, 0.0)
+    return points[numbers.start :]
+
+
+class Pruner:
+    """Decides at a rung who of a generation goes on, from its own members and older results.
+
+    Parameters
+    ----------
+    finished : sequence of FrozenTrial
+        As for ``suggest``.
+    trials : mapping of trial number to parameters
+        The generation.
+    """
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        finished: Sequence[FrozenTrial],
+        trials: Mapping[int, FrozenTrial],
+    ) -> None:
+        self._spec = spec
+        self._trials: dict[int, optuna.Trial] = {}
+        with _quiet():
+            self._study = _scratch(spec, pruner=_optuna_pruner(spec))
+            for trial in finished:
+                self._study.add_trial(_remembered(trial))
+            for number, trial in trials.items():
+                # Hyperband assigns brackets by number: the scratch study keeps the true one.
+                self._fill_to(number)
+                self._study.enqueue_trial(trial.params)
+                self._trials[number] = self._study.ask(fixed_distributions=trial.distributions)
+
+    def _fill_to(self, number: int) -> None:
+        while len(self._study.get_trials(deepcopy=False)) < number:
+            self._study.add_trial(create_trial(state=TrialState.FAIL))
+
+    def losers(self, alive: Sequence[int], reports: Mapping[int, Mapping[int, float]]) -> list[int]:
+        """Report the mean over folds and name the trials that stop here, in number order.
+
+        Parameters
+        ----------
+        alive : sequence of int
+            Trial numbers that are still training.
+        reports : mapping of trial number to {epoch: mean over folds}
+            Epochs since the last rung, the rung itself last.
+        """
+        if self._spec.search.pruner == "none":
+            return []
+        with _quiet():
+            for number in alive:
+                for epoch, mean in reports[number].items():
+                    self._trials[number].report(mean, epoch)
+            return [number for number in alive if self._trials[number].should_prune()]
+
+    def memory(self, number: int) -> dict[str, Any]:
+        """What the pruner must find again on this trial when later generations are judged."""
+        trial = self._trials[number]
+        attributes = self._study.get_trials(deepcopy=False)[trial.number].system_attrs
+        return {k: v for k, v in attributes.items() if k.startswith(_RUNG_ATTRIBUTE)}
+
+
+def _optuna_pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
+    search, warmup = spec.search, _warmup(spec)
+    makers: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
+        "none": optuna.pruners.NopPruner,
+        "median": lambda: optuna.pruners.MedianPruner(
+            n_startup_trials=search.startup_trials, n_warmup_steps=0
+        ),
+        "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(
+            min_resource=warmup, reduction_factor=search.reduction_factor
+        ),
+        "hyperband": lambda: optuna.pruners.HyperbandPruner(
+            min_resource=warmup,
+            max_resource=spec.training.epochs,
+            reduction_factor=search.reduction_factor,
+        ),
+    }
+    return makers[search.pruner]()
+
+
+def _warmup(spec: StudySpec) -> int:
+    assert isinstance(spec.search.warmup_epochs, int), "the spec must be resolved"
+    return max(1, spec.search.warmup_epochs)
+
+
+def rungs(spec: StudySpec) -> list[int]:
+    """Epochs at which losers are pruned; the last one is the end of training.
+
+    ``median`` looks about ten times after the warm-up, ``halving`` and ``hyperband`` at
+    warm-up times powers of the reduction factor.
+    """
+    last, warmup = spec.training.epochs, _warmup(spec)
+    if spec.search.pruner == "none":
+        return [last]
+    if spec.search.pruner == "median":
+        return [*range(warmup, last, max(1, round(last / 10))), last]
+    epochs = []
+    rung = warmup
+    while rung < last:
+        epochs.append(rung)
+        rung *= spec.search.reduction_factor
+    return [*epochs, last]
+
+
+class _quiet(warnings.catch_warnings):  # noqa: N801 - reads as the context it is
+    """Keep Optuna's notes on experimental options and its log of scratch studies to itself."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", message=".*is an experimental.*")

@@ -1,0 +1,264 @@
+"""A worker: takes leased work of one study until there is none; it decides nothing by itself.
+
+What it does with a unit of work is a pure function of the study, so a worker may be killed,
+paused or doubled at any moment.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from optuna.trial import TrialState
+from sqlalchemy.engine import Engine
+
+from aesearch import model_file
+from aesearch.decisions import chosen_configuration, known_results, settle, suggest_up_to
+from aesearch.generation import Rung, train_generation
+from aesearch.heartbeat import Heartbeat, StoppedError
+from aesearch.models.runtime import prepare_process
+from aesearch.problem import check_same_data, load_problem
+from aesearch.retrain import retrain
+from aesearch.studies import ledger, store
+from aesearch.studies.errors import RunFailedError
+from aesearch.studies.ledger import Lease, LeaseLostError, Outcome
+from aesearch.studies.spec import StudySpec
+from aesearch.suggest import Pruner, rungs
+
+log = logging.getLogger("aesearch.worker")
+
+POLL_S = 0.25
+CHECKPOINT_S = 30.0
+KINDS = {"search": ("search",), "retrain": ("retrain", "evaluate")}
+ALL_KINDS = ("search", "retrain", "evaluate")
+
+
+def worker_name() -> str:
+    """Owner of the leases of this process: host and process id."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+class Worker:
+    """One process at work on one study.
+
+    Parameters
+    ----------
+    name : str
+        Study.
+    kinds : tuple of str
+        What it takes: ``search``, ``retrain``, ``evaluate``.
+    stop : threading.Event
+        Set to make it give its work back and return.
+    parent : int or None
+        Process whose end is this worker's end too.
+
+    Raises
+    ------
+    StudyNotFoundError, StudyMismatchError, DataError, StoreError
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        name: str,
+        *,
+        kinds: tuple[str, ...] = ALL_KINDS,
+        stop: threading.Event,
+        parent: int | None = None,
+    ) -> None:
+        self._engine = engine
+        self._name = name
+        self._kinds = kinds
+        self._stop = stop
+        self._parent = parent
+        study = store.find_study(engine, name)
+        spec = store.stored_spec(study)
+        assert isinstance(spec.compute.threads, int), "the stored spec is resolved"
+        prepare_process(spec.compute.threads)
+        self._problem = load_problem(spec, device=spec.compute.device)
+        check_same_data(self._problem, study.facts, name)
+        self._images = torch.from_numpy(self._problem.images).to(spec.compute.device)
+
+    def run(self, *, exit_when_idle: bool = True) -> None:
+        """Work until the study is finished, there is nothing to take, or the stop is set."""
+        while not self._stop.is_set():
+            study = store.find_study(self._engine, self._name)
+            spec = store.stored_spec(study)
+            assert isinstance(spec.search.lookahead, int), "the stored spec is resolved"
+            lease = ledger.claim(
+                self._engine,
+                study,
+                owner=worker_name(),
+                lookahead=spec.search.lookahead,
+                kinds=self._kinds,
+            )
+            if lease is None:
+                settled = settle(self._engine, self._name)
+                work = ledger.open_work(self._engine, study)
+                if settled and exit_when_idle and not any(work[kind] for kind in self._kinds):
+                    return
+                self._stop.wait(POLL_S)
+                if self._parent is not None and os.getppid() != self._parent:
+                    return
+                continue
+            self._do(lease, study, spec)
+
+    def _do(self, lease: Lease, study: store.StudyRow, spec: StudySpec) -> None:
+        log.info("%s %d: attempt %d", lease.kind, lease.position, lease.attempt)
+        with Heartbeat(self._engine, lease, self._stop, self._parent) as beat:
+            try:
+                if lease.kind == "search":
+                    self._search(lease, study, spec, beat)
+                elif lease.kind == "retrain":
+                    self._retrain(lease, study, spec, beat)
+                else:
+                    self._evaluate(lease, study)
+            except LeaseLostError as error:
+                log.warning("lease lost: %s", error)
+            except StoppedError:
+                ledger.release(self._engine, lease)
+
+    # -------------------------------------------------------------------- search
+
+    def _search(
+        self, lease: Lease, study: store.StudyRow, spec: StudySpec, beat: Heartbeat
+    ) -> None:
+        suggest_up_to(self._engine, study, spec, lease.position)
+        if lease.attempt > ledger.MAX_ATTEMPTS:
+            died = f"worker died {ledger.MAX_ATTEMPTS} times on this trial (out of memory?)"
+            self._fail(lease, died)
+            return
+        trials, firsts = ledger.history(self._engine, study)
+        finished = known_results(spec, trials, firsts, lease.position)
+        own = {number: trials[number] for number in lease.members}
+        configurations = {n: spec.configuration(trial.params) for n, trial in own.items()}
+        pruner = Pruner(spec, finished, own)
+
+        def on_epoch(epoch: int, n_members: int) -> None:
+            beat.say(
+                epoch=epoch,
+                n_epochs=spec.training.epochs,
+                n_members=n_members,
+                trials=list(lease.members),
+            )
+            beat.check()
+
+        def on_rung(rung: Rung, done: bool) -> None:  # noqa: FBT001 - a callback
+            ledger.write_rung(
+                self._engine,
+                lease,
+                curves=rung.curves,
+                reports=rung.reports,
+                outcomes=rung.outcomes,
+                done=done,
+            )
+
+        try:
+            train_generation(
+                self._problem,
+                self._images,
+                configurations,
+                rungs=rungs(spec),
+                losers=pruner.losers,
+                memory=pruner.memory,
+                on_epoch=on_epoch,
+                on_rung=on_rung,
+            )
+        except (RuntimeError, MemoryError, ValueError, SystemExit) as error:
+            log.exception("generation %d failed", lease.position)
+            self._fail(lease, f"{type(error).__name__}: {str(error).splitlines()[0][:200]}")
+
+    def _fail(self, lease: Lease, reason: str) -> None:
+        outcomes = [
+            Outcome(number, TrialState.FAIL, user_attributes={"reason": reason})
+            for number in lease.members
+        ]
+        ledger.write_rung(
+            self._engine, lease, curves=[], reports={}, outcomes=outcomes, done=True
+        )
+
+    # ---------------------------------------------------------------- retraining
+
+    def _retrain(
+        self, lease: Lease, study: store.StudyRow, spec: StudySpec, beat: Heartbeat
+    ) -> None:
+        key = str(study.retrain_key)
+        if lease.attempt > ledger.MAX_ATTEMPTS:
+            raise RunFailedError(
+                f"the retraining of study {study.name!r} died {ledger.MAX_ATTEMPTS} times without "
+                "progress (out of memory?); free memory and run the same command again"
+            )
+        # The spec's retraining part may have changed since this worker started; the data cannot.
+        problem = replace(self._problem, spec=spec)
+
+        def on_epoch(epoch: int, n_members: int) -> None:
+            beat.say(
+                epoch=epoch,
+                n_epochs=spec.retrain.max_epochs,
+                n_members=n_members,
+                seeds=list(lease.members),
+            )
+            beat.check()
+
+        saved = time.monotonic()
+
+        def save(make: Callable[[], bytes]) -> None:
+            nonlocal saved
+            if time.monotonic() - saved >= CHECKPOINT_S:
+                ledger.write_checkpoint(self._engine, lease, key, make())
+                saved = time.monotonic()
+
+        done = retrain(
+            problem,
+            self._images,
+            chosen_configuration(self._engine, study, spec),
+            lease.members,
+            on_epoch=on_epoch,
+            restore=lambda: ledger.read_checkpoint(self._engine, lease, key),
+            save=save,
+        )
+        rows = [
+            {
+                "seed_index": item.seed_index,
+                "seed": item.seed,
+                "epochs": item.epochs,
+                "best_epoch": item.best_epoch,
+                "validation_loss": item.validation_loss,
+                "weights_sha256": item.weights_sha256,
+                "weights": model_file.to_bytes(item.model),
+            }
+            for item in done
+        ]
+        curves = {item.seed_index: item.curve for item in done}
+        ledger.write_retrained(self._engine, lease, key, rows, curves)
+
+    def _evaluate(self, lease: Lease, study: store.StudyRow) -> None:
+        mse = {
+            row.seed_index: mean_squared_error(
+                model_file.from_bytes(row.weights), self._problem.test_images
+            )
+            for row in ledger.retrained(self._engine, study)
+        }
+        ledger.write_test(self._engine, lease, str(study.retrain_key), mse)
+
+
+def mean_squared_error(model: torch.nn.Module, images: np.ndarray) -> float:
+    """Mean squared error per pixel of a model's reconstructions.
+
+    Parameters
+    ----------
+    model : Module
+        Maps (sample, channel, height, width) in [0, 1] to the same shape; on the CPU.
+    images : ndarray, (sample, channel, height, width), uint8
+    """
+    total = 0.0
+    with torch.inference_mode():
+        for start in range(0, len(images), 1000):
+            batch = torch.from_numpy(images[start : start + 1000]).float().div_(255)
+            total += (model(batch) - batch).square().sum(dtype=torch.float64).item()
+    return total / images.size

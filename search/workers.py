@@ -1,0 +1,150 @@
+"""The worker processes that a run starts on this machine; what they do is in ``worker``."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from sqlalchemy.engine import Engine
+
+from aesearch.studies import ledger
+from aesearch.studies.errors import AesearchError, RunFailedError
+from aesearch.studies.spec import StudySpec
+
+STORAGE_VARIABLE = "AESEARCH_STORAGE"  # the URL may hold a password: never on a command line
+_GRACE_S = 30.0
+_QUICK_DEATHS = 3
+
+
+def default_workers(spec: StudySpec, n_generations: int) -> int:
+    """One worker per GPU, or per core of a CPU; never more than there is work for."""
+    assert isinstance(spec.search.lookahead, int), "the spec must be resolved"
+    if spec.compute.device == "cuda":
+        import torch  # noqa: PLC0415 - only where there is a GPU to count
+
+        units = torch.cuda.device_count()
+    else:
+        units = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        units = max(units, 1)
+    useful = max(min(spec.search.lookahead, n_generations), spec.retrain.seeds)
+    return max(1, min(units, useful))
+
+
+class Workers:
+    """Child processes that serve one study until it is finished.
+
+    A child that dies is replaced; its lease is freed at once. Children that die again and
+    again before they did anything end the run.
+
+    Parameters
+    ----------
+    storage : str
+        Database URL, passed through the environment.
+    folder : Path
+        Where their logs go: ``worker-<n>.log``.
+    only : {"search", "retrain", None}
+        What they take; None for everything.
+    """
+
+    def __init__(
+        self, engine: Engine, storage: str, name: str, count: int, folder: Path, *, cuda: bool
+    ) -> None:
+        self._engine = engine
+        self._storage = storage
+        self._name = name
+        self._count = count
+        self._folder = folder
+        self._cuda = cuda
+        self._only: str | None = None
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._started: dict[int, float] = {}
+        self._quick_deaths = 0
+
+    def start(self, only: str | None = None) -> None:
+        """Start all of them."""
+        self._only = only
+        for index in range(self._count):
+            self._start_one(index)
+
+    def _start_one(self, index: int) -> None:
+        command = [sys.executable, "-m", "aesearch", "worker", "--study", self._name]
+        command += ["--exit-when-idle", "--parent", str(os.getpid())]
+        if self._only is not None:
+            command += ["--only", self._only]
+        environment = os.environ | {STORAGE_VARIABLE: self._storage, "OMP_NUM_THREADS": "1"}
+        if self._cuda:
+            environment["CUDA_VISIBLE_DEVICES"] = _visible_device(index)
+        with self._log(index).open("ab") as stream:
+            self._children[index] = subprocess.Popen(  # noqa: S603 - our own interpreter
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                # Ctrl-C reaches the run, which tells its workers itself.
+                start_new_session=True,
+            )
+        self._started[index] = time.monotonic()
+
+    def _log(self, index: int) -> Path:
+        return self._folder / f"worker-{index + 1}.log"
+
+    def tend(self) -> bool:
+        """Replace the dead.
+
+        Returns
+        -------
+        bool
+            Whether any worker is still there.
+
+        Raises
+        ------
+        RunFailedError
+            They die without doing anything; the last lines of a log say why.
+        AesearchError
+            One refused to work, with its message.
+        """
+        for index, child in list(self._children.items()):
+            code = child.poll()
+            if code is None:
+                continue
+            del self._children[index]
+            if code == 0:
+                continue
+            ledger.free_owner(self._engine, f"{socket.gethostname()}:{child.pid}")
+            lines = self._log(index).read_text(errors="replace").strip().splitlines()
+            if code == AesearchError.exit_code:
+                raise AesearchError(lines[-1].removeprefix("error: ") if lines else "no reason")
+            if time.monotonic() - self._started[index] < _GRACE_S:
+                self._quick_deaths += 1
+            if code == 1 or self._quick_deaths > _QUICK_DEATHS * self._count:
+                last = lines[-1] if lines else f"exit code {code}"
+                raise RunFailedError(
+                    f"a worker failed: {last}; the whole story is in {self._log(index)}, and the "
+                    "same command goes on from here"
+                )
+            self._start_one(index)
+        return bool(self._children)
+
+    def stop(self) -> None:
+        """Ask them to give their work back, and end those that do not."""
+        for child in self._children.values():
+            if child.poll() is None:
+                child.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + _GRACE_S
+        for child in self._children.values():
+            try:
+                child.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+                ledger.free_owner(self._engine, f"{socket.gethostname()}:{child.pid}")
+        self._children.clear()
+
+
+def _visible_device(index: int) -> str:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",")[index] if visible else str(index)

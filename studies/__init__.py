@@ -1,0 +1,1 @@
+"""What a study is (spec, presets) and what it leaves behind (store, export): rows, no tensors."""

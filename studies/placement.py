@@ -1,0 +1,67 @@
+"""How much trains together, by device and problem size; never by how many workers there are."""
+
+from dataclasses import dataclass
+
+# Sample-pixels below which a member is too small to fill a core alone. Digits has about 0.09
+# million, MNIST 47 million; where exactly the change lies between them matters little.
+SMALL_PROBLEM = 2_000_000
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What of a study is fixed by the device and the size of its data.
+
+    Attributes
+    ----------
+    population : int
+        Members that train as one batched computation, at most.
+    generation_size : int
+        Consecutive trials that are suggested, leased and trained together.
+    lookahead : int
+        Generation j may start when all generations <= j - lookahead are finished.
+    threads : int
+        Threads of each worker on a CPU.
+    """
+
+    population: int
+    generation_size: int
+    lookahead: int
+    threads: int
+
+
+def placement(*, device: str, n_train: int, pixels: int) -> Placement:
+    """Choose what trains together; equal arguments give an equal study on any machine.
+
+    Parameters
+    ----------
+    device : {"cpu", "cuda"}
+    n_train : int
+        Training samples, all folds together; >= 1.
+    pixels : int
+        Values of one sample (channels x height x width); >= 1.
+
+    Notes
+    -----
+    ======  ==================  ==========  ===============  =========  =======
+    device  n_train x pixels    population  generation_size  lookahead  threads
+    ======  ==================  ==========  ===============  =========  =======
+    cpu     below 2,000,000     64          5                2          1
+    cpu     2,000,000 and more  1           1                4          1
+    cuda    any                 256         10               2          1
+    ======  ==================  ==========  ===============  =========  =======
+
+    The number of workers is no argument on purpose: a study must end with the same table
+    whether one worker or eight did it.
+
+    Raises
+    ------
+    ValueError
+        If the device is neither.
+    """
+    if device == "cuda":
+        return Placement(population=256, generation_size=10, lookahead=2, threads=1)
+    if device != "cpu":
+        raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
+    if n_train * pixels < SMALL_PROBLEM:
+        return Placement(population=64, generation_size=5, lookahead=2, threads=1)
+    return Placement(population=1, generation_size=1, lookahead=4, threads=1)

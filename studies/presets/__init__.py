@@ -1,0 +1,1 @@
+"""Presets: one YAML spec each, read through importlib.resources."""

@@ -1,0 +1,119 @@
+"""What one study looks like from outside: plain rows, made by the store, read by everyone else."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+TrialState = Literal["waiting", "running", "complete", "pruned", "failed"]
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial as the store knows it.
+
+    Attributes
+    ----------
+    number : int
+        Trial number = slot, from 0.
+    params : dict[str, Any]
+        What was searched, by the names of the space; empty while the trial waits.
+    value : float or None
+        Mean over folds of the fold scores (validation MSE per pixel); the last
+        mean reported for a pruned trial; None where there is none.
+    standard_error : float or None
+        Standard error of ``value`` over folds.
+    fold_scores : tuple of float
+        One score per fold, in fold order; empty until the trial is complete.
+    unstable : str or None
+        Why this trial can never be chosen although it is complete (its loss at the
+        end of training is too high, or oscillates); None for a stable trial.
+    reason : str or None
+        Why the trial was pruned or failed.
+    epochs : int
+        Epochs trained so far (per fold).
+    """
+
+    number: int
+    state: TrialState
+    params: dict[str, Any] = field(default_factory=dict)
+    value: float | None = None
+    standard_error: float | None = None
+    fold_scores: tuple[float, ...] = ()
+    unstable: str | None = None
+    reason: str | None = None
+    epochs: int = 0
+
+    @property
+    def eligible(self) -> bool:
+        """Whether this trial may be chosen: complete and stable."""
+        return self.state == "complete" and self.unstable is None
+
+
+@dataclass(frozen=True)
+class LeaseRecord:
+    """One unit of leased work: a generation of the search, a chunk of the retraining, the test.
+
+    Attributes
+    ----------
+    kind : {"search", "retrain", "evaluate"}
+    index : int
+        Generation or chunk, from 0.
+    owner : str or None
+        Who holds it (host:process), None when nobody does.
+    seconds_left : float or None
+        Seconds until the lease expires, by the database's clock.
+    progress : dict
+        What the owner last said: ``epoch``, ``n_epochs``, ``n_members``, ``trials``
+        (numbers) and, in a retraining, ``seeds``; empty before the first epoch.
+    """
+
+    kind: Literal["search", "retrain", "evaluate"]
+    index: int
+    done: bool
+    owner: str | None = None
+    attempt: int = 0
+    seconds_left: float | None = None
+    progress: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RetrainRecord:
+    """One seed of the retraining of the chosen configuration.
+
+    Losses are mean squared errors per pixel. ``best_epoch`` counts from 1;
+    ``test_mse`` is None until the test set has been looked at.
+    """
+
+    seed_index: int
+    seed: int
+    epochs: int
+    best_epoch: int
+    validation_loss: float
+    weights_sha256: str
+    test_mse: float | None = None
+
+
+@dataclass(frozen=True)
+class StudySnapshot:
+    """A study at one moment.
+
+    Attributes
+    ----------
+    spec : dict
+        The resolved specification the study was created with.
+    n_trials : int
+        How many slots the study has.
+    chosen : int or None
+        Number of the trial that was chosen, once that is decided.
+    test_looks : int
+        How many times the test set was looked at.
+    """
+
+    name: str
+    spec: dict[str, Any]
+    n_trials: int
+    trials: tuple[TrialRecord, ...]
+    leases: tuple[LeaseRecord, ...] = ()
+    retrains: tuple[RetrainRecord, ...] = ()
+    chosen: int | None = None
+    test_looks: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)

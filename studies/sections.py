@@ -1,0 +1,237 @@
+"""The sections of a specification but the space: every setting with its default and meaning."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from aesearch.studies.dimensions import (
+    Architecture,
+    CodeActivation,
+    Dropout,
+    EncodingDim,
+    LearningRate,
+    Section,
+    WeightDecay,
+    hidden_widths,
+)
+from aesearch.studies.spec_problems import broken, must
+
+Auto = Literal["auto"]
+# Far above any real study: a slip of the keyboard must not create a billion rows.
+LARGEST_COUNT = 1_000_000
+PositiveCount = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
+OpenFraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _count_or_auto(least: int) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if value == "auto" or (type(value) is int and value >= least):
+            return value
+        raise broken(must(f"be a whole number >= {least} or auto", value))
+
+    return BeforeValidator(check)
+
+
+AutoCount = Annotated[Annotated[int, Field(ge=1)] | Auto, _count_or_auto(1)]
+AutoCountFromZero = Annotated[Annotated[int, Field(ge=0)] | Auto, _count_or_auto(0)]
+
+
+def _widths_or_auto(value: Any) -> Any:
+    if value == "auto":
+        return value
+    try:
+        return hidden_widths(value)
+    except ValueError:
+        rule = "be widths >= 1 such as 256-128, [256, 128] or none, or auto"
+        raise broken(must(rule, value)) from None
+
+
+HiddenWidths = Annotated[
+    tuple[int, ...] | Auto,
+    BeforeValidator(_widths_or_auto, json_schema_input_type=list[int] | int | str),
+]
+
+
+class DataSpec(Section):
+    """Which images, and which of them."""
+
+    dataset: str = Field(
+        default="digits",
+        min_length=1,
+        description="Name of a data set, or path of a .npz, .npy or .csv file or an image folder.",
+    )
+    data_dir: str | None = Field(
+        default=None,
+        description="Where named data sets are kept; null for the user's cache folder.",
+    )
+    test_fraction: OpenFraction = Field(
+        default=0.2,
+        description="Share of the images set aside for the test, in (0, 1); used only where the "
+        "data set has no test set of its own.",
+    )
+    limit: int | None = Field(
+        default=None,
+        ge=20,
+        description="Use only the first so many training images; null for all.",
+    )
+
+
+class DenseSpec(Section):
+    """Dense networks."""
+
+    hidden: HiddenWidths = Field(
+        default="auto",
+        description="Widths of the encoder's hidden layers, mirrored in the decoder: a list, "
+        "words such as 256-128 or none, or auto for one layer of half the pixels "
+        "(at least 128, at most 2048).",
+    )
+
+
+class ConvSpec(Section):
+    """Convolutional networks."""
+
+    channels: Annotated[
+        tuple[PositiveCount, ...], Field(strict=False, min_length=3, max_length=3)
+    ] = Field(default=(8, 16, 32), description="Channels of the three convolutions.")
+    hidden: PositiveCount = Field(
+        default=128,
+        description="Width of the linear layer between the convolutions and the code.",
+    )
+
+
+class ModelSpec(Section):
+    """The network where the space does not vary it."""
+
+    architecture: Architecture = Field(default="dense", description="Kind of network.")
+    encoding_dim: EncodingDim = Field(default=16, description="Size of the code; >= 1.")
+    dropout: Dropout = Field(
+        default=0.0, description="Probability in [0, 1) of dropping a unit of a hidden layer."
+    )
+    code_activation: CodeActivation = Field(
+        default="linear", description="Activation of the code; relu kills some of its units."
+    )
+    dense: DenseSpec = Field(default=DenseSpec(), description="Dense networks only.")
+    conv: ConvSpec = Field(default=ConvSpec(), description="Convolutional networks only.")
+
+
+class TrainingSpec(Section):
+    """How a network trains where the space does not vary it."""
+
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(
+        default="adam", description="adam adds weight decay to the gradient (L2), adamw decouples."
+    )
+    learning_rate: LearningRate = Field(default=1e-3, description="Learning rate; > 0.")
+    weight_decay: WeightDecay = Field(default=1e-5, description="Weight decay; >= 0.")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.9, description="Momentum in [0, 1); sgd only."
+    )
+    schedule: Literal["none", "exponential", "plateau", "cosine"] = Field(
+        default="none", description="How the learning rate changes over the epochs."
+    )
+    gamma: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.95, description="Factor per epoch in (0, 1]; exponential schedule only."
+    )
+    factor: OpenFraction = Field(
+        default=0.1, description="Factor in (0, 1) at a plateau; plateau schedule only."
+    )
+    patience: PositiveCount = Field(
+        default=10, description="Epochs without progress that make a plateau; plateau only."
+    )
+    batch_size: AutoCount = Field(
+        default="auto",
+        description="Images per gradient step; auto is a sixtieth of the training images, within "
+        "32 to 1000.",
+    )
+    epochs: PositiveCount = Field(default=20, description="Epochs of every trial.")
+
+
+class SearchSpec(Section):
+    """How the search goes through the space and what it makes of the folds."""
+
+    folds: Annotated[int, Field(ge=2)] = Field(
+        default=3, description="Parts of the cross-validation; >= 2."
+    )
+    trials: PositiveCount = Field(default=50, description="Trials of the whole study.")
+    sampler: Literal["tpe", "random", "grid", "qmc", "gp"] = Field(
+        default="tpe", description="How the next configurations are suggested."
+    )
+    pruner: Literal["none", "median", "halving", "hyperband"] = Field(
+        default="median",
+        description="How hopeless trials are stopped early, on their mean over the folds.",
+    )
+    warmup_epochs: AutoCountFromZero = Field(
+        default="auto",
+        description="No trial is pruned before so many epochs; auto is a quarter of the epochs.",
+    )
+    reduction_factor: Annotated[int, Field(ge=2)] = Field(
+        default=3, description="One in so many trials survives a rung; halving and hyperband only."
+    )
+    startup_trials: Annotated[int, Field(ge=0, le=LARGEST_COUNT)] = Field(
+        default=10,
+        description="Finished trials before tpe stops suggesting at random and median prunes.",
+    )
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="Seconds after which no new trial starts; null for no limit."
+    )
+    select: Literal["best", "one-se"] = Field(
+        default="best",
+        description="best: lowest mean; one-se: smallest code within one standard error of it.",
+    )
+    score_epochs: PositiveCount = Field(
+        default=3,
+        description="A fold's score is its mean validation loss over so many last epochs.",
+    )
+    unstable_loss: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=0.1,
+        description="A trial is never chosen if on any fold the last validation loss (mean squared "
+        "error per pixel) is above this.",
+    )
+    unstable_oscillation: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=0.5,
+        description="A trial is never chosen if on any fold the validation loss climbs by more than "
+        "this above an earlier low, relative to its median, at the end of training.",
+    )
+    generation_size: AutoCount = Field(
+        default="auto",
+        description="Trials that are suggested and trained together; auto goes by device and size.",
+    )
+    lookahead: AutoCount = Field(
+        default="auto",
+        description="Generation j starts when all up to j - lookahead are finished; auto goes by "
+        "device and size.",
+    )
+
+
+class RetrainSpec(Section):
+    """How the chosen configuration is trained for good."""
+
+    seeds: PositiveCount = Field(default=3, description="Networks trained, each from its own seed.")
+    max_epochs: PositiveCount = Field(default=200, description="Epochs at most.")
+    patience: PositiveCount = Field(
+        default=20, description="Stop after so many epochs without progress on the held-out part."
+    )
+    min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=1e-5, description="Smallest fall of the loss that counts as progress."
+    )
+    holdout: OpenFraction = Field(
+        default=0.1,
+        description="Share of the training images held out for early stopping, in (0, 1).",
+    )
+
+
+class ComputeSpec(Section):
+    """Where and how it is computed."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto is a GPU where there is one."
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="Type of the arithmetic; auto is float32."
+    )
+    population: AutoCount = Field(
+        default="auto",
+        description="Members trained as one batch, at most; auto goes by device and size.",
+    )
+    threads: AutoCount = Field(
+        default="auto", description="Threads of each worker on a CPU; auto is 1."
+    )

@@ -1,0 +1,235 @@
+"""What a study is: its sections together, one trial's configuration, and "auto" made concrete."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from aesearch.studies.dimensions import Section, hidden_name, hidden_widths
+from aesearch.studies.errors import SpecError
+from aesearch.studies.placement import placement
+from aesearch.studies.sections import (
+    ComputeSpec,
+    DataSpec,
+    ModelSpec,
+    RetrainSpec,
+    SearchSpec,
+    TrainingSpec,
+)
+from aesearch.studies.space import SEARCHABLE, SpaceSpec
+from aesearch.studies.spec_problems import Problem, broken, must
+
+
+class StudySpec(Section):
+    """One study: what to search, on which images, how, and what happens with the winner."""
+
+    name: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="Name of the study; null takes the name of the data set.",
+    )
+    description: str = Field(default="", description="What the study is for, in free words.")
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Field(
+        default=0, description="All randomness of the study follows from it; 0 to 2**32 - 1."
+    )
+    data: DataSpec = Field(default=DataSpec(), description="The images.")
+    model: ModelSpec = Field(default=ModelSpec(), description="The network.")
+    training: TrainingSpec = Field(default=TrainingSpec(), description="How it trains.")
+    space: SpaceSpec = Field(
+        default=SpaceSpec(), description="What is searched; the rest comes from model and training."
+    )
+    search: SearchSpec = Field(default=SearchSpec(), description="How it is searched.")
+    retrain: RetrainSpec = Field(default=RetrainSpec(), description="How the winner is retrained.")
+    compute: ComputeSpec = Field(default=ComputeSpec(), description="Where it is computed.")
+
+    @field_validator("name")
+    @classmethod
+    def _printable_name(cls, name: str | None) -> str | None:
+        if name is not None and not name.isprintable():
+            raise broken(must("be printable text on one line", name))
+        return name
+
+    @field_validator("space")
+    @classmethod
+    def _canonical_space(cls, space: SpaceSpec, info: Any) -> SpaceSpec:
+        model = info.data.get("model")
+        return space if model is None else space.restricted(model.architecture)
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> "StudySpec":
+        problems = list(_disagreements(self))
+        if problems:
+            raise broken(*problems)
+        return self
+
+    def default_configuration_params(self) -> dict[str, Any]:
+        """Give the unsearched configuration as parameters of the space: the first trial.
+
+        A value outside its dimension moves to the nearest one inside.
+
+        Returns
+        -------
+        dict
+            A value for each dimension that the default architecture has, in the order of
+            the space; hidden widths as a word.
+        """
+        hidden = self.model.dense.hidden
+        wanted = {
+            "architecture": self.model.architecture,
+            "encoding_dim": self.model.encoding_dim,
+            "learning_rate": self.training.learning_rate,
+            "weight_decay": self.training.weight_decay,
+            "dropout": self.model.dropout,
+            "hidden": hidden if isinstance(hidden, str) else hidden_name(hidden),
+            "code_activation": self.model.code_activation,
+        }
+        if self.space.architecture is not None:
+            wanted["architecture"] = self.space.architecture.nearest(wanted["architecture"])
+        active = self.space.active(str(wanted["architecture"]))
+        return {name: dimension.nearest(wanted[name]) for name, dimension in active.items()}
+
+    def configuration(self, params: Mapping[str, Any]) -> "Configuration":
+        """Give the whole configuration of one trial: its parameters over the defaults.
+
+        Parameters
+        ----------
+        params : Mapping
+            By the names of the space; hidden widths as a word or a list.
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown, or the hidden widths of a dense network are still ``auto``.
+        """
+        unknown = sorted(set(params) - set(SEARCHABLE))
+        if unknown:
+            raise ValueError(f"params must be named {', '.join(SEARCHABLE)}, got {unknown[0]!r}")
+        model, training = self.model, self.training
+        architecture = params.get("architecture", model.architecture)
+        hidden = params.get("hidden", model.dense.hidden) if architecture == "dense" else ()
+        if hidden == "auto":
+            raise ValueError("model.dense.hidden must be widths, got 'auto'; call resolve first")
+        return Configuration(
+            architecture=architecture,
+            hidden=hidden_widths(hidden),
+            encoding_dim=int(params.get("encoding_dim", model.encoding_dim)),
+            dropout=float(params.get("dropout", model.dropout)),
+            code_activation=params.get("code_activation", model.code_activation),
+            channels=model.conv.channels,
+            conv_hidden=model.conv.hidden,
+            learning_rate=float(params.get("learning_rate", training.learning_rate)),
+            weight_decay=float(params.get("weight_decay", training.weight_decay)),
+        )
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One network and how it trains, as far as members of a study differ.
+
+    Attributes
+    ----------
+    hidden : tuple of int
+        Hidden widths of a dense network; empty for none and for a conv network.
+    channels, conv_hidden
+        Channels of the three convolutions and the width after them; unused by dense networks.
+    """
+
+    architecture: str
+    hidden: tuple[int, ...]
+    encoding_dim: int
+    dropout: float
+    code_activation: str
+    channels: tuple[int, ...]
+    conv_hidden: int
+    learning_rate: float
+    weight_decay: float
+
+
+def _disagreements(spec: StudySpec) -> list[Problem]:
+    """List the rules between sections that do not hold."""
+    search, epochs = spec.search, spec.training.epochs
+    epochs_path = (("training", "epochs"),)
+    problems = []
+    if search.score_epochs > epochs:
+        rule = f"be <= training.epochs ({epochs})"
+        problems.append(must(rule, search.score_epochs, ("search", "score_epochs"), epochs_path))
+    if search.warmup_epochs != "auto" and search.warmup_epochs >= epochs:
+        rule = f"be < training.epochs ({epochs})"
+        problems.append(must(rule, search.warmup_epochs, ("search", "warmup_epochs"), epochs_path))
+    if spec.data.limit is not None and search.folds > spec.data.limit:
+        rule = f"be <= data.limit ({spec.data.limit})"
+        problems.append(must(rule, search.folds, ("search", "folds"), (("data", "limit"),)))
+    if not spec.space.dimensions():
+        model_path = (("model", "architecture"),)
+        problems.append(must("search at least one name", "none", ("space",), model_path))
+    elif search.sampler == "grid":
+        problems += [
+            problem._replace(path=("space", *problem.path))
+            for problem in spec.space.grid_problems()
+        ]
+    return problems
+
+
+def resolve(
+    spec: StudySpec, *, image_shape: tuple[int, int, int], n_train: int, device: str
+) -> StudySpec:
+    """Replace every "auto" by a value that depends on the data and the device only.
+
+    Parameters
+    ----------
+    image_shape : (channel, height, width)
+    n_train : int
+        Training images, all folds together.
+    device : {"cpu", "cuda"}
+        What the caller decided on.
+
+    Returns
+    -------
+    StudySpec
+        Resolving it again changes nothing.
+
+    Raises
+    ------
+    SpecError
+        If there are more folds than training images.
+    """
+    channels, height, width = image_shape
+    pixels = channels * height * width
+    if spec.search.folds > n_train:
+        raise SpecError(
+            "study",
+            [f"search.folds: must be <= the {n_train} training images, got {spec.search.folds}"],
+        )
+    placed = placement(device=device, n_train=n_train, pixels=pixels)
+    epochs = spec.training.epochs
+    automatic: dict[str, dict[str, Any]] = {
+        "training": {"batch_size": min(max(n_train // 60, 32), 1000)},
+        "search": {
+            "warmup_epochs": min(max(1, epochs // 4), epochs - 1),
+            "generation_size": placed.generation_size,
+            "lookahead": placed.lookahead,
+        },
+        "compute": {
+            "device": device,
+            "precision": "float32",
+            "population": placed.population,
+            "threads": placed.threads,
+        },
+    }
+    changes: dict[str, Any] = {
+        section: _with_automatic(getattr(spec, section), values)
+        for section, values in automatic.items()
+    }
+    dense = _with_automatic(spec.model.dense, {"hidden": (min(max(pixels // 2, 128), 2048),)})
+    changes["model"] = spec.model.model_copy(update={"dense": dense})
+    if spec.name is None:
+        changes["name"] = PurePath(spec.data.dataset).stem.lower().strip(". ")[:200] or "study"
+    return spec.model_copy(update=changes)
+
+
+def _with_automatic(section: Any, values: Mapping[str, Any]) -> Any:
+    update = {name: value for name, value in values.items() if getattr(section, name) == "auto"}
+    return section.model_copy(update=update)

@@ -1,0 +1,351 @@
+"""A study in the store: created once, opened again, looked at; leased work is in ``ledger``."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import Connection, Engine
+
+from aesearch.studies import database, optuna_rows, tables
+from aesearch.studies.errors import StudyNotFoundError
+from aesearch.studies.records import LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
+from aesearch.studies.spec import StudySpec
+from aesearch.studies.spec_yaml import spec_from_mapping
+
+_STATES = {
+    TrialState.WAITING: "waiting",
+    TrialState.RUNNING: "running",
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """The part of a study that never changes, and what was chosen."""
+
+    study_id: int
+    name: str
+    spec: dict[str, Any]
+    facts: dict[str, Any]
+    chosen_trial_id: int | None
+    retrain_key: str | None
+    test_looks: int
+
+
+def open_store(storage: str) -> Engine:
+    """Open a store, creating its tables where they are missing.
+
+    Parameters
+    ----------
+    storage : str
+        A database URL or the path of an SQLite file.
+
+    Raises
+    ------
+    StoreError
+        It cannot be opened, or is not ours.
+    """
+    engine = database.open_engine(database.parse_url(storage))
+    database.prepare(engine)
+    return engine
+
+
+def now(connection: Connection) -> float:
+    """Seconds since 1970 by the database's clock, the only clock leases know."""
+    sql = (
+        "SELECT (julianday('now') - 2440587.5) * 86400.0"
+        if connection.dialect.name == "sqlite"
+        else "SELECT extract(epoch FROM clock_timestamp())"
+    )
+    return float(connection.execute(sa.text(sql)).scalar_one())
+
+
+def create_study(
+    engine: Engine,
+    name: str,
+    *,
+    spec: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    n_trials: int,
+    generation_size: int,
+    version: str,
+) -> bool:
+    """Create a study with all its slots and generations in one transaction.
+
+    Returns
+    -------
+    bool
+        False when a study of that name was there already (also when another process
+        created it in this moment); nothing is written then.
+    """
+    try:
+        with database.writing(engine) as connection:
+            if optuna_rows.find_study(connection, name) is not None:
+                return False
+            study_id = optuna_rows.create_study(connection, name)
+            connection.execute(
+                tables.study.insert().values(
+                    study_id=study_id,
+                    spec=json.dumps(spec),
+                    facts=json.dumps(facts),
+                    created=now(connection),
+                    aesearch_version=version,
+                    test_looks=0,
+                )
+            )
+            _add_slots(connection, study_id, 0, n_trials, generation_size)
+    except sa.exc.IntegrityError:
+        return False
+    return True
+
+
+def replace_spec(engine: Engine, study: StudyRow, spec: Mapping[str, Any]) -> None:
+    """Store the spec again after a part of it that may change did."""
+    with database.writing(engine) as connection:
+        connection.execute(
+            tables.study.update()
+            .where(tables.study.c.study_id == study.study_id)
+            .values(spec=json.dumps(spec))
+        )
+
+
+def raise_trials(engine: Engine, study: StudyRow, n_trials: int, generation_size: int) -> int:
+    """Add slots until the study has ``n_trials``; never removes any.
+
+    Returns
+    -------
+    int
+        How many slots the study has now.
+    """
+    with database.writing(engine) as connection:
+        have = len(optuna_rows.trial_ids(connection, study.study_id))
+        if n_trials > have:
+            _add_slots(connection, study.study_id, have, n_trials, generation_size)
+    return max(have, n_trials)
+
+
+def _add_slots(
+    connection: Connection, study_id: int, start: int, stop: int, generation_size: int
+) -> None:
+    optuna_rows.add_waiting_trials(connection, study_id, range(start, stop))
+    position = connection.execute(
+        sa.select(sa.func.count())
+        .select_from(tables.lease)
+        .where(tables.lease.c.study_id == study_id, tables.lease.c.kind == "search")
+    ).scalar_one()
+    rows = [
+        lease_row(study_id, "search", position + i, first, min(generation_size, stop - first))
+        for i, first in enumerate(range(start, stop, generation_size))
+    ]
+    optuna_rows.insert_new(connection, tables.lease, rows)
+
+
+def lease_row(study_id: int, kind: str, position: int, first: int, size: int) -> dict[str, Any]:
+    """A new unit of work that nobody has claimed."""
+    return {
+        "study_id": study_id,
+        "kind": kind,
+        "position": position,
+        "first": first,
+        "size": size,
+        "suggested": False,
+        "done": False,
+        "attempt": 0,
+    }
+
+
+def find_study(engine: Engine, name: str) -> StudyRow:
+    """Look a study up by name.
+
+    Raises
+    ------
+    StudyNotFoundError
+        There is none, or it was made by another program; names that exist are listed.
+    """
+    with database.reading(engine) as connection:
+        rows = connection.execute(
+            sa.select(
+                optuna_rows.STUDIES.c.study_name,
+                tables.study,
+            )
+            .join(tables.study, tables.study.c.study_id == optuna_rows.STUDIES.c.study_id)
+            .where(optuna_rows.STUDIES.c.study_name == name)
+        ).all()
+        if not rows:
+            known = study_names_in(connection)
+            listed = ", ".join(map(repr, known[:8])) or "none"
+            raise StudyNotFoundError(
+                f"study must be one of the studies in {database.describe(engine.url)}, "
+                f"got {name!r}; there: {listed}"
+            )
+    row = rows[0]
+    return StudyRow(
+        study_id=row.study_id,
+        name=row.study_name,
+        spec=json.loads(row.spec),
+        facts=json.loads(row.facts),
+        chosen_trial_id=row.chosen_trial_id,
+        retrain_key=row.retrain_key,
+        test_looks=row.test_looks,
+    )
+
+
+def stored_spec(study: StudyRow) -> StudySpec:
+    """Give the resolved specification of a study as an object."""
+    return spec_from_mapping(study.spec, f"the stored specification of study {study.name!r}")
+
+
+def study_names(engine: Engine) -> list[str]:
+    """Names of every study of ours in the store, oldest first."""
+    with database.reading(engine) as connection:
+        return study_names_in(connection)
+
+
+def study_names_in(connection: Connection) -> list[str]:
+    """Names of every study of ours, inside a transaction."""
+    query = (
+        sa.select(optuna_rows.STUDIES.c.study_name)
+        .join(tables.study, tables.study.c.study_id == optuna_rows.STUDIES.c.study_id)
+        .order_by(tables.study.c.study_id)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def snapshot(engine: Engine, name: str) -> StudySnapshot:
+    """Read a study as it is at this moment.
+
+    Raises
+    ------
+    StudyNotFoundError
+        There is no study of that name.
+    """
+    row = find_study(engine, name)
+    with database.reading(engine) as connection:
+        trials = optuna_rows.frozen_trials(connection, row.study_id)
+        moment = now(connection)
+        leases = connection.execute(
+            sa.select(tables.lease)
+            .where(tables.lease.c.study_id == row.study_id)
+            .order_by(tables.lease.c.kind, tables.lease.c.position)
+        ).all()
+        retrains = connection.execute(
+            sa.select(tables.retrain)
+            .where(
+                tables.retrain.c.study_id == row.study_id,
+                tables.retrain.c.retrain_key == row.retrain_key,
+            )
+            .order_by(tables.retrain.c.seed_index)
+        ).all()
+    numbers = {trial._trial_id: trial.number for trial in trials}  # noqa: SLF001 - has no public name
+    return StudySnapshot(
+        name=name,
+        spec=row.spec,
+        n_trials=len(trials),
+        trials=tuple(map(trial_record, trials)),
+        leases=tuple(
+            LeaseRecord(
+                kind=lease.kind,
+                index=lease.position,
+                done=lease.done,
+                owner=lease.owner,
+                attempt=lease.attempt,
+                seconds_left=None if lease.expires is None else lease.expires - moment,
+                progress=json.loads(lease.progress) if lease.progress else {},
+            )
+            for lease in leases
+        ),
+        retrains=tuple(
+            RetrainRecord(
+                seed_index=item.seed_index,
+                seed=item.seed,
+                epochs=item.epochs,
+                best_epoch=item.best_epoch,
+                validation_loss=from_sql(item.validation_loss),
+                weights_sha256=item.weights_sha256,
+                test_mse=item.test_mse,
+            )
+            for item in retrains
+        ),
+        chosen=numbers.get(row.chosen_trial_id) if row.chosen_trial_id is not None else None,
+        test_looks=row.test_looks,
+        facts=row.facts,
+    )
+
+
+def trial_record(trial: FrozenTrial) -> TrialRecord:
+    """One trial in our words."""
+    attributes = trial.user_attrs
+    reports = trial.intermediate_values
+    value = trial.value
+    if value is None and reports:
+        last = reports[max(reports)]
+        value = last if math.isfinite(last) else None
+    return TrialRecord(
+        number=trial.number,
+        state=_STATES[trial.state],
+        params=trial.params,
+        value=value,
+        standard_error=attributes.get("standard_error"),
+        fold_scores=tuple(attributes.get("fold_scores", ())),
+        unstable=attributes.get("unstable"),
+        reason=attributes.get("reason"),
+        epochs=max(reports, default=0),
+    )
+
+
+def to_sql(value: float) -> float | None:
+    """Store NaN as NULL: SQLite has no NaN, and PostgreSQL sorts it as the largest."""
+    return None if math.isnan(value) else float(value)
+
+
+def from_sql(value: float | None) -> float:
+    """Read back what ``to_sql`` wrote."""
+    return math.nan if value is None else value
+
+
+def curves(engine: Engine, study: StudyRow) -> list[tuple[int, int, int, float, float]]:
+    """Every per-fold, per-epoch loss of a study.
+
+    Returns
+    -------
+    list of (number, fold, epoch, train_loss, validation_loss)
+        In that order of sorting; losses are mean squared errors per pixel.
+    """
+    trials, curve = optuna_rows.TRIALS, tables.curve
+    query = (
+        sa.select(
+            trials.c.number, curve.c.fold, curve.c.epoch, curve.c.train_loss, curve.c.validation_loss
+        )
+        .join(trials, trials.c.trial_id == curve.c.trial_id)
+        .where(trials.c.study_id == study.study_id)
+        .order_by(trials.c.number, curve.c.fold, curve.c.epoch)
+    )
+    with database.reading(engine) as connection:
+        rows = connection.execute(query).all()
+    return [
+        (r.number, r.fold, r.epoch, from_sql(r.train_loss), from_sql(r.validation_loss))
+        for r in rows
+    ]
+
+
+def validation_curves(rows: Sequence[tuple[int, int, int, float, float]]) -> dict[int, np.ndarray]:
+    """Arrange ``curves`` as one (fold, epoch) array of validation losses per trial number."""
+    cells: dict[int, dict[tuple[int, int], float]] = {}
+    for number, fold, epoch, _, validation in rows:
+        cells.setdefault(number, {})[fold, epoch] = validation
+    arrays = {}
+    for number, items in cells.items():
+        shape = (max(f for f, _ in items) + 1, max(e for _, e in items))
+        array = np.full(shape, np.nan)
+        for (fold, epoch), loss in items.items():
+            array[fold, epoch - 1] = loss
+        arrays[number] = array
+    return arrays
+

@@ -1,0 +1,325 @@
+"""What a study found, as one JSON-able table and as plain words; nothing is chosen here."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+import numpy as np
+
+from aesearch.studies.records import RetrainRecord, StudySnapshot, TrialRecord, TrialState
+from aesearch.studies.selection import eligible_trials, indistinguishable
+
+ALPHA = 0.05  # p of the corrected resampled t-test from which two trials are called a near-tie
+REASONS_SHOWN = 5  # a study whose every trial failed still fits on a screen
+
+
+def value_text(value: float | None, standard_error: float | None = None) -> str:
+    """Write a loss to the digits that its standard error leaves meaningful.
+
+    Examples
+    --------
+    >>> value_text(0.0123449, 0.000121)
+    '0.01234 ± 0.00012'
+    >>> value_text(0.0119)
+    '0.0119'
+    """
+    if value is None:
+        return "no value"
+    if standard_error is None or not math.isfinite(standard_error) or not math.isfinite(value):
+        return f"{value:.4g}"
+    if standard_error <= 0.0:
+        return f"{value:.4g} ± 0"
+    decimals = min(max(1 - math.floor(math.log10(standard_error)), 0), 8)
+    return f"{value:.{decimals}f} ± {standard_error:.{decimals}f}"
+
+
+def parameter_text(value: Any) -> str:
+    """Write one hyperparameter: floats to four significant digits, everything else as it is."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def one_line(text: str) -> str:
+    """Keep text to one line and the terminal safe: control characters are shown, not sent."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in re.sub(r"\s*[\r\n]+\s*", " ", text)
+    )
+
+
+def summary(snapshot: StudySnapshot) -> dict[str, Any]:
+    """Sum a study up, finished or not, in values that JSON can hold (no nan, no infinity).
+
+    Parameters
+    ----------
+    snapshot : StudySnapshot
+        Of its ``facts``, ``dataset``, ``image_shape``, ``n_train_per_fold`` and
+        ``n_validation_per_fold`` are used; each may be missing.
+
+    Returns
+    -------
+    dict
+        ``study, dataset, image_shape, n_trials``; ``trials`` (count per state), ``finished``
+        (no trial waits or runs); ``selection`` (the rule, None if unknown); ``winner`` and
+        ``best`` (the chosen trial, and the lowest value so far, or None: ``number, params,
+        architecture, value, standard_error, fold_scores``); ``indistinguishable`` (None
+        where there is nothing to test, else ``test, alpha, n_compared`` and ``trials``:
+        ``number, value, p``); ``unstable``, ``failed`` (``number, reason``); ``retrain``
+        (None before the first seed is done, else ``seeds`` and ``test_mse``: ``mean, sd,
+        n_seeds``); ``retraining`` (whether seeds are still to be trained); ``test_looks``.
+    """
+    trials = sorted(snapshot.trials, key=lambda trial: trial.number)
+    ranked = eligible_trials(trials)
+    winner = next((trial for trial in trials if trial.number == snapshot.chosen), None)
+    states = Counter(trial.state for trial in trials)
+    states["waiting"] += max(snapshot.n_trials - len(trials), 0)
+    shape = snapshot.facts.get("image_shape")
+    return {
+        "study": snapshot.name,
+        "dataset": snapshot.facts.get("dataset"),
+        "image_shape": None if shape is None else [int(size) for size in shape],
+        "n_trials": snapshot.n_trials,
+        "trials": {state: states[state] for state in get_args(TrialState)},
+        "finished": not (states["waiting"] or states["running"]),
+        "selection": selection_rule(snapshot.spec),
+        "winner": None if winner is None else _trial(winner, snapshot.spec),
+        "best": _trial(ranked[0], snapshot.spec) if ranked else None,
+        "indistinguishable": _near_ties(ranked, winner, snapshot.facts),
+        "unstable": [
+            {"number": trial.number, "reason": trial.unstable}
+            for trial in trials
+            if trial.state == "complete" and trial.unstable is not None
+        ],
+        "failed": [
+            {"number": trial.number, "reason": trial.reason}
+            for trial in trials
+            if trial.state == "failed"
+        ],
+        "retrain": _retrain(snapshot.retrains),
+        "retraining": any(lease.kind == "retrain" and not lease.done for lease in snapshot.leases),
+        "test_looks": snapshot.test_looks,
+    }
+
+
+def selection_rule(spec: Mapping[str, Any]) -> str | None:
+    """Read the selection rule out of a resolved specification; None where it names none."""
+    rule = spec.get("search", {}).get("select")
+    return None if rule is None else str(rule)
+
+
+def summary_text(facts: Mapping[str, Any]) -> str:
+    """Tell a summary in plain words, and say what is missing.
+
+    Parameters
+    ----------
+    facts : mapping
+        What `summary` returned.
+
+    Returns
+    -------
+    str
+        Lines without a newline at the end.
+    """
+    lines = [_study_line(facts), *_winner_lines(facts), *_near_tie_lines(facts)]
+    lines += _set_aside("unstable and set aside", facts["unstable"])
+    lines += _set_aside("failed", facts["failed"], verb=False)
+    return "\n".join(one_line(line) for line in lines + _retrain_lines(facts))
+
+
+def _finite(value: float | None) -> float | None:
+    """Turn what JSON cannot hold into None."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _plain(value: Any) -> Any:
+    return _finite(value) if isinstance(value, float) else value
+
+
+def _trial(trial: TrialRecord, spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "params": {name: _plain(value) for name, value in trial.params.items()},
+        "architecture": _architecture(trial, spec),
+        "value": _finite(trial.value),
+        "standard_error": _finite(trial.standard_error),
+        "fold_scores": [_finite(score) for score in trial.fold_scores],
+    }
+
+
+def _architecture(trial: TrialRecord, spec: Mapping[str, Any]) -> str | None:
+    """Name the architecture: searched, or fixed in the specification."""
+    name = trial.params.get("architecture", spec.get("model", {}).get("architecture"))
+    return None if name is None else str(name)
+
+
+def _near_ties(
+    ranked: Sequence[TrialRecord], winner: TrialRecord | None, facts: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    n_train = facts.get("n_train_per_fold")
+    n_validation = facts.get("n_validation_per_fold")
+    if n_train is None or n_validation is None:
+        return None
+    if winner is None or winner not in ranked or len(winner.fold_scores) < 2:
+        return None
+    # Folds differ by one sample at most, so where they are listed their mean stands for all.
+    ties = indistinguishable(
+        ranked,
+        winner,
+        n_train=float(np.mean(n_train)),
+        n_validation=float(np.mean(n_validation)),
+        alpha=ALPHA,
+    )
+    return {
+        "test": "corrected resampled t-test",
+        "alpha": ALPHA,
+        "n_compared": len(ranked) - 1,
+        "trials": [{"number": t.number, "value": _finite(t.value), "p": p} for t, p in ties],
+    }
+
+
+def _retrain(retrains: Sequence[RetrainRecord]) -> dict[str, Any] | None:
+    if not retrains:
+        return None
+    ordered = sorted(retrains, key=lambda record: record.seed_index)
+    tested = [record.test_mse for record in ordered if _finite(record.test_mse) is not None]
+    return {
+        "seeds": [
+            {
+                "seed_index": record.seed_index,
+                "seed": record.seed,
+                "epochs": record.epochs,
+                "best_epoch": record.best_epoch,
+                "validation_loss": _finite(record.validation_loss),
+                "test_mse": _finite(record.test_mse),
+                "weights_sha256": record.weights_sha256,
+            }
+            for record in ordered
+        ],
+        "test_mse": None
+        if not tested
+        else {
+            "mean": float(np.mean(tested)),
+            "sd": float(np.std(tested, ddof=1)) if len(tested) > 1 else None,
+            "n_seeds": len(tested),
+        },
+    }
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _study_line(facts: Mapping[str, Any]) -> str:
+    counts = facts["trials"]
+    finished = counts["complete"] + counts["pruned"] + counts["failed"]
+    ended = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    images = "" if facts["dataset"] is None else f" on {facts['dataset']}"
+    if facts["image_shape"]:
+        images += f" ({' x '.join(str(size) for size in facts['image_shape'])} images)"
+    total = _count(facts["n_trials"], "trial")
+    return f"Study {facts['study']}{images}: {finished} of {total} finished ({ended})"
+
+
+def _described(trial: Mapping[str, Any]) -> str:
+    words = [] if trial["architecture"] is None else [trial["architecture"]]
+    words += [
+        f"{name} {parameter_text(value)}"
+        for name, value in trial["params"].items()
+        if name != "architecture"
+    ]
+    return f"trial {trial['number']}" + (f" — {', '.join(words)}" if words else "")
+
+
+def _winner_lines(facts: Mapping[str, Any]) -> list[str]:
+    winner, best = facts["winner"], facts["best"]
+    if winner is None and best is None:
+        return ["No winner: no trial has completed and is stable" + _so_far(facts)]
+    trial = best if winner is None else winner
+    lines = [("Best so far: " if winner is None else "Winner: ") + _described(trial)]
+    scores = trial["fold_scores"]
+    error = trial["standard_error"]
+    if error is None:
+        lines.append(f"  {value_text(trial['value'])} (mean over {_count(len(scores), 'fold')})")
+    else:
+        lines.append(
+            f"  {value_text(trial['value'], error)} "
+            f"(mean ± standard error over {_count(len(scores), 'fold')}; "
+            "validation MSE per pixel)"
+        )
+    if scores:
+        lines.append(f"  per fold: {', '.join(value_text(score) for score in scores)}")
+    if winner is None:
+        lines.append("Nothing is chosen yet" + _so_far(facts))
+    elif best is not None and best["number"] != winner["number"]:
+        lines.append(
+            f"  chosen by {facts['selection']} although trial {best['number']} has the lowest "
+            f"mean, {value_text(best['value'], best['standard_error'])}"
+        )
+    return lines
+
+
+def _so_far(facts: Mapping[str, Any]) -> str:
+    return "." if facts["finished"] else ": the search is not finished."
+
+
+def _near_tie_lines(facts: Mapping[str, Any]) -> list[str]:
+    if facts["winner"] is None:
+        return []
+    ties = facts["indistinguishable"]
+    if ties is None:
+        return ["Whether other trials can be told apart from it was not tested."]
+    how = f"({ties['test']}, p >= {ties['alpha']:g})"
+    if not ties["n_compared"]:
+        return ["There is no other eligible trial to compare it with."]
+    if not ties["trials"]:
+        return [f"Every other eligible trial can be told apart from it {how.replace('>=', '<')}."]
+    numbers = ", ".join(str(tie["number"]) for tie in ties["trials"])
+    others = _count(len(ties["trials"]), "other trial")
+    return [f"{others} cannot be told apart from it {how}: {numbers}"]
+
+
+def _set_aside(what: str, rows: Sequence[Mapping[str, Any]], *, verb: bool = True) -> list[str]:
+    if not rows:
+        return []
+    were = ("was " if len(rows) == 1 else "were ") if verb else ""
+    lines = [
+        f"  trial {row['number']}: {row['reason'] or 'no reason was stored'}"
+        for row in rows[:REASONS_SHOWN]
+    ]
+    others = ", ".join(str(row["number"]) for row in rows[REASONS_SHOWN:])
+    if others:
+        lines.append(f"  and trials {others}")
+    return [f"{_count(len(rows), 'trial')} {were}{what}:", *lines]
+
+
+def _retrain_lines(facts: Mapping[str, Any]) -> list[str]:
+    if facts["winner"] is None:
+        return []
+    retrain = facts["retrain"]
+    if retrain is None:
+        return ["It has not been retrained yet."]
+    seeds = retrain["seeds"]
+    more = "; more are under way" if facts["retraining"] else ""
+    lines = [f"Retrained with {_count(len(seeds), 'seed')}{more}:"]
+    for seed in seeds:
+        tested = "" if seed["test_mse"] is None else f", test MSE {value_text(seed['test_mse'])}"
+        lines.append(
+            f"  seed {seed['seed_index']}: best epoch {seed['best_epoch']} of {seed['epochs']}, "
+            f"validation MSE {value_text(seed['validation_loss'])}{tested}"
+        )
+    test = retrain["test_mse"]
+    if test is None:
+        return [*lines, "The test set has not been looked at yet."]
+    looks = facts["test_looks"]
+    over = (
+        "1 seed"
+        if test["sd"] is None
+        else f"mean ± standard deviation over {test['n_seeds']} seeds"
+    )
+    lines.append(f"Test MSE per pixel: {value_text(test['mean'], test['sd'])} ({over})")
+    if looks > 1:
+        lines.append(
+            f"The test set was looked at {looks} times; only the first look is free of bias."
+        )
+    return lines

@@ -1,0 +1,160 @@
+"""The tables that are ours, beside Optuna's in the same database; no queries here.
+
+Every row hangs on an Optuna study or trial. SQLite re-uses trial ids and the dashboard's
+connections do not enforce foreign keys there, so triggers delete what the cascade would.
+"""
+
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    event,
+)
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+# Optuna owns these two; only the keys that ours refer to are named, and they are never created here.
+_optuna = {"info": {"optuna": True}}
+Table("studies", metadata, Column("study_id", Integer, primary_key=True), **_optuna)
+Table("trials", metadata, Column("trial_id", Integer, primary_key=True), **_optuna)
+
+
+def _study_key() -> Column:
+    return Column(
+        "study_id",
+        Integer,
+        ForeignKey("studies.study_id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    )
+
+
+def _trial_key() -> Column:
+    return Column(
+        "trial_id",
+        Integer,
+        ForeignKey("trials.trial_id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    )
+
+
+def _index(name: str) -> Column:
+    return Column(name, Integer, primary_key=True, autoincrement=False)
+
+
+schema = Table("aesearch_schema", metadata, Column("version", Integer, primary_key=True))
+
+study = Table(
+    "aesearch_study",
+    metadata,
+    _study_key(),
+    Column("spec", Text, nullable=False),  # JSON of the resolved StudySpec
+    Column("facts", Text, nullable=False),  # JSON: data fingerprint, split hash, sizes, versions
+    Column("created", Float, nullable=False),  # seconds since 1970, the database's clock
+    Column("aesearch_version", String(64), nullable=False),
+    Column("chosen_trial_id", Integer),  # no foreign key: it must not stop a trial's deletion
+    Column("retrain_key", String(64)),  # sha256 of the chosen configuration and how it retrains
+    Column("test_looks", Integer, nullable=False, default=0),
+)
+
+lease = Table(
+    "aesearch_lease",
+    metadata,
+    _study_key(),
+    Column("kind", String(16), primary_key=True),  # search, retrain, evaluate
+    _index("position"),  # generation or chunk, from 0
+    Column("first", Integer, nullable=False),  # first trial number or first seed index
+    Column("size", Integer, nullable=False),  # how many trials or seeds
+    Column("suggested", Boolean, nullable=False, default=False),
+    Column("done", Boolean, nullable=False, default=False),
+    Column("attempt", Integer, nullable=False, default=0),  # claims since the last progress
+    Column("owner", String(255)),
+    Column("token", String(32)),
+    Column("expires", Float),  # seconds since 1970, the database's clock
+    Column("progress", Text),  # JSON, for people who watch
+)
+
+fold = Table(
+    "aesearch_fold",
+    metadata,
+    _trial_key(),
+    _index("fold"),
+    Column("score", Float),  # NULL where the member diverged
+    Column("status", String(16), nullable=False),
+)
+
+curve = Table(
+    "aesearch_curve",
+    metadata,
+    _trial_key(),
+    _index("fold"),
+    _index("epoch"),  # from 1
+    Column("train_loss", Float),  # NULL stands for NaN: SQLite has none
+    Column("validation_loss", Float),
+)
+
+retrain = Table(
+    "aesearch_retrain",
+    metadata,
+    _study_key(),
+    Column("retrain_key", String(64), primary_key=True),
+    _index("seed_index"),
+    Column("seed", BigInteger, nullable=False),
+    Column("epochs", Integer, nullable=False),
+    Column("best_epoch", Integer, nullable=False),
+    Column("validation_loss", Float),
+    Column("weights_sha256", String(64), nullable=False),
+    Column("weights", LargeBinary, nullable=False),  # safetensors
+    Column("test_mse", Float),
+)
+
+retrain_curve = Table(
+    "aesearch_retrain_curve",
+    metadata,
+    _study_key(),
+    Column("retrain_key", String(64), primary_key=True),
+    _index("seed_index"),
+    _index("epoch"),
+    Column("train_loss", Float),
+    Column("validation_loss", Float),
+)
+
+checkpoint = Table(
+    "aesearch_checkpoint",
+    metadata,
+    _study_key(),
+    Column("kind", String(16), primary_key=True),
+    _index("position"),
+    Column("key", String(64), nullable=False),  # what was being trained; another key is ignored
+    Column("payload", LargeBinary, nullable=False),  # safetensors
+)
+
+OWN_TABLES = [table for table in metadata.sorted_tables if not table.info.get("optuna")]
+
+for _parent, _key in (("trials", "trial_id"), ("studies", "study_id")):
+    _children = [t for t in OWN_TABLES if _key in t.c and t.c[_key].foreign_keys]
+    _deletes = " ".join(
+        f"DELETE FROM {t.name} WHERE {_key} = OLD.{_key};"  # noqa: S608 - names from above
+        for t in _children
+    )
+    event.listen(
+        # The last table created: by then every table of the trigger's body exists.
+        OWN_TABLES[-1],
+        "after_create",
+        DDL(
+            f"CREATE TRIGGER IF NOT EXISTS aesearch_delete_{_parent} AFTER DELETE ON {_parent} "
+            f"BEGIN {_deletes} END"
+        ).execute_if(dialect="sqlite"),
+    )

@@ -1,0 +1,166 @@
+"""Arrays in memory: what is accepted, what it becomes, and what is refused with which words."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from aesearch.data.images import ImageSet, as_image_set
+from aesearch.studies.errors import DataError
+
+
+def random_pixels(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+GREY = random_pixels(12, 9, 11)
+COLOUR = random_pixels(12, 3, 9, 11)
+BINARY = GREY > 127
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        pytest.param(GREY, GREY[:, None], id="sample-height-width"),
+        pytest.param(GREY[..., None], GREY[:, None], id="channel-last-1"),
+        pytest.param(GREY[:, None], GREY[:, None], id="channel-first-1"),
+        pytest.param(COLOUR, COLOUR, id="channel-first-3"),
+        pytest.param(np.moveaxis(COLOUR, 1, 3), COLOUR, id="channel-last-3"),
+        pytest.param(GREY[:, ::-1], GREY[:, None, ::-1], id="not contiguous"),
+        pytest.param(GREY.astype(np.int64), GREY[:, None], id="int64"),
+        pytest.param(GREY.astype(">u2"), GREY[:, None], id="big-endian uint16"),
+        pytest.param(GREY / 255, GREY[:, None], id="float64"),
+        pytest.param((GREY / 255).astype(np.float32), GREY[:, None], id="float32"),
+        pytest.param((GREY / 255).astype(np.float16), GREY[:, None], id="float16"),
+        pytest.param(BINARY, BINARY[:, None] * np.uint8(255), id="bool"),
+        pytest.param(torch.from_numpy(COLOUR), COLOUR, id="tensor uint8"),
+        pytest.param(torch.from_numpy(GREY / 255).requires_grad_(), GREY[:, None], id="tensor"),
+        pytest.param(
+            torch.from_numpy(BINARY).to(torch.bfloat16),
+            BINARY[:, None] * np.uint8(255),
+            id="tensor bfloat16",
+        ),
+        pytest.param(GREY.tolist(), GREY[:, None], id="nested lists"),
+    ],
+)
+def test_every_layout_and_dtype_becomes_the_same_uint8_images(array, expected):
+    """All accepted forms of the same images give identical, contiguous uint8 pixels."""
+    images = as_image_set(array).images
+    assert images.dtype == np.uint8
+    assert images.flags.c_contiguous
+    np.testing.assert_array_equal(images, expected)
+
+
+def test_image_set_describes_itself():
+    """Shape, count, name and labels are what was given."""
+    labels = np.arange(12) % 3
+    image_set = as_image_set(COLOUR, labels, name="mine")
+    assert (image_set.name, image_set.image_shape, image_set.n_samples) == ("mine", (3, 9, 11), 12)
+    assert image_set.labels.dtype == np.int64
+    np.testing.assert_array_equal(image_set.labels, labels)
+    assert image_set.test_images is None
+
+
+def test_textual_labels_are_numbered_in_sorted_order():
+    """Names become numbers, and the set remembers the names."""
+    image_set = as_image_set(GREY, ["dog", "cat"] * 6)
+    assert image_set.class_names == ("cat", "dog")
+    np.testing.assert_array_equal(image_set.labels, [1, 0] * 6)
+
+
+def test_label_column_of_shape_sample_by_one_is_flattened():
+    """MedMNIST and SVHN keep labels as a column."""
+    image_set = as_image_set(GREY, np.arange(12.0)[:, None])
+    np.testing.assert_array_equal(image_set.labels, np.arange(12))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(as_image_set(GREY[::-1]), id="another order"),
+        pytest.param(as_image_set(GREY, np.zeros(12)), id="labels"),
+        pytest.param(as_image_set(GREY.transpose(0, 2, 1)), id="another shape"),
+        pytest.param(as_image_set(GREY ^ (np.arange(12)[:, None, None] == 3)), id="one bit"),
+    ],
+)
+def test_fingerprint_tells_other_content(other: ImageSet):
+    """The fingerprint depends on content: order, labels, shape and every bit."""
+    assert other.fingerprint != as_image_set(GREY).fingerprint
+
+
+def test_fingerprint_ignores_name_and_dtype():
+    """The same images under another name and type are the same images."""
+    renamed = as_image_set(GREY / 255, name="b")
+    assert renamed.fingerprint == as_image_set(GREY, name="a").fingerprint
+
+
+def with_value(value: float, index: tuple[int, ...]) -> np.ndarray:
+    images = GREY / 255
+    images[index] = value
+    return images
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        pytest.param(
+            with_value(np.nan, (7, 2, 4)),
+            ["mine images", "1 NaN or infinite of 1188", "(7, 2, 4)"],
+            id="NaN",
+        ),
+        pytest.param(with_value(-np.inf, (11, 8, 10)), ["(11, 8, 10)"], id="infinite"),
+        pytest.param(GREY.astype(np.float32), ["[0, 1], got [0, 255]", "divide by 255"], id="255"),
+        pytest.param(GREY / 127.5 - 1, ["got [-1, 1]", "rescale them to [0, 1]"], id="negative"),
+        pytest.param(GREY[:1], ["at least 10 images, got 1"], id="one sample"),
+        pytest.param(GREY[:0], ["at least 10 images, got 0"], id="no sample"),
+        pytest.param(np.full((20, 8, 8), 7, np.uint8), ["every pixel 7 of 255"], id="constant"),
+        pytest.param(BINARY.astype(np.uint8), ["only 0 and 1 of 255", "as bool"], id="0 and 1"),
+        pytest.param(GREY.reshape(12, -1), ["got (12, 99)", "reshape"], id="flattened"),
+        pytest.param(random_pixels(2, 3, 4, 8, 8), ["got (2, 3, 4, 8, 8)"], id="five axes"),
+        pytest.param(random_pixels(12, 7, 9), ["at least 8x8 pixels, got 7x9"], id="small"),
+        pytest.param(random_pixels(12, 4, 9, 9), ["1 or 3 channels", "(12, 4, 9, 9)"], id="RGBA"),
+        pytest.param(GREY.astype(np.int16) - 5, ["int16 values from -5 to 250"], id="int16"),
+        pytest.param(GREY.astype(np.uint32) * 2, ["0..255, got uint32 values"], id="wide"),
+        pytest.param(GREY + 0j, ["dtype complex128"], id="complex"),
+        pytest.param(GREY.astype(str), ["dtype <U3"], id="text"),
+        pytest.param(GREY.astype(object), ["Python objects"], id="objects"),
+        pytest.param([[[1, 2], [3]]], ["single shape"], id="ragged"),
+    ],
+)
+def test_unusable_images_are_refused_with_what_was_found(array, words):
+    """Each bad array is a DataError that names it, what was found, and a remedy."""
+    with pytest.raises(DataError) as raised:
+        as_image_set(array, name="mine")
+    message = str(raised.value)
+    assert [word for word in [*words, "mine", "must", "got", ";"] if word not in message] == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        pytest.param(np.zeros(11, int), "per image (12), got 11", id="length"),
+        pytest.param(np.eye(12), "(sample,), got (12, 12)", id="one-hot"),
+        pytest.param(np.r_[np.zeros(5), np.nan, np.zeros(6)], "got nan at sample 5", id="NaN"),
+        pytest.param(np.full(12, 0.5), "got 0.5 at sample 0", id="fraction"),
+        pytest.param(np.zeros(12, "M8[D]"), "got dtype datetime64[D]", id="dates"),
+        pytest.param([None] * 12, "Python objects", id="objects"),
+    ],
+)
+def test_unusable_labels_are_refused(labels, words):
+    """Labels must be one whole number or name per image."""
+    with pytest.raises(DataError, match="labels") as raised:
+        as_image_set(GREY, labels)
+    assert words in str(raised.value)
+
+
+def test_data_modules_import_nothing_heavy():
+    """`aesearch --help` may import the data layer: no torch, sklearn, pandas or PIL in it."""
+    program = (
+        "import sys, aesearch.data.load, aesearch.data.split\n"
+        "heavy = {'torch', 'torchvision', 'sklearn', 'pandas', 'PIL', 'scipy'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

@@ -1,0 +1,238 @@
+"""The summary says what a study found, what is missing, and nothing that JSON cannot hold."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from aesearch.studies.records import LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
+from aesearch.studies.selection import indistinguishable
+from aesearch.studies.summary import one_line, summary, summary_text, value_text
+
+
+def trial(number: int, *scores: float, **changes) -> TrialRecord:
+    record = TrialRecord(
+        number,
+        "complete",
+        params={"encoding_dim": 32, "learning_rate": 0.00123456},
+        value=sum(scores) / len(scores),
+        standard_error=0.00012,
+        fold_scores=scores,
+        epochs=20,
+    )
+    return replace(record, **changes)
+
+
+FINISHED = StudySnapshot(
+    name="pens",
+    spec={"search": {"select": "one-se"}, "model": {"architecture": "dense"}},
+    n_trials=6,
+    trials=(
+        trial(5, 0.010, 0.011, 0.012),
+        trial(0, 0.012, 0.012, 0.013),
+        trial(1, 0.013, 0.011, 0.014),
+        trial(2, 0.2, 0.2, 0.2, unstable="the loss of fold 0 ends at 0.2"),
+        TrialRecord(3, "failed", reason="loss nan\nat epoch 3"),
+        TrialRecord(4, "pruned", value=0.05, reason="pruned at epoch 5"),
+    ),
+    retrains=(
+        RetrainRecord(1, 78, 70, 50, 0.0111, "def", 0.0130),
+        RetrainRecord(0, 77, 60, 41, 0.0110, "abc", 0.0110),
+    ),
+    chosen=0,
+    test_looks=1,
+    facts={
+        "dataset": "digits",
+        "image_shape": (1, 8, 8),
+        "n_train_per_fold": 958,
+        "n_validation_per_fold": 479,
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "standard_error", "text"),
+    [
+        (0.0123449, 0.000121, "0.01234 ± 0.00012"),
+        (0.0119, None, "0.0119"),
+        (0.5, 0.0, "0.5 ± 0"),
+        (12.0, 25.0, "12 ± 25"),
+        (None, None, "no value"),
+        (math.inf, 0.1, "inf"),
+        (0.5, 1e-15, "0.50000000 ± 0.00000000"),
+    ],
+)
+def test_value_is_written_to_the_digits_of_its_standard_error(value, standard_error, text):
+    assert value_text(value, standard_error) == text
+
+
+def test_summary_holds_the_figures_of_the_study():
+    found = summary(FINISHED)
+    assert found["trials"] == {
+        "waiting": 0,
+        "running": 0,
+        "complete": 4,
+        "pruned": 1,
+        "failed": 1,
+    }
+    assert found["finished"] is True
+    assert found["selection"] == "one-se"
+    assert found["image_shape"] == [1, 8, 8]
+    assert found["winner"] == {
+        "number": 0,
+        "params": {"encoding_dim": 32, "learning_rate": 0.00123456},
+        "architecture": "dense",
+        "value": pytest.approx(0.037 / 3),
+        "standard_error": 0.00012,
+        "fold_scores": [0.012, 0.012, 0.013],
+    }
+    assert found["best"]["number"] == 5
+    assert found["unstable"] == [{"number": 2, "reason": "the loss of fold 0 ends at 0.2"}]
+    assert found["failed"] == [{"number": 3, "reason": "loss nan\nat epoch 3"}]
+    assert [seed["seed"] for seed in found["retrain"]["seeds"]] == [77, 78]
+    assert found["retrain"]["test_mse"] == {
+        "mean": pytest.approx(0.012),
+        "sd": pytest.approx(0.001 * math.sqrt(2.0)),
+        "n_seeds": 2,
+    }
+
+
+def test_near_ties_of_the_summary_are_those_of_the_test_with_the_folds_sizes():
+    expected = indistinguishable(FINISHED.trials, FINISHED.trials[1], n_train=958, n_validation=479)
+    ties = summary(FINISHED)["indistinguishable"]
+    assert ties["trials"] == [
+        {"number": other.number, "value": other.value, "p": p} for other, p in expected
+    ]
+    assert (ties["alpha"], ties["n_compared"]) == (0.05, 2)
+
+
+def test_summary_is_strict_json_even_of_numbers_that_are_not():
+    odd = replace(
+        FINISHED,
+        trials=(
+            *FINISHED.trials,
+            trial(6, math.inf, 0.1, 0.2, params={"learning_rate": math.nan}),
+        ),
+        retrains=(RetrainRecord(0, 77, 60, 41, math.nan, "abc", math.inf),),
+        chosen=6,
+    )
+    found = json.loads(json.dumps(summary(odd), allow_nan=False))
+    assert found["winner"]["value"] is None
+    assert found["winner"]["params"] == {"learning_rate": None}
+    assert found["retrain"]["test_mse"] is None
+
+
+def test_text_of_a_finished_study():
+    assert (
+        summary_text(summary(FINISHED))
+        == """\
+Study pens on digits (1 x 8 x 8 images): 6 of 6 trials finished (4 complete, 1 pruned, 1 failed)
+Winner: trial 0 — dense, encoding_dim 32, learning_rate 0.001235
+  0.01233 ± 0.00012 (mean ± standard error over 3 folds; validation MSE per pixel)
+  per fold: 0.012, 0.012, 0.013
+  chosen by one-se although trial 5 has the lowest mean, 0.01100 ± 0.00012
+2 other trials cannot be told apart from it (corrected resampled t-test, p >= 0.05): 5, 1
+1 trial was unstable and set aside:
+  trial 2: the loss of fold 0 ends at 0.2
+1 trial failed:
+  trial 3: loss nan at epoch 3
+Retrained with 2 seeds:
+  seed 0: best epoch 41 of 60, validation MSE 0.011, test MSE 0.011
+  seed 1: best epoch 50 of 70, validation MSE 0.0111, test MSE 0.013
+Test MSE per pixel: 0.0120 ± 0.0014 (mean ± standard deviation over 2 seeds)"""
+    )
+
+
+def test_text_says_that_a_clear_winner_is_clear():
+    clear = replace(
+        FINISHED,
+        trials=(trial(0, 0.010, 0.011, 0.012), trial(1, 0.050, 0.0511, 0.052)),
+        n_trials=2,
+    )
+    assert (
+        "Every other eligible trial can be told apart from it "
+        "(corrected resampled t-test, p < 0.05)." in summary_text(summary(clear)).splitlines()
+    )
+
+
+def test_text_of_a_lone_winner_says_that_nothing_is_left_to_compare():
+    alone = replace(FINISHED, trials=(trial(0, 0.010, 0.011, 0.012),), n_trials=1)
+    lines = summary_text(summary(alone)).splitlines()
+    assert lines[3] == "There is no other eligible trial to compare it with."
+
+
+def test_text_of_a_running_search_gives_the_best_so_far_and_chooses_nothing():
+    running = replace(
+        FINISHED,
+        trials=(trial(0, 0.010, 0.011, 0.012), TrialRecord(1, "running")),
+        retrains=(),
+        chosen=None,
+    )
+    assert (
+        summary_text(summary(running))
+        .splitlines()[0]
+        .endswith("1 of 6 trials finished (4 waiting, 1 running, 1 complete)")
+    )
+    assert summary_text(summary(running)).splitlines()[1].startswith("Best so far: trial 0 — ")
+    assert summary_text(summary(running)).splitlines()[-1] == (
+        "Nothing is chosen yet: the search is not finished."
+    )
+
+
+def test_text_of_a_study_that_has_not_begun():
+    waiting = StudySnapshot("pens", {}, 2, (TrialRecord(0, "waiting"), TrialRecord(1, "waiting")))
+    assert summary_text(summary(waiting)).splitlines() == [
+        "Study pens: 0 of 2 trials finished (2 waiting)",
+        "No winner: no trial has completed and is stable: the search is not finished.",
+    ]
+
+
+def test_text_without_the_fold_sizes_says_that_nothing_was_tested():
+    bare = replace(FINISHED, facts={})
+    assert summary(bare)["indistinguishable"] is None
+    assert (
+        "Whether other trials can be told apart from it was not tested."
+        in summary_text(summary(bare)).splitlines()
+    )
+
+
+def test_text_before_the_retraining_says_so():
+    lines = summary_text(summary(replace(FINISHED, retrains=()))).splitlines()
+    assert lines[-1] == "It has not been retrained yet."
+
+
+def test_text_during_the_retraining_says_that_more_is_under_way():
+    first = replace(FINISHED.retrains[1], test_mse=None)
+    during = replace(
+        FINISHED, retrains=(first,), leases=(LeaseRecord("retrain", 0, done=False),), test_looks=0
+    )
+    lines = summary_text(summary(during)).splitlines()
+    assert lines[-3:] == [
+        "Retrained with 1 seed; more are under way:",
+        "  seed 0: best epoch 41 of 60, validation MSE 0.011",
+        "The test set has not been looked at yet.",
+    ]
+
+
+def test_text_of_one_seed_claims_no_spread():
+    alone = summary_text(summary(replace(FINISHED, retrains=FINISHED.retrains[:1])))
+    assert alone.splitlines()[-1] == "Test MSE per pixel: 0.013 (1 seed)"
+
+
+def test_text_says_when_the_test_set_was_looked_at_again():
+    assert summary_text(summary(replace(FINISHED, test_looks=2))).splitlines()[-1] == (
+        "The test set was looked at 2 times; only the first look is free of bias."
+    )
+
+
+def test_text_of_many_failures_stays_short():
+    failed = tuple(TrialRecord(n, "failed", reason="out of memory") for n in range(8))
+    lines = summary_text(summary(StudySnapshot("pens", {}, 8, failed))).splitlines()
+    assert lines[1] == "No winner: no trial has completed and is stable."
+    assert lines[2] == "8 trials failed:"
+    assert lines[-1] == "  and trials 5, 6, 7"
+
+
+def test_control_characters_are_shown_not_sent():
+    assert one_line("a\x1b[31m\n  b\tc") == "a\\x1b[31m b\\tc"
