@@ -208,24 +208,22 @@ class Pace:
 def study_view(snapshot: StudySnapshot, seconds_left: float | None) -> RenderableType:
     """Lay out one snapshot: bars for the study and each leased unit, then the best trials."""
     finished = _finished(snapshot)
-    bars = Table.grid(padding=(0, 1), expand=True)
-    bars.add_column(no_wrap=True, overflow="ellipsis", max_width=34)
-    bars.add_column(ratio=1, min_width=8)
-    bars.add_column(no_wrap=True, overflow="ellipsis")
-    failed = sum(trial.state == "failed" for trial in finished)
-    bars.add_row(
-        Text(one_line(f"study {snapshot.name}")),
-        ProgressBar(total=max(snapshot.n_trials, 1), completed=len(finished)),
-        Text(f"{len(finished)}/{snapshot.n_trials} trials"),
-    )
     working = [lease for lease in snapshot.leases if not lease.done and lease.owner is not None]
+    rows = [(f"study {snapshot.name}", len(finished), snapshot.n_trials, "trials")]
     for lease in working[:UNITS_SHOWN]:
         epoch, n_epochs = lease.progress.get("epoch", 0), lease.progress.get("n_epochs", 0)
+        rows.append((unit_text(lease), epoch, n_epochs, "epochs"))
+    counts = [f"{done}/{total} {what}" if total else "starting" for _, done, total, what in rows]
+    bars = Table.grid(padding=(0, 1), expand=True)
+    # A narrow terminal takes from the names, never from the counts.
+    bars.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    bars.add_column(ratio=1)
+    bars.add_column(no_wrap=True)
+    for (name, done, total, _), count in zip(rows, counts, strict=True):
         bars.add_row(
-            Text(one_line(unit_text(lease))),
-            ProgressBar(total=max(n_epochs, 1), completed=epoch),
-            Text(f"epoch {epoch}/{n_epochs}" if n_epochs else "starting"),
+            Text(one_line(name)), ProgressBar(total=max(total, 1), completed=done), Text(count)
         )
+    failed = sum(trial.state == "failed" for trial in finished)
     parts: list[RenderableType] = [bars]
     notes = [f"{failed} failed"] if failed else []
     if len(finished) < snapshot.n_trials:

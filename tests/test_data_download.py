@@ -26,6 +26,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """Serves BODY in the way that the path names."""
 
     def do_GET(self) -> None:
+        """Answer one request."""
         if self.path == "/absent":
             self.send_error(404, "Not Found")
             return
@@ -80,7 +81,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def closed_port() -> int:
-    """A port that nobody listens on."""
+    """Find a port that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]

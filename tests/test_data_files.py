@@ -20,7 +20,7 @@ TEST, TEST_LABELS = GREY[::-1][:11], LABELS[::-1][:11]
 
 
 def table(images: np.ndarray, labels: np.ndarray | None = LABELS) -> pd.DataFrame:
-    flat = images.reshape(len(images), -1)
+    flat = images.reshape(len(images), int(np.prod(images.shape[1:])))
     frame = pd.DataFrame(flat, columns=[f"pixel{i}" for i in range(flat.shape[1])])
     if labels is not None:
         frame.insert(0, "label", labels)
@@ -212,7 +212,7 @@ def save_unpicklable(path: Path) -> None:
         ("a.npz", lambda path: path.touch(), "empty file (0 bytes)"),
         ("a.csv", lambda path: path.touch(), "empty file (0 bytes)"),
         ("a.csv", lambda path: path.write_text("label,pixel0\n"), "must"),
-        ("a.csv", lambda path: table(GREY[:0]).to_csv(path, index=False), "no rows"),
+        ("a.csv", lambda path: table(GREY[:0], LABELS[:0]).to_csv(path, index=False), "no rows"),
         ("a.npy", lambda path: path.write_bytes(b"hello there, no array"), "NumPy header"),
         ("a.npz", lambda path: path.write_bytes(b"hello there, no zip"), "NumPy archive"),
         ("a.csv.gz", lambda path: path.write_bytes(b"hello there, no gzip"), "complete table"),
@@ -229,7 +229,7 @@ def save_unpicklable(path: Path) -> None:
         ),
         ("a.npz", lambda path: np.savez(path, a=GREY, b=GREY), "got a (30, 9, 9), b (30, 9, 9)"),
         ("a.npz", lambda path: np.savez(path, a=LABELS), "got a (30,); rename"),
-        ("a.npz", lambda path: np.savez(path), "got no array"),
+        ("a.npz", np.savez, "got no array"),
         (
             "a.npz",
             lambda path: np.savez(path, images=GREY, labels=LABELS[1:]),

@@ -74,10 +74,11 @@ def drawn(snapshot: StudySnapshot, seconds_left: float | None = None, width: int
         "8/50 trials",
         "1 failed, about 10 min left",
         "generation 3: trials 24-26",
-        "epoch 7/20",
+        "7/20 epochs",
         "generation 4: trials 27, 29",
+        "starting",
         "retraining: seeds 0-2",
-        "epoch 70/200",
+        "70/200 epochs",
         "test set",
         "seed 0 retrained: best epoch 41 of 60, validation MSE 0.011",
         "0  0.01200 ± 0.00012  encoding_dim=32 learning_rate=0.0012",
@@ -114,7 +115,7 @@ def test_long_names_push_no_count_off_the_terminal(width):
     lines = drawn(wide, 1e6, width).splitlines()
     assert lines[0].startswith("study nnn")
     assert lines[0].rstrip().endswith("1/50 trials")
-    assert lines[1].rstrip().endswith("epoch 7/20")
+    assert lines[1].rstrip().endswith("7/20 epochs")
     assert max(map(len, lines)) <= width
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aesearch.studies.errors import SpecError
@@ -32,18 +32,18 @@ conditions = st.sampled_from(
 
 
 @st.composite
-def dimensions(draw, values, log=st.booleans()):
-    when = draw(conditions)
+def dimensions(draw, values, where=conditions):
+    when = draw(where)
     if draw(st.booleans()):
         return {"choices": draw(st.lists(values, min_size=1, unique=True)), "when": when}
     low, high = sorted([draw(values), draw(values)])
-    return {"low": low, "high": high, "log": draw(log) and low > 0, "when": when}
+    return {"low": low, "high": high, "log": draw(st.booleans()) and low > 0, "when": when}
 
 
 documents = st.fixed_dictionaries(
     {
         "space": st.fixed_dictionaries(
-            {"learning_rate": dimensions(positive)},
+            {"learning_rate": dimensions(positive, where=st.none())},
             optional={
                 "architecture": st.none(),
                 "weight_decay": st.none() | dimensions(positive),
@@ -70,30 +70,24 @@ documents = st.fixed_dictionaries(
         ),
         "search": st.fixed_dictionaries({}, optional={"timeout": st.none() | positive}),
     },
-).filter(lambda document: load_or_none(document) is not None)
+)
 
 
-def load_or_none(document):
-    """Drop the rare document whose only dimensions never apply."""
-    try:
-        return spec_from_mapping(document, "example")
-    except SpecError as error:
-        assert error.problems == ["space: must search at least one name, got 'none'"]
-        return None
-
-
+@settings(deadline=None)
 @given(documents)
 def test_yaml_gives_the_specification_back(document):
     spec = spec_from_mapping(document, "example")
     assert load_spec(text=to_yaml(spec)) == spec
 
 
+@settings(deadline=None)
 @given(documents)
 def test_stored_values_give_the_specification_back(document):
     spec = spec_from_mapping(document, "example")
     assert spec_from_mapping(spec.model_dump(mode="json"), "store") == spec
 
 
+@settings(deadline=None)
 @given(documents)
 def test_other_yaml_readers_read_the_same_numbers(document):
     """A YAML 1.1 reader takes 1e-05 for text, so that it is written 1.0e-05."""
@@ -107,7 +101,7 @@ def test_other_yaml_readers_read_the_same_numbers(document):
 def test_floats_survive_yaml(value):
     found, _ = parse(yaml.dump({"x": value}), "example")
     assert type(found["x"]) is float
-    assert found["x"] == value or math.isnan(found["x"]) and math.isnan(value)
+    assert found["x"] == value or (math.isnan(found["x"]) and math.isnan(value))
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_text_says_that_a_clear_winner_is_clear():
 def test_text_of_a_lone_winner_says_that_nothing_is_left_to_compare():
     alone = replace(FINISHED, trials=(trial(0, 0.010, 0.011, 0.012),), n_trials=1)
     lines = summary_text(summary(alone)).splitlines()
-    assert lines[3] == "There is no other eligible trial to compare it with."
+    assert lines[4] == "There is no other eligible trial to compare it with."
 
 
 def test_text_of_a_running_search_gives_the_best_so_far_and_chooses_nothing():

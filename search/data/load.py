@@ -1,4 +1,4 @@
-"""One entrance for images by name or by path; reading itself lives in ``named`` and ``files``."""
+"""One entrance for images by name or by path; reading itself is ``named`` and ``files``."""
 
 import difflib
 import os
@@ -9,7 +9,8 @@ import platformdirs
 from aesearch.data.download import Progress
 from aesearch.data.files import SUFFIXES, read_path
 from aesearch.data.images import ImageSet
-from aesearch.data.named import NAMES, fetch, read_named
+from aesearch.data.named import read_named
+from aesearch.data.published import NAMES, fetch
 from aesearch.studies.errors import DataError
 
 
@@ -128,7 +129,9 @@ def _looks_like_path(dataset: str) -> bool:
 def _choices(dataset: str) -> str:
     """Finish the error for an unknown name, with the nearest one first."""
     spellings = {_squeezed(name): name for name in NAMES}
-    near = difflib.get_close_matches(_squeezed(dataset), spellings, n=1, cutoff=0.5)
+    wanted = _squeezed(dataset)
+    near = [name for name in spellings if wanted and name.startswith(wanted)]
+    near = near or difflib.get_close_matches(wanted, spellings, n=1, cutoff=0.5)
     hint = f"did you mean {spellings[near[0]]!r}? " if near else ""
     return (
         f"one of {', '.join(NAMES)}, or a path, got {dataset!r}; {hint}or give a path "
