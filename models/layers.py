@@ -12,7 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from aesearch.models.products import member_products
 from aesearch.models.randomness import drop_thresholds, keep_mask, unit_hashes
+from aesearch.models.upsampling import upsampled
 
 
 class PopulationLayer(Protocol):
@@ -57,15 +59,15 @@ class PopulationLinear:
     def forward(self, inputs: Tensor, step_keys: Tensor | None) -> Tensor:  # noqa: ARG002
         """(member, sample, in_feature) to (member, sample, out_feature)."""
         self._inputs = inputs
-        return torch.baddbmm(self.bias.unsqueeze(1), inputs, self.weight.transpose(1, 2))
+        return member_products(inputs, self.weight.transpose(1, 2), bias=self.bias)
 
     def backward(self, gradient: Tensor, *, needs_input: bool) -> Tensor | None:
         """(member, sample, out_feature) to (member, sample, in_feature)."""
         assert self._inputs is not None
-        torch.bmm(gradient.transpose(1, 2), self._inputs, out=self.weight_gradient)
+        member_products(gradient.transpose(1, 2), self._inputs, out=self.weight_gradient)
         torch.sum(gradient, dim=1, out=self.bias_gradient)
         self._inputs = None
-        return torch.bmm(gradient, self.weight) if needs_input else None
+        return member_products(gradient, self.weight) if needs_input else None
 
 
 class PopulationConvolution:
@@ -98,6 +100,14 @@ class PopulationConvolution:
         self.weight_gradient, self.bias_gradient = weight_gradient, bias_gradient
         # stride, padding, dilation, transposed, output_padding, groups
         self._geometry = (stride, padding, (1, 1), transposed, output_padding, len(weight))
+        self._transposed = transposed
+        self._output_padding = output_padding
+        # Only there is the shuffled form the faster one.
+        self._shuffles = (
+            weight.device.type == "cpu"
+            and tuple(weight.shape[-2:]) == (3, 3)
+            and (stride, padding) == ((2, 2), (1, 1))
+        )
         self._inputs: Tensor | None = None
         self._grouped: Tensor | None = None
 
@@ -106,20 +116,31 @@ class PopulationConvolution:
         self._inputs = inputs
         # The members' weights lie apart in the buffer, so this copies (they are small).
         self._grouped = self.weight.flatten(0, 1)
+        if self._transposed and self._shuffles:
+            height, width = (
+                2 * n - 1 + more
+                for n, more in zip(inputs.shape[2:], self._output_padding, strict=True)
+            )
+            return upsampled(inputs, self.weight, self.bias, (height, width))
         return torch.convolution(inputs, self._grouped, self.bias.flatten(), *self._geometry)
 
     def backward(self, gradient: Tensor, *, needs_input: bool) -> Tensor | None:
         """(sample, member * out_channel, h', w') to (sample, member * in_channel, h, w)."""
         assert self.weight_gradient is not None
         assert self.bias_gradient is not None
+        assert self._inputs is not None
+        shuffles = needs_input and self._shuffles and not self._transposed
         of_inputs, of_weight, of_bias = torch.ops.aten.convolution_backward(
             gradient,
             self._inputs,
             self._grouped,
             [self.bias.numel()],
             *self._geometry,
-            [needs_input, True, True],
+            [needs_input and not shuffles, True, True],
         )
+        if shuffles:
+            height, width = self._inputs.shape[2:]
+            of_inputs = upsampled(gradient, self.weight, None, (height, width))
         self.weight_gradient.copy_(of_weight.view(self.weight.shape))
         self.bias_gradient.copy_(of_bias.view(self.bias.shape))
         self._inputs = self._grouped = None

@@ -89,22 +89,6 @@ def padded_minibatches(
     return minibatches
 
 
-def steps_taken(sizes: Sequence[int], batch_size: int) -> Tensor:
-    """Steps that each member has taken before each step of an epoch.
-
-    Parameters
-    ----------
-    sizes : sequence of int, (member,)
-        Training samples of each member.
-
-    Returns
-    -------
-    Tensor, (step, member), int64
-    """
-    own_steps = torch.tensor([-(-size // batch_size) for size in sizes])
-    return torch.arange(int(own_steps.max()))[:, None].minimum(own_steps)
-
-
 def gather_images(
     images: Tensor, indices: Tensor, *, sample_first: bool, dtype: torch.dtype
 ) -> Tensor:

@@ -17,7 +17,6 @@ from aesearch.models.minibatches import (
     Minibatch,
     gather_images,
     padded_minibatches,
-    steps_taken,
     training_orders,
 )
 from aesearch.models.network import ParameterLayout, PopulationNetwork
@@ -242,13 +241,14 @@ class Population:
         seeds = [member.seed for member in members]
         orders = training_orders(seeds, [member.train_indices for member in members], self.epoch)
         sizes = [len(order) for order in orders]
-        taken = steps_taken(sizes, self._batch_size) + self._steps[self._live]
+        minibatches = padded_minibatches(orders, self._batch_size, self._device, self._dtype)
+        # Steps taken before: (step, member). Once a member has no samples left its numbers
+        # are not true, but then none of its steps counts: see _train_step.
+        taken = torch.arange(len(minibatches))[:, None] + self._steps[self._live]
         rates = self._schedule.learning_rates(self.epoch)[self._live]
-        # A member that is absent from a step has any step number there: see _train_step.
         self._optimiser.begin_epoch(rates, taken + 1)
         keys = step_keys(seeds, taken).to(self._device) if self._has_dropout else None
         totals = torch.zeros(len(members), dtype=torch.float64, device=self._device)
-        minibatches = padded_minibatches(orders, self._batch_size, self._device, self._dtype)
         for step, minibatch in enumerate(minibatches):
             totals += self._train_step(step, minibatch, None if keys is None else keys[step])
         self._steps[self._live] += torch.tensor([-(-n // self._batch_size) for n in sizes])

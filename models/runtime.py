@@ -1,13 +1,24 @@
 """How a training process is set up: threads, denormals, device; no training here."""
 
+import contextlib
+import ctypes
+import sys
+
 import torch
+
+# glibc's mallopt parameters. It refuses to take more than 32 MiB from its own memory.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGEST_OWN_BYTES = 1 << 25
+_KEPT_BYTES = 1 << 30
 
 
 def prepare_process(threads: int) -> None:
     """Set what every training process sets, once, before its first tensor.
 
     Denormal numbers are flushed to zero: a trained network is full of them, and on a CPU
-    each costs a hundred ordinary multiplications.
+    each costs a hundred ordinary multiplications. Freed memory is kept for the next
+    minibatch instead of being given back to the system, which would clear it page by page
+    for every tensor again (a quarter of a training step).
 
     Parameters
     ----------
@@ -18,6 +29,12 @@ def prepare_process(threads: int) -> None:
         raise ValueError(f"threads must be >= 1, got {threads!r}")
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
+    if sys.platform == "linux":
+        # Another C library has no mallopt, or ignores it: then it is only slower.
+        with contextlib.suppress(OSError, AttributeError):
+            mallopt = ctypes.CDLL(None).mallopt
+            mallopt(_M_MMAP_THRESHOLD, _LARGEST_OWN_BYTES)
+            mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def pick_device(name: str) -> str:

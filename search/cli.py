@@ -1,10 +1,57 @@
-"""tmp"""
-import sys, signal, threading, argparse, os, logging
-def main():
-    a=argparse.ArgumentParser(); a.add_argument('cmd'); a.add_argument('--study'); a.add_argument('--exit-when-idle',action='store_true'); a.add_argument('--parent',type=int); a.add_argument('--only')
-    o=a.parse_args()
-    from aesearch.worker import Worker, KINDS, ALL_KINDS
-    from aesearch.studies import store
-    logging.basicConfig(level=logging.INFO)
-    stop=threading.Event(); signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    Worker(store.open_store(os.environ['AESEARCH_STORAGE']),o.study,kinds=KINDS.get(o.only,ALL_KINDS),stop=stop,parent=o.parent).run(exit_when_idle=True)
+"""The command ``aesearch``: its commands together; what each does is in the ``cli_*`` modules.
+
+Nothing heavy is imported here or there before a command runs: ``--help`` is fast.
+"""
+
+from typing import Annotated
+
+import typer
+
+from aesearch import __version__
+from aesearch.cli_data import data_app, presets
+from aesearch.cli_run import run
+from aesearch.cli_studies import export, list_studies, show
+from aesearch.cli_train import train, verify
+from aesearch.cli_worker import worker
+
+app = typer.Typer(
+    name="aesearch",
+    help="The best autoencoder for your images, and how sure that choice is.",
+    epilog="Start with: aesearch run --folds 3 --trials 50",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"aesearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _aesearch(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(run)
+app.command()(train)
+app.command()(verify)
+app.command("list")(list_studies)
+app.command()(show)
+app.command()(export)
+app.command()(presets)
+app.command()(worker)
+app.add_typer(data_app, name="data")
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="aesearch")

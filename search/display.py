@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from aesearch.downloads import Downloads, download_text, download_view
 from aesearch.studies.records import LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
 from aesearch.studies.selection import eligible_trials
 from aesearch.studies.summary import one_line, parameter_text, value_text
@@ -28,6 +29,7 @@ class Display(Protocol):
 
     ``update`` is called with every new snapshot, the first time before any work: what
     is finished then was finished by an earlier run. ``message`` shows one line of text.
+    ``download`` is told the file, the bytes so far and the bytes in all, if known.
     """
 
     def update(self, snapshot: StudySnapshot) -> None:
@@ -35,6 +37,9 @@ class Display(Protocol):
 
     def message(self, text: str) -> None:
         """Show one line."""
+
+    def download(self, what: str, done: int, total: int | None) -> None:
+        """Show how far a download is."""
 
     def __enter__(self) -> Self: ...
 
@@ -71,6 +76,9 @@ class QuietDisplay:
     def message(self, text: str) -> None:
         """Show nothing."""
 
+    def download(self, what: str, done: int, total: int | None) -> None:
+        """Show nothing."""
+
     def __enter__(self) -> Self:
         return self
 
@@ -91,6 +99,10 @@ class PlainDisplay:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._told: set[tuple[str, int]] | None = None  # None before the first snapshot
+        self._downloads = Downloads(
+            lambda *progress: self.message(f"downloading {download_text(*progress)}"),
+            time.monotonic,
+        )
 
     def update(self, snapshot: StudySnapshot) -> None:
         """Print one line for everything that finished since the last snapshot."""
@@ -127,6 +139,10 @@ class PlainDisplay:
         """Print one line."""
         print(one_line(text), file=self._stream, flush=True)
 
+    def download(self, what: str, done: int, total: int | None) -> None:
+        """Print a line when a file begins and ends, and every ten seconds between."""
+        self._downloads(what, done, total)
+
     def _tell(self, kind: str, index: int, text: str) -> None:
         assert self._told is not None
         if (kind, index) not in self._told:
@@ -160,6 +176,11 @@ class LiveDisplay:
         self._live = Live(
             console=console, auto_refresh=False, transient=True, redirect_stdout=False
         )
+        self._downloads = Downloads(
+            lambda *progress: self._live.update(download_view(*progress), refresh=True),
+            clock,
+            every_s=0.1,
+        )
 
     def update(self, snapshot: StudySnapshot) -> None:
         """Redraw."""
@@ -169,6 +190,10 @@ class LiveDisplay:
     def message(self, text: str) -> None:
         """Print one line above the bars."""
         self._live.console.print(Text(one_line(text)))
+
+    def download(self, what: str, done: int, total: int | None) -> None:
+        """Redraw the bar of a download."""
+        self._downloads(what, done, total)
 
     def __enter__(self) -> Self:
         self._live.start()

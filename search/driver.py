@@ -14,7 +14,7 @@ from aesearch.display import Display
 from aesearch.problem import Problem, Progress, check_same_data, load_problem
 from aesearch.run_folder import write_run_folder
 from aesearch.studies import database, ledger, store
-from aesearch.studies.errors import StudyMismatchError
+from aesearch.studies.errors import SpecError, StudyMismatchError
 from aesearch.studies.export import make_folder
 from aesearch.studies.records import StudySnapshot
 from aesearch.studies.spec import StudySpec
@@ -65,21 +65,37 @@ def run_study(
     workers : int or None
         Processes on this machine; None for one per GPU or core. Never changes a result.
     progress : callable or None
-        Told about downloads: (what, bytes so far, total or None).
+        Told about downloads: (what, bytes so far, total or None); None for the display.
 
     Raises
     ------
     AesearchError
         What the user can mend, named; nothing is lost.
     """
-    from aesearch.models.runtime import pick_device  # noqa: PLC0415 - imports torch
+    engine = database.open_engine(database.parse_url(storage))
+    try:
+        # Before the tables: a run that cannot begin leaves no database behind.
+        problem = load_problem(
+            spec, device=present_device(spec), progress=progress or display.download
+        )
+        folder = out if out is not None else default_folder(str(problem.spec.name))
+        make_folder(folder)
+        database.prepare(engine)
+        return _run(engine, problem, storage, folder, workers=workers, display=display)
+    finally:
+        engine.dispose()
 
-    engine = store.open_store(storage)
-    device = pick_device(spec.compute.device)
-    problem = load_problem(spec, device=device, progress=progress)
+
+def _run(
+    engine: Engine,
+    problem: Problem,
+    storage: str,
+    folder: Path,
+    *,
+    workers: int | None,
+    display: Display,
+) -> Run:
     name = str(problem.spec.name)
-    folder = out if out is not None else Path("runs") / _folder_name(name)
-    make_folder(folder)
     spec = _create_or_resume(engine, problem, display)
     url = database.parse_url(storage).render_as_string(hide_password=False)
     crew = Workers(
@@ -88,7 +104,7 @@ def run_study(
         name,
         workers or default_workers(spec, len(store.snapshot(engine, name).leases)),
         folder,
-        cuda=device == "cuda",
+        cuda=spec.compute.device == "cuda",
     )
     with _stopping(crew):
         snapshot = _watch(engine, name, spec, crew, display)
@@ -159,6 +175,9 @@ def _watch(
         work = ledger.open_work(engine, study)
         if snapshot.chosen is not None and not (work["retrain"] or work["evaluate"]):
             if timed_out or not work["search"]:
+                # The last work may have been finished after the look above.
+                snapshot = store.snapshot(engine, name)
+                display.update(snapshot)
                 return snapshot
         elif not work["search"]:
             settle(engine, name)
@@ -188,7 +207,23 @@ def _stopping(crew: Workers) -> Iterator[None]:
         crew.stop()
 
 
-def _folder_name(name: str) -> str:
-    """Make a study's name a single folder name: a name is data, never a path."""
+def present_device(spec: StudySpec) -> str:
+    """Decide where a specification trains on this machine: ``cpu`` or ``cuda``.
+
+    Raises
+    ------
+    SpecError
+        It asks for a device that is not here.
+    """
+    from aesearch.models.runtime import pick_device  # noqa: PLC0415 - imports torch
+
+    try:
+        return pick_device(spec.compute.device)
+    except ValueError as error:
+        raise SpecError("study", [f"compute.device: {error}"]) from error
+
+
+def default_folder(name: str) -> Path:
+    """Choose the run folder of a study: its name, made one folder name, never a path."""
     safe = "".join(c if c.isalnum() or c in "-_.+ " else "_" for c in name).strip(". ")
-    return safe or "study"
+    return Path("runs") / (safe or "study")

@@ -62,7 +62,7 @@ def train_generation(
     rungs : sequence of int
         Epochs at which losers leave; the last one is the end.
     losers, memory : callable
-        ``Pruner.losers`` and ``Pruner.memory``.
+        ``Pruner.losers`` and ``Pruner.memory``; what is remembered is stored with the trial.
     on_epoch : callable(epoch, n_members)
         Called after each epoch of each population; may raise to stop.
     on_rung : callable(rung, done)
@@ -86,7 +86,7 @@ def train_generation(
         if rung_epoch < rungs[-1]:
             _prune(rung, alive, rung_epoch, losers, memory)
         else:
-            finished = [_complete(problem, n, losses[n][1]) for n in alive]
+            finished = [_complete(problem, n, losses[n][1], memory(n)) for n in alive]
             rung.outcomes += finished
             alive = []
         groups = _compacted(groups, alive)
@@ -258,7 +258,9 @@ def _prune(
         alive.remove(number)
 
 
-def _complete(problem: Problem, number: int, validation: np.ndarray) -> Outcome:
+def _complete(
+    problem: Problem, number: int, validation: np.ndarray, memory: dict[str, Any]
+) -> Outcome:
     search = problem.spec.search
     scores = fold_scores(validation, search.score_epochs)
     mean, standard_error = mean_and_standard_error(scores)
@@ -274,7 +276,7 @@ def _complete(problem: Problem, number: int, validation: np.ndarray) -> Outcome:
         value=mean,
         fold_scores=tuple(scores.tolist()),
         user_attributes=attributes,
-        system_attributes={_STABILITY: -1.0 if unstable is None else 1.0},
+        system_attributes=memory | {_STABILITY: -1.0 if unstable is None else 1.0},
     )
 
 

@@ -1,5 +1,6 @@
 """The run folder: everything a study leaves as files, from the store alone."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from aesearch.studies.spec_yaml import to_yaml
 
 
 def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
-    """Write ``trials.csv``, ``curves.csv`` and, once retrained, ``model.safetensors``, ``best.yaml``.
+    """Write the tables and, once retrained, ``model.safetensors`` and ``best.yaml``.
 
     The same study gives the same bytes. The model is that of the seed with the lowest
     validation loss; the test set has no say.
@@ -40,7 +41,7 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
             f"{len(rows)} retrained seeds; run the same 'aesearch run' command again"
         )
     spec = store.stored_spec(study)
-    best = min(rows, key=lambda row: (row.validation_loss, row.seed_index))
+    best = best_seed(rows)
     write_whole(folder / "model.safetensors", best.weights)
     chosen = chosen_spec(spec, chosen_configuration(engine, study, spec))
     document = best_yaml(to_yaml(chosen), result(snapshot, rows, best.seed_index))
@@ -49,7 +50,7 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
 
 
 def result(snapshot: StudySnapshot, rows: list[Any], exported: int) -> dict[str, Any]:
-    """What came of a study, in plain values without times.
+    """Tell what came of a study, in plain values without times.
 
     Parameters
     ----------
@@ -60,8 +61,6 @@ def result(snapshot: StudySnapshot, rows: list[Any], exported: int) -> dict[str,
     """
     assert snapshot.chosen is not None, "retraining exists only after the choice"
     trial = snapshot.trials[snapshot.chosen]
-    tests = [float(row.test_mse) for row in rows]
-    facts = snapshot.facts
     return {
         "study": snapshot.name,
         "trial": trial.number,
@@ -71,6 +70,26 @@ def result(snapshot: StudySnapshot, rows: list[Any], exported: int) -> dict[str,
             "standard_error": trial.standard_error,
             "per_fold": list(trial.fold_scores),
         },
+        **retrained_result(rows, exported, snapshot.test_looks),
+        **data_result(snapshot.facts),
+    }
+
+
+def retrained_result(rows: Sequence[Any], exported: int, looks: int) -> dict[str, Any]:
+    """Give the parts ``retrained`` and ``test`` of a result.
+
+    Parameters
+    ----------
+    rows : sequence
+        With the attributes ``seed_index``, ``seed``, ``epochs``, ``best_epoch``,
+        ``validation_loss``, ``test_mse`` and ``weights_sha256``.
+    exported : int
+        Seed index of the model that is exported.
+    looks : int
+        How many times the test set was looked at.
+    """
+    tests = [float(row.test_mse) for row in rows]
+    return {
         "retrained": [
             {
                 "seed_index": row.seed_index,
@@ -88,12 +107,17 @@ def result(snapshot: StudySnapshot, rows: list[Any], exported: int) -> dict[str,
             "seed_index": exported,
             "mean_over_seeds": float(np.mean(tests)),
             "standard_deviation": float(np.std(tests, ddof=1)) if len(tests) > 1 else None,
-            "looks": snapshot.test_looks,
+            "looks": looks,
         },
-        "data": {
-            key: facts[key]
-            for key in ("dataset", "image_shape", "n_images", "n_test", "fingerprint")
-        }
-        | {"split_sha256": facts["split_sha256"]},
-        "versions": facts["versions"],
     }
+
+
+def data_result(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the parts ``data`` and ``versions`` of a result, from ``Problem.facts``."""
+    names = ("dataset", "image_shape", "n_images", "n_test", "fingerprint", "split_sha256")
+    return {"data": {name: facts[name] for name in names}, "versions": facts["versions"]}
+
+
+def best_seed(rows: Sequence[Any]) -> Any:
+    """Choose the seed to export: the lowest validation loss, then the lowest index."""
+    return min(rows, key=lambda row: (row.validation_loss, row.seed_index))

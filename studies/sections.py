@@ -188,8 +188,8 @@ class SearchSpec(Section):
     )
     unstable_oscillation: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         default=0.5,
-        description="A trial is never chosen if on any fold, at the end of training, the validation "
-        "loss climbs above an earlier low by more than this, relative to its median.",
+        description="A trial is never chosen if a fold's validation loss climbs, at the end of "
+        "training, above an earlier low by more than this share of its median.",
     )
     generation_size: AutoCount = Field(
         default="auto",

@@ -1,0 +1,44 @@
+# Everything a fresh machine needs is Python >= 3.11 and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help quickstart test test-slow lint bench clean
+
+help:
+	@echo "make quickstart   create the environment and search the bundled digits (50 trials x 3 folds)"
+	@echo "make test         create the environment and run the tests"
+	@echo "make test-slow    all tests, the slow ones too"
+	@echo "make lint         ruff and mypy"
+	@echo "make bench        the benchmarks, on the real MNIST where it is (MNIST=folder)"
+
+$(BIN)/aesearch: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/dev: $(BIN)/aesearch pyproject.toml
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+quickstart: $(BIN)/aesearch
+	$(BIN)/aesearch run --folds 3 --trials 50
+
+test: $(VENV)/dev
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/dev
+	$(BIN)/python -m pytest --slow
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p aesearch
+
+MNIST ?= ../shared/data
+bench: $(VENV)/dev
+	$(BIN)/python benchmarks/run.py --data-dir $(MNIST)
+
+clean:
+	rm -rf $(VENV) build *.egg-info

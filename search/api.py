@@ -1,0 +1,236 @@
+"""aesearch from a script or a notebook: ``search`` does what ``aesearch run`` does."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aesearch.best_file import load_best
+from aesearch.data.images import ImageSet, as_image_set
+from aesearch.data.load import load as load_images
+from aesearch.display import make_display
+from aesearch.driver import Run, default_folder, run_study
+from aesearch.model_file import load_model
+from aesearch.models.autoencoder import Autoencoder
+from aesearch.options import OptionError, storage_or_default, study_spec
+from aesearch.studies import frames, store
+from aesearch.studies.errors import StudyMismatchError
+from aesearch.studies.export import make_folder, write_whole
+from aesearch.studies.spec import StudySpec
+from aesearch.studies.summary import summary, summary_text
+
+load = load_model
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """What a finished study found.
+
+    Attributes
+    ----------
+    spec : StudySpec
+        The winner's: model and training are set to its configuration, nothing is ``auto``.
+    best_params : dict
+        What was searched, as the winner has it.
+    value, standard_error : float
+        Mean over the folds of the winner's validation MSE per pixel, and its standard error.
+    test_mse : float
+        Of ``model`` on the test set, per pixel.
+    trials, curves, scores : DataFrame
+        One row per trial; per trial, fold and epoch; per complete trial and fold.
+    summary : dict
+        Everything above and more in plain values; what ``aesearch run --json`` prints.
+    folder : Path
+        Where ``best.yaml``, ``model.safetensors`` and the tables lie.
+    """
+
+    folder: Path
+    storage: str
+    spec: StudySpec
+    best_params: dict[str, Any]
+    value: float
+    standard_error: float | None
+    test_mse: float
+    summary: dict[str, Any] = field(repr=False)
+    trials: pd.DataFrame = field(repr=False)
+    curves: pd.DataFrame = field(repr=False)
+    scores: pd.DataFrame = field(repr=False)
+
+    @cached_property
+    def model(self) -> Autoencoder:
+        """The retrained winner, on the CPU, in evaluation mode."""
+        return load_model(self.folder / "model.safetensors")
+
+    def __repr__(self) -> str:
+        return f"{summary_text(self.summary)}\nFolder: {self.folder}"
+
+
+def search(
+    images: Any = None,
+    labels: Any = None,
+    *,
+    preset: str | None = None,
+    spec: str | Path | StudySpec | Mapping[str, Any] | None = None,
+    set: Sequence[str] = (),  # noqa: A002 - the same word as on the command line
+    dataset: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    folds: int | None = None,
+    trials: int | None = None,
+    epochs: int | None = None,
+    batch_size: int | str | None = None,
+    architecture: str | Sequence[str] | None = None,
+    sampler: str | None = None,
+    pruner: str | None = None,
+    select: str | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    timeout: float | None = None,
+    study: str | None = None,
+    storage: str | None = None,
+    out: str | Path | None = None,
+    workers: int | None = None,
+    quiet: bool = False,
+) -> SearchResult:
+    """Search, choose, retrain and test; the same call again goes on where the last one stopped.
+
+    Parameters
+    ----------
+    images : array or Tensor, optional
+        ``(sample, height, width)``, ``(sample, height, width, channel)`` or ``(sample,
+        channel, height, width)``; integers in 0..255 or floats in [0, 1]. A copy is kept in
+        the run folder. Instead of ``dataset``.
+    labels : array, (sample,), optional
+        Class of each of ``images``.
+    preset : str, optional
+        Name of a preset to start from.
+    spec : path, StudySpec or mapping, optional
+        Specification to start from, instead of a preset.
+    set : sequence of str
+        ``"space.encoding_dim.choices=[4, 8]"``: anything in the specification.
+    dataset, data_dir, folds, ..., timeout, study : optional
+        As the options of ``aesearch run``; None leaves what the specification says.
+    storage : str, optional
+        Database URL or SQLite file; None for ``AESEARCH_STORAGE``, or ``aesearch.db`` in the
+        current folder.
+    out : path, optional
+        Run folder; None for ``runs/<study>``.
+    workers : int, optional
+        Processes; None for one per GPU or core. Never changes a result.
+    quiet : bool
+        Show no progress.
+
+    Raises
+    ------
+    AesearchError
+        What can be mended, named; nothing is lost.
+
+    Examples
+    --------
+    >>> result = aesearch.search(images, folds=3, trials=50)    # doctest: +SKIP
+    >>> codes = result.model.encode(batch)                      # doctest: +SKIP
+    """
+    if workers is not None and workers < 1:
+        raise OptionError(f"workers must be >= 1, got {workers!r}")
+    if images is not None and dataset is not None:
+        raise OptionError(f"dataset must not be given beside images, got {str(dataset)!r}")
+    if images is None and labels is not None:
+        raise OptionError("labels must be given beside images, got no images")
+    options = {
+        "dataset": dataset,
+        "data_dir": data_dir,
+        "folds": folds,
+        "trials": trials,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "architecture": architecture,
+        "sampler": sampler,
+        "pruner": pruner,
+        "select": select,
+        "seed": seed,
+        "device": device,
+        "precision": precision,
+        "timeout": timeout,
+        "study": study,
+    }
+    asked = study_spec(options, preset=preset, spec=spec, overrides=set)
+    folder = None if out is None else Path(out).expanduser()
+    if images is not None:
+        image_set = as_image_set(images, labels, name="images")
+        name = asked.name or f"images-{image_set.fingerprint[:8]}"
+        folder = default_folder(name) if folder is None else folder
+        kept = keep_images(image_set, folder)
+        data = asked.data.model_copy(update={"dataset": str(kept)})
+        asked = asked.model_copy(update={"name": name, "data": data})
+    with make_display(quiet=quiet) as display:
+        run = run_study(
+            asked, storage=storage_or_default(storage), out=folder, workers=workers, display=display
+        )
+    return found(run)
+
+
+def keep_images(image_set: ImageSet, folder: Path) -> Path:
+    """Write images where the worker processes, and a later ``aesearch train``, can read them.
+
+    Returns
+    -------
+    Path
+        Absolute path of ``images.npz``; one that holds these images already is left alone.
+
+    Raises
+    ------
+    StudyMismatchError
+        It holds other images, which a study may still need.
+    OutputError
+        The folder cannot be written.
+    """
+    make_folder(folder)
+    path = (folder / "images.npz").absolute()
+    if path.exists():
+        there = load_images(path).fingerprint
+        if there != image_set.fingerprint:
+            raise StudyMismatchError(
+                f"{path} must hold the images of this study "
+                f"(sha256 {image_set.fingerprint[:12]}…), got others (sha256 {there[:12]}…); "
+                "name another study or another out folder"
+            )
+        return path
+    arrays = {"images": image_set.images}
+    if image_set.labels is not None:
+        arrays["labels"] = image_set.labels
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    write_whole(path, content.getvalue())
+    return path
+
+
+def found(run: Run) -> SearchResult:
+    """Read a finished study back from its store and its folder."""
+    engine = store.open_store(run.storage)
+    try:
+        curves = store.curves(engine, store.find_study(engine, run.name))
+    finally:
+        engine.dispose()
+    snapshot = run.snapshot
+    assert snapshot.chosen is not None, "a run ends with a choice"
+    winner = snapshot.trials[snapshot.chosen]
+    assert winner.value is not None, "only a complete trial is chosen"
+    spec, result = load_best(run.folder / "best.yaml")
+    return SearchResult(
+        folder=run.folder,
+        storage=run.storage,
+        spec=spec,
+        best_params=dict(winner.params),
+        value=winner.value,
+        standard_error=winner.standard_error,
+        test_mse=result["test"]["mse"],
+        summary=summary(snapshot),
+        trials=frames.trials(snapshot),
+        curves=frames.curves(curves),
+        scores=frames.scores(snapshot),
+    )

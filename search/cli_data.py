@@ -1,0 +1,70 @@
+"""Commands about what comes with aesearch or is fetched for it: data sets and presets."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aesearch.cli_ending import Debug, ending
+
+data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
+
+
+@data_app.callback()
+def _data() -> None:
+    pass
+
+
+@data_app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="mnist, fashion-mnist, cifar10, …")],
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where to. Default: the user's cache folder.")
+    ] = None,
+    *,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Bring a named data set to disk, so that later runs need no network.
+
+    \b
+    Example:
+      aesearch data fetch fashion-mnist --data-dir data
+    """  # noqa: D301 - \b is Typer's
+    with ending(debug=debug):
+        from aesearch.data.load import fetch_named  # noqa: PLC0415
+        from aesearch.display import make_display  # noqa: PLC0415
+
+        with make_display(quiet=quiet) as display:
+            files = fetch_named(name, data_dir, progress=display.download)
+        for file in files:
+            typer.echo(str(file))
+        if not files:
+            typer.echo(f"{name} comes with scikit-learn: there is nothing to fetch")
+
+
+def presets(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Show the YAML of this one.")
+    ] = None,
+    *,
+    debug: Debug = False,
+) -> None:
+    """List the presets, or show one.
+
+    \b
+    Example:
+      aesearch presets mnist > study.yaml
+    """  # noqa: D301 - \b is Typer's
+    with ending(debug=debug):
+        from aesearch.studies.spec_text import parse  # noqa: PLC0415
+        from aesearch.studies.spec_yaml import preset_names, preset_text  # noqa: PLC0415
+
+        if name is not None:
+            typer.echo(preset_text(name), nl=False)
+            return
+        names = preset_names()
+        widest = max(map(len, names))
+        for each in names:
+            document, _ = parse(preset_text(each), each)
+            typer.echo(f"{each:{widest}}  {document.get('description', '').strip()}")

@@ -1,0 +1,185 @@
+"""The command ``run``: options to ``aesearch.search``, its result to the screen."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aesearch.cli_ending import Debug, ending, same_command
+from aesearch.options import STORAGE_VARIABLE, flag_help
+
+if TYPE_CHECKING:
+    from aesearch.api import SearchResult
+
+_STUDY, _HOW, _WHERE, _SAID = "The study", "How it is searched", "Where", "What is said"
+
+
+def _flag(name: str, panel: str) -> Any:
+    return typer.Option(help=flag_help(name), rich_help_panel=panel, show_default=False)
+
+
+def run(  # noqa: PLR0917 - Typer calls it by name
+    preset: Annotated[
+        str | None,
+        typer.Argument(metavar="PRESET", help="Start from a preset: see 'aesearch presets'."),
+    ] = None,
+    spec: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Start from a YAML file.", rich_help_panel=_STUDY),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Anything in the specification; repeat for more. VALUE is YAML.",
+            rich_help_panel=_STUDY,
+            show_default=False,
+        ),
+    ] = None,
+    dataset: Annotated[str | None, _flag("dataset", _STUDY)] = None,
+    data_dir: Annotated[Path | None, _flag("data_dir", _WHERE)] = None,
+    folds: Annotated[int | None, _flag("folds", _STUDY)] = None,
+    trials: Annotated[int | None, _flag("trials", _STUDY)] = None,
+    epochs: Annotated[int | None, _flag("epochs", _STUDY)] = None,
+    batch_size: Annotated[str | None, _flag("batch_size", _STUDY)] = None,
+    architecture: Annotated[str | None, _flag("architecture", _STUDY)] = None,
+    sampler: Annotated[str | None, _flag("sampler", _HOW)] = None,
+    pruner: Annotated[str | None, _flag("pruner", _HOW)] = None,
+    select: Annotated[str | None, _flag("select", _HOW)] = None,
+    seed: Annotated[int | None, _flag("seed", _HOW)] = None,
+    device: Annotated[str | None, _flag("device", _WHERE)] = None,
+    precision: Annotated[str | None, _flag("precision", _WHERE)] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes. Default: one per GPU or core. Never changes a result.",
+            rich_help_panel=_WHERE,
+        ),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar=STORAGE_VARIABLE,
+            help="Database URL or SQLite file. Default: aesearch.db in this folder.",
+            rich_help_panel=_WHERE,
+        ),
+    ] = None,
+    study: Annotated[str | None, _flag("study", _STUDY)] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder. Default: runs/<study>.", rich_help_panel=_WHERE),
+    ] = None,
+    timeout: Annotated[float | None, _flag("timeout", _HOW)] = None,
+    *,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel=_SAID),
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No progress.", rich_help_panel=_SAID)
+    ] = False,
+    print_config: Annotated[
+        bool,
+        typer.Option(
+            "--print-config",
+            help="Print the resolved specification as YAML and do nothing.",
+            rich_help_panel=_SAID,
+        ),
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Search, cross-validate, choose, retrain, test, and write the run folder.
+
+    The same command again goes on where the last one stopped.
+
+    \b
+    Examples:
+      aesearch run --folds 3 --trials 50
+      aesearch run mnist --set space.encoding_dim.choices=[4,8,16,32]
+      aesearch run --dataset photos/ --study photos --timeout 3600
+    """  # noqa: D301 - \b is Typer's
+    options = {
+        "dataset": dataset,
+        "data_dir": data_dir,
+        "folds": folds,
+        "trials": trials,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "architecture": architecture,
+        "sampler": sampler,
+        "pruner": pruner,
+        "select": select,
+        "seed": seed,
+        "device": device,
+        "precision": precision,
+        "timeout": timeout,
+        "study": study,
+    }
+    interrupted = f"interrupted; everything finished is kept. To go on: {same_command()}"
+    with ending(debug=debug, interrupted=interrupted):
+        if print_config:
+            typer.echo(_resolved(options, preset, spec, overrides or ()), nl=False)
+            return
+        from aesearch.api import search  # noqa: PLC0415 - imports torch
+
+        result = search(
+            preset=preset,
+            spec=spec,
+            set=overrides or (),
+            storage=storage,
+            out=out,
+            workers=workers,
+            quiet=quiet,
+            **options,  # type: ignore[arg-type]
+        )
+        if as_json:
+            typer.echo(json.dumps(result.summary | {"files": _files(result)}))
+        else:
+            typer.echo(_text(result))
+
+
+def _resolved(options: dict[str, Any], preset: str | None, spec: Path | None, sets: Any) -> str:
+    """Write the specification with every ``auto`` made concrete, if the images are here."""
+    from aesearch.data.load import load  # noqa: PLC0415 - --help must not pay for NumPy
+    from aesearch.driver import present_device  # noqa: PLC0415
+    from aesearch.options import study_spec  # noqa: PLC0415
+    from aesearch.problem import load_problem  # noqa: PLC0415
+    from aesearch.studies.errors import DataMissingError  # noqa: PLC0415
+    from aesearch.studies.spec_yaml import to_yaml  # noqa: PLC0415
+
+    asked = study_spec(options, preset=preset, spec=spec, overrides=sets)
+    try:
+        load(asked.data.dataset, asked.data.data_dir, download=False)
+    except DataMissingError as error:
+        typer.echo(f"what is 'auto' depends on the images, which are not here: {error}", err=True)
+        return to_yaml(asked)
+    return to_yaml(load_problem(asked, device=present_device(asked)).spec)
+
+
+def _files(result: "SearchResult") -> dict[str, str]:
+    names = {
+        "best": "best.yaml",
+        "model": "model.safetensors",
+        "trials": "trials.csv",
+        "curves": "curves.csv",
+    }
+    return {"folder": str(result.folder)} | {
+        key: str(result.folder / name) for key, name in names.items()
+    }
+
+
+def _text(result: "SearchResult") -> str:
+    import shlex  # noqa: PLC0415 - beside its only use
+
+    files = _files(result)
+    return "\n".join(
+        [
+            repr(result),
+            "  best.yaml          the winning configuration and what it reached",
+            "  model.safetensors  the trained model: aesearch.load(path) gives it back",
+            "  trials.csv, curves.csv, worker-*.log",
+            f"Next: aesearch verify {shlex.quote(files['best'])}",
+        ]
+    )

@@ -1,0 +1,130 @@
+"""The commands ``list``, ``show`` and ``export``: what a store knows; none of them makes one."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aesearch.cli_ending import Debug, ending
+from aesearch.options import STORAGE_VARIABLE, storage_or_default
+
+BEST_SHOWN = 10
+
+Study = Annotated[str, typer.Argument(metavar="STUDY", help="Its name.", show_default=False)]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        envvar=STORAGE_VARIABLE,
+        help="Database URL or SQLite file. Default: aesearch.db in this folder.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout.")]
+
+
+def list_studies(storage: Storage = None, *, as_json: Json = False, debug: Debug = False) -> None:
+    """List the studies in a store.
+
+    \b
+    Example:
+      aesearch list --storage aesearch.db
+    """  # noqa: D301 - \b is Typer's
+    with ending(debug=debug):
+        from aesearch.stored import open_existing, study_rows, table_text  # noqa: PLC0415
+
+        engine = open_existing(storage_or_default(storage))
+        try:
+            rows = study_rows(engine)
+        finally:
+            engine.dispose()
+        if as_json:
+            typer.echo(json.dumps(rows))
+        else:
+            typer.echo(table_text(rows) if rows else "There is no study in this store.")
+
+
+def show(
+    study: Study,
+    storage: Storage = None,
+    *,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show what a study found so far, with its best trials.
+
+    \b
+    Example:
+      aesearch show digits
+    """  # noqa: D301 - \b is Typer's
+    with ending(debug=debug):
+        from aesearch.stored import open_existing  # noqa: PLC0415
+        from aesearch.studies import store  # noqa: PLC0415
+        from aesearch.studies.selection import eligible_trials  # noqa: PLC0415
+        from aesearch.studies.summary import summary, summary_text  # noqa: PLC0415
+
+        engine = open_existing(storage_or_default(storage))
+        try:
+            snapshot = store.snapshot(engine, study)
+        finally:
+            engine.dispose()
+        facts = summary(snapshot)
+        best = eligible_trials(snapshot.trials)[:BEST_SHOWN]
+        if as_json:
+            rows: list[dict[str, Any]] = [
+                {
+                    "number": trial.number,
+                    "value": trial.value,
+                    "standard_error": trial.standard_error,
+                    "params": trial.params,
+                }
+                for trial in best
+            ]
+            typer.echo(json.dumps(facts | {"best_trials": rows}))
+            return
+        typer.echo(summary_text(facts))
+        if best:
+            typer.echo("Best trials:\n" + _trial_table(best))
+
+
+def _trial_table(trials: list[Any]) -> str:
+    from aesearch.display import parameters_text  # noqa: PLC0415 - imports rich
+    from aesearch.studies.summary import value_text  # noqa: PLC0415
+
+    values = [value_text(trial.value, trial.standard_error) for trial in trials]
+    numbers = [str(trial.number) for trial in trials]
+    wide, wider = max(map(len, numbers)), max(map(len, values))
+    return "\n".join(
+        f"  {number:>{wide}}  {value:{wider}}  {parameters_text(trial)}"
+        for number, value, trial in zip(numbers, values, trials, strict=True)
+    )
+
+
+def export(
+    study: Study,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write. Default: runs/<study>.")
+    ] = None,
+    storage: Storage = None,
+    *,
+    debug: Debug = False,
+) -> None:
+    """Write the run folder of a study again: best.yaml, model, tables.
+
+    \b
+    Example:
+      aesearch export digits --out digits-results
+    """  # noqa: D301 - \b is Typer's
+    with ending(debug=debug):
+        from aesearch.driver import default_folder  # noqa: PLC0415
+        from aesearch.run_folder import write_run_folder  # noqa: PLC0415
+        from aesearch.stored import open_existing  # noqa: PLC0415
+        from aesearch.studies import store  # noqa: PLC0415
+
+        engine = open_existing(storage_or_default(storage))
+        try:
+            store.find_study(engine, study)
+            folder = out or default_folder(study)
+            write_run_folder(engine, study, folder)
+        finally:
+            engine.dispose()
+        typer.echo(str(folder))

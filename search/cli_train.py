@@ -1,0 +1,177 @@
+"""The commands ``train`` and ``verify``: a best.yaml retrained, and held against its number."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aesearch.cli_ending import Debug, ending
+from aesearch.studies.errors import AesearchError
+
+if TYPE_CHECKING:
+    from aesearch.problem import Problem
+
+BestFile = Annotated[
+    Path, typer.Argument(metavar="BEST.yaml", help="The file that a run wrote.", show_default=False)
+]
+Dataset = Annotated[
+    str | None, typer.Option(help="Where the same images are now. Default: as the file says.")
+]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Where named data sets are kept. Default: as the file says.")
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda. Default: as the file says.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+
+
+class OverwriteError(AesearchError, ValueError):
+    """An output folder whose files would replace what was asked to be retrained."""
+
+
+def train(
+    best: BestFile,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write. Default: runs/<study>-retrained.")
+    ] = None,
+    dataset: Dataset = None,
+    data_dir: DataDir = None,
+    device: Device = None,
+    *,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Retrain a best.yaml (or the defaults of any specification) from the file alone.
+
+    The seed with the lowest validation loss is exported; the test set is looked at once more.
+
+    \b
+    Example:
+      aesearch train runs/digits/best.yaml --out again
+    """  # noqa: D301 - \b is Typer's
+    with ending(debug=debug, interrupted="interrupted; nothing was written"):
+        from aesearch.again import train_seeds  # noqa: PLC0415 - imports pydantic, torch
+        from aesearch.best_file import load_trainable  # noqa: PLC0415
+        from aesearch.driver import default_folder  # noqa: PLC0415
+        from aesearch.run_folder import (  # noqa: PLC0415
+            best_seed,
+            data_result,
+            retrained_result,
+        )
+        from aesearch.studies.export import best_yaml, make_folder, write_whole  # noqa: PLC0415
+        from aesearch.studies.spec_yaml import to_yaml  # noqa: PLC0415
+        from aesearch.training_display import make_training_display  # noqa: PLC0415
+
+        spec, before = load_trainable(best)
+        problem = _problem(
+            best, spec, before, dataset=dataset, data_dir=data_dir, device=device, quiet=quiet
+        )
+        folder = out or default_folder(f"{problem.spec.name}-retrained")
+        if (folder / "best.yaml").absolute().resolve() == best.expanduser().absolute().resolve():
+            raise OverwriteError(
+                f"out must be another folder than that of the file to retrain, got {str(folder)!r}"
+            )
+        make_folder(folder)
+        with make_training_display(quiet=quiet) as display:
+            seeds = train_seeds(problem, progress=display)
+        exported = best_seed(seeds)
+        looks = 1 + (before["test"]["looks"] if before else 0)
+        result: dict[str, Any] = {**(before or {"study": str(problem.spec.name)})}
+        result |= retrained_result(seeds, exported.seed_index, looks)
+        result |= data_result(problem.facts())
+        write_whole(folder / "model.safetensors", exported.weights)
+        # Last, so that a folder with a best.yaml is whole.
+        write_whole(folder / "best.yaml", best_yaml(to_yaml(problem.spec), result))
+        files = {
+            "best": str(folder / "best.yaml"),
+            "model": str(folder / "model.safetensors"),
+        }
+        if as_json:
+            typer.echo(json.dumps({"result": result, "files": files}))
+            return
+        test = result["test"]
+        typer.echo(
+            f"test MSE {test['mse']:.7g} (seed {test['seed_index']}, the lowest validation loss "
+            f"of {len(seeds)}; look {looks} at the test set)\n"
+            f"Files: {files['best']}, {files['model']}"
+        )
+
+
+def verify(
+    best: BestFile,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, help="Largest relative difference of the test MSE.")
+    ] = 0.02,
+    dataset: Dataset = None,
+    data_dir: DataDir = None,
+    device: Device = None,
+    *,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Retrain the exported seed of a best.yaml and say whether the test number is the same.
+
+    Exit code 0 for identical weights or a number within the tolerance, 1 for another number.
+
+    \b
+    Example:
+      aesearch verify runs/digits/best.yaml
+    """  # noqa: D301 - \b is Typer's
+    with ending(debug=debug):
+        from aesearch.again import train_seeds  # noqa: PLC0415 - imports pydantic, torch
+        from aesearch.best_file import compare, load_best  # noqa: PLC0415
+        from aesearch.problem import versions  # noqa: PLC0415
+        from aesearch.training_display import make_training_display  # noqa: PLC0415
+
+        spec, result = load_best(best)
+        problem = _problem(
+            best, spec, result, dataset=dataset, data_dir=data_dir, device=device, quiet=quiet
+        )
+        index = result["test"]["seed_index"]
+        with make_training_display(quiet=quiet) as display:
+            # The seeds that trained beside it train beside it again; the others are not needed.
+            seeds = train_seeds(problem, only=index, progress=display)
+        seed = next(seed for seed in seeds if seed.seed_index == index)
+        comparison = compare(
+            result,
+            mse=seed.test_mse,
+            sha256=seed.weights_sha256,
+            tolerance=tolerance,
+            versions=versions(),
+            devices=(spec.compute.device, problem.spec.compute.device),
+        )
+        typer.echo(json.dumps(asdict(comparison)) if as_json else comparison.text())
+        if comparison.verdict == "differs":
+            raise typer.Exit(1)
+
+
+def _problem(
+    best: Path,
+    spec: Any,
+    result: dict[str, Any] | None,
+    *,
+    dataset: str | None,
+    data_dir: Path | None,
+    device: str | None,
+    quiet: bool,
+) -> "Problem":
+    """Load what a best.yaml was made of, from where it is now, and check that it is the same."""
+    from aesearch.best_file import check_same_images  # noqa: PLC0415 - imports pydantic, numpy
+    from aesearch.display import make_display  # noqa: PLC0415
+    from aesearch.driver import present_device  # noqa: PLC0415
+    from aesearch.options import spec_values  # noqa: PLC0415
+    from aesearch.problem import load_problem  # noqa: PLC0415
+    from aesearch.studies.spec_yaml import load_spec, to_yaml  # noqa: PLC0415
+
+    flags = spec_values({"dataset": dataset, "data_dir": data_dir, "device": device})
+    asked = load_spec(text=to_yaml(spec), flags=flags)
+    here = present_device(asked)
+    with make_display(quiet=quiet) as display:
+        problem = load_problem(asked, device=here, progress=display.download)
+    if result is not None:
+        check_same_images(problem, result, str(best))
+    return problem

@@ -1,0 +1,191 @@
+"""What a run is told by name, in the CLI and in Python alike; rules and defaults are the spec's."""
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aesearch.studies.errors import AesearchError, SpecError
+
+if TYPE_CHECKING:
+    from aesearch.studies.spec import StudySpec
+
+STORAGE_VARIABLE = "AESEARCH_STORAGE"
+DEFAULT_STORAGE = "aesearch.db"
+
+
+class OptionError(AesearchError, ValueError):
+    """Options that do not go together or cannot be meant."""
+
+
+class Flag(NamedTuple):
+    """One setting of the specification under a short name.
+
+    Attributes
+    ----------
+    path : str
+        Where it lies in the specification.
+    help : str
+        What it is; a test holds it against the specification.
+    default : str
+        What the specification says, in words where that is null.
+    """
+
+    path: str
+    help: str
+    default: str
+
+
+FLAGS: Mapping[str, Flag] = {
+    "dataset": Flag(
+        "data.dataset", "Name of a data set, or path of images (file or folder)", "digits"
+    ),
+    "data_dir": Flag("data.data_dir", "Where named data sets are kept", "the user's cache folder"),
+    "folds": Flag("search.folds", "Parts of the cross-validation", "3"),
+    "trials": Flag("search.trials", "Trials of the whole study", "50"),
+    "epochs": Flag("training.epochs", "Epochs of every trial", "20"),
+    "batch_size": Flag("training.batch_size", "Images per gradient step, or auto", "auto"),
+    "architecture": Flag(
+        "space.architecture.choices",
+        "dense or conv alone, or both with a comma to search over them",
+        "dense,conv",
+    ),
+    "sampler": Flag("search.sampler", "tpe, random, grid, qmc or gp", "tpe"),
+    "pruner": Flag("search.pruner", "none, median, halving or hyperband", "median"),
+    "select": Flag("search.select", "How the winner is chosen: best or one-se", "best"),
+    "seed": Flag("seed", "All randomness follows from it", "0"),
+    "device": Flag("compute.device", "auto, cpu or cuda", "auto"),
+    "precision": Flag("compute.precision", "auto, float32 or bfloat16", "auto"),
+    "timeout": Flag("search.timeout", "Seconds after which no new trial starts", "no limit"),
+    "study": Flag("name", "Name of the study", "the name of the data set"),
+}
+
+
+def flag_help(name: str) -> str:
+    """Describe a flag with the default that the specification gives it."""
+    flag = FLAGS[name]
+    return f"{flag.help}. Default: {flag.default}."
+
+
+def storage_or_default(storage: str | None) -> str:
+    """Choose the store: what was asked for, the environment's, or a file in this folder."""
+    return storage or os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE
+
+
+def spec_values(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn options by flat name into values by dotted path of the specification.
+
+    Parameters
+    ----------
+    options : mapping
+        Names of ``FLAGS``; None means that the option was not given.
+
+    Returns
+    -------
+    dict
+        One architecture fixes the model and takes it out of the space; several are searched.
+    """
+    values: dict[str, Any] = {}
+    for name, value in options.items():
+        if value is None:
+            continue
+        if name == "architecture":
+            values |= _architecture_values(value)
+        elif name == "batch_size":
+            values[FLAGS[name].path] = int(value) if str(value).isdecimal() else value
+        elif name in ("dataset", "data_dir"):
+            values[FLAGS[name].path] = str(value)
+        else:
+            values[FLAGS[name].path] = value
+    return values
+
+
+def _architecture_values(value: str | Sequence[str]) -> dict[str, Any]:
+    parts = value.split(",") if isinstance(value, str) else list(value)
+    names = [str(part).strip() for part in parts if str(part).strip()]
+    if len(names) == 1:
+        return {"model.architecture": names[0], "space.architecture": None}
+    return {FLAGS["architecture"].path: names}
+
+
+def study_spec(
+    options: Mapping[str, Any],
+    *,
+    preset: str | None = None,
+    spec: "str | Path | StudySpec | Mapping[str, Any] | None" = None,
+    overrides: Sequence[str] = (),
+) -> "StudySpec":
+    """Build the specification: defaults, then a preset or spec, then options, then overrides.
+
+    Parameters
+    ----------
+    options : mapping
+        As for ``spec_values``.
+    spec : path, StudySpec or mapping, optional
+        What to start from; not beside ``preset``.
+    overrides : sequence of str
+        ``KEY=VALUE`` each.
+
+    Raises
+    ------
+    SpecError
+        With every problem at once.
+    OptionError
+        A preset that is not one, or beside a spec.
+    """
+    from aesearch.studies.spec_yaml import load_spec  # noqa: PLC0415 - --help must not pay for it
+
+    if preset is not None and spec is not None:
+        raise OptionError(
+            f"PRESET must not be given beside --spec, got {preset!r} and {_shown(spec)!r}; "
+            "start from one of them and change it with flags or --set"
+        )
+    if preset is not None:
+        _check_preset(preset)
+    start: dict[str, Any] = {"preset": preset}
+    if isinstance(spec, str | Path):
+        start["file"] = Path(spec).expanduser()
+    elif spec is not None:
+        start["text"] = _as_text(spec)
+    return load_spec(**start, flags=spec_values(options), overrides=overrides)
+
+
+def _shown(spec: Any) -> str:
+    return str(spec) if isinstance(spec, str | Path) else type(spec).__name__
+
+
+def _as_text(spec: Any) -> str:
+    import yaml  # noqa: PLC0415 - --help must not pay for it
+
+    from aesearch.studies.spec import StudySpec  # noqa: PLC0415
+    from aesearch.studies.spec_text import StrictDumper  # noqa: PLC0415
+    from aesearch.studies.spec_yaml import to_yaml  # noqa: PLC0415
+
+    if isinstance(spec, StudySpec):
+        return to_yaml(spec)
+    if not isinstance(spec, Mapping):
+        raise OptionError(
+            f"spec must be a path, a StudySpec or a mapping, got {type(spec).__name__}; "
+            "give a YAML file or nested dicts"
+        )
+    try:
+        return str(yaml.dump(dict(spec), Dumper=StrictDumper, sort_keys=False))
+    except yaml.YAMLError as error:
+        raise SpecError("spec", [f"must hold plain values, got {error.args[-1]!r:.60}"]) from error
+
+
+def _check_preset(preset: str) -> None:
+    from aesearch.studies.spec_yaml import preset_names  # noqa: PLC0415 - as above
+
+    names = preset_names()
+    if preset in names:
+        return
+    close = difflib.get_close_matches(preset, names, n=1)
+    if any(mark in preset for mark in "/\\") or preset.lower().endswith((".yaml", ".yml")):
+        remedy = f"a file is given with --spec {preset}"
+    elif close:
+        remedy = f"did you mean {close[0]!r}?"
+    else:
+        remedy = "a data set is given with --dataset, a file with --spec"
+    raise OptionError(f"PRESET must be one of {', '.join(names)}, got {preset!r}; {remedy}")

@@ -1,0 +1,151 @@
+"""Bad input on the command line: one message that names it, exit 2, nothing made."""
+
+import sqlite3
+
+import pytest
+from typer.testing import CliRunner
+
+from aesearch import __version__
+from aesearch.cli import app
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Go to an empty folder, without an AESEARCH_STORAGE of the caller's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AESEARCH_STORAGE", raising=False)
+    return tmp_path
+
+
+def invoke(*arguments: str):
+    return CliRunner().invoke(app, arguments)
+
+
+BAD = {
+    "unknown preset": (["run", "mnits"], "got 'mnits'; did you mean 'mnist'?"),
+    "a file as preset": (["run", "a/study.yaml"], "a file is given with --spec a/study.yaml"),
+    "a data set as preset": (["run", "cifar10"], "a data set is given with --dataset"),
+    "preset and spec": (["run", "mnist", "--spec", "a.yaml"], "'mnist' and 'a.yaml'"),
+    "no such spec": (["run", "--spec", "no.yaml"], "no.yaml is invalid"),
+    "typo in --set": (
+        ["run", "--set", "training.lerning_rate=1"],
+        "training.lerning_rate: unknown key; did you mean 'learning_rate'?",
+    ),
+    "no value in --set": (["run", "--set", "seed"], "must be KEY=VALUE"),
+    "one fold": (["run", "--folds", "1"], "search.folds: must be >= 2, got 1"),
+    "unknown sampler": (["run", "--sampler", "magic"], "search.sampler: must be"),
+    "unknown architecture": (["run", "--architecture", "rnn"], "model.architecture: must be"),
+    "workers": (["run", "--workers", "0"], "workers must be >= 1, got 0"),
+    "missing data": (["run", "--dataset", "./no.npz"], "no.npz must exist"),
+    "unknown data set": (["run", "--dataset", "mnits"], "did you mean 'mnist'?"),
+    "bad data": (["run", "--dataset", "bad.npz"], "bad.npz must be a complete NumPy archive"),
+    "storage in no folder": (
+        ["run", "--storage", "no/where.db"],
+        "storage must lie in an existing folder",
+    ),
+    "storage of another kind": (["run", "--storage", "mysql://me:secret@host/x"], "***"),
+    "out is a file": (["run", "--out", "bad.npz"], "out must be a folder"),
+    "list without a store": (["list"], "'aesearch.db': no such file"),
+    "show without a store": (["show", "x", "--storage", "my.db"], "'my.db': no such file"),
+    "export without a store": (["export", "x"], "'aesearch.db': no such file"),
+    "worker without a store": (["worker", "--study", "x"], "'aesearch.db': no such file"),
+    "worker of another kind": (["worker", "--study", "x", "--only", "tests"], "only must be"),
+    "store of another program": (["list", "--storage", "other.db"], "must hold studies"),
+    "store is no database": (["list", "--storage", "bad.npz"], "not an SQLite file"),
+    "train nothing": (["train", "no.yaml"], "no.yaml is invalid"),
+    "verify a spec": (["verify", "spec.yaml"], "result: must say what was reached"),
+    "verify json": (["verify", "spec.yaml", "--json"], "result: must say what was reached"),
+    "fetch an unknown set": (["data", "fetch", "mnits"], "did you mean 'mnist'?"),
+    "an unknown preset": (["presets", "mnits"], "got 'mnits'"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_named_and_nothing_is_made(arguments, message, here):
+    """Exit 2, the message on stderr and nowhere else, and no file more or less than before."""
+    (here / "bad.npz").write_text("these are no images, and no database either")
+    (here / "spec.yaml").write_text("seed: 1\n")
+    connection = sqlite3.connect(here / "other.db")
+    connection.execute("CREATE TABLE notes (text)")
+    connection.close()
+    before = sorted(path.name for path in here.iterdir())
+    done = invoke(*arguments)
+    assert done.exit_code == 2, done.output
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert "secret" not in done.output
+    assert done.stdout == ""
+    assert sorted(path.name for path in here.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rnu"], "Did you mean 'run'"),
+        (["run", "--fold", "3"], "--folds"),
+        (["run", "--folds", "many"], "valid integer"),
+        (["verify", "x", "--tolerance", "-1"], "--tolerance"),
+    ],
+)
+def test_misspelt_usage_gets_a_suggestion(arguments, message, here):
+    """Commands and options that do not exist name their neighbours, exit 2."""
+    done = invoke(*arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
+def test_a_bug_ends_in_one_line(here, monkeypatch):
+    """An exception that nobody meant shows no traceback unless asked to."""
+    monkeypatch.setattr("aesearch.api.study_spec", lambda *_, **__: 1 / 0)
+    done = invoke("run")
+    assert done.exit_code == 1
+    assert done.stderr.splitlines() == [
+        "error: ZeroDivisionError: division by zero; run again with --debug for the traceback"
+    ]
+
+
+def test_debug_shows_the_traceback(here):
+    """--debug adds where an error came from; the message stays the last line."""
+    done = invoke("run", "--folds", "1", "--debug")
+    assert done.exit_code == 2
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1] == "  - search.folds: must be >= 2, got 1"
+
+
+def test_print_config_resolves_and_makes_nothing(here):
+    """The YAML has no auto left, is accepted back, and no file was made."""
+    done = invoke("run", "--folds", "4", "--set", "data.limit=100", "--print-config")
+    assert done.exit_code == 0
+    assert "folds: 4" in done.stdout
+    assert "auto" not in done.stdout
+    assert list(here.iterdir()) == []
+    (here / "again.yaml").write_text(done.stdout)
+    assert invoke("run", "--spec", "again.yaml", "--print-config").stdout == done.stdout
+
+
+def test_print_config_downloads_nothing(here):
+    """Without the images, what depends on them stays auto, and stderr says so."""
+    done = invoke("run", "mnist", "--data-dir", "nothing", "--print-config")
+    assert done.exit_code == 0
+    assert "batch_size: auto" in done.stdout
+    assert "which are not here" in done.stderr
+    assert list(here.iterdir()) == []
+
+
+def test_presets_lists_and_shows(here):
+    """Every preset has a line; one alone is its YAML."""
+    assert "fashion-mnist" in invoke("presets").stdout
+    assert "dataset: fashion-mnist" in invoke("presets", "fashion-mnist").stdout
+
+
+def test_fetching_what_is_installed_says_so(here):
+    """The digits come with scikit-learn."""
+    done = invoke("data", "fetch", "digits", "--data-dir", str(here))
+    assert done.exit_code == 0
+    assert "nothing to fetch" in done.stdout
+
+
+def test_version(here):
+    """``--version`` is the package's."""
+    assert invoke("--version").stdout.strip() == f"aesearch {__version__}"

@@ -1,0 +1,130 @@
+"""The command line says what the specification says, imports nothing heavy, and maps its flags."""
+
+import inspect
+import subprocess
+import sys
+from typing import get_args
+
+import pytest
+from typer.testing import CliRunner
+
+from aesearch.api import search
+from aesearch.cli import app
+from aesearch.cli_run import run
+from aesearch.options import FLAGS, OptionError, flag_help, spec_values, study_spec
+from aesearch.studies.errors import SpecError
+from aesearch.studies.spec import StudySpec
+from aesearch.studies.spec_yaml import to_yaml
+
+
+def field_of(path: str):
+    """Field and default value at a dotted path of the default specification."""
+    *parents, last = path.split(".")
+    section = StudySpec()
+    for parent in parents:
+        section = getattr(section, parent)
+    return type(section).model_fields[last], getattr(section, last)
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_the_help_names_the_default_of_the_spec(name):
+    """A default that changes in the spec changes in the help, or this fails."""
+    field, default = field_of(FLAGS[name].path)
+    if default is None:
+        assert FLAGS[name].default in field.description
+    elif isinstance(default, tuple):
+        assert ",".join(default) == FLAGS[name].default
+    else:
+        assert str(default) == FLAGS[name].default
+    assert FLAGS[name].default in flag_help(name)
+
+
+@pytest.mark.parametrize("name", ["sampler", "pruner", "select", "device", "precision"])
+def test_the_help_names_every_choice(name):
+    """A choice that is added to the spec is added to the help, or this fails."""
+    field, _ = field_of(FLAGS[name].path)
+    words = FLAGS[name].help.replace(",", " ").split()
+    assert set(get_args(field.annotation)) <= set(words)
+
+
+@pytest.mark.parametrize("function", [run, search], ids=["run", "search"])
+def test_every_flag_is_an_option_without_a_default_of_its_own(function):
+    """The command and the function take every flag, and leave its default to the spec."""
+    parameters = inspect.signature(function).parameters
+    assert {name: parameters[name].default for name in FLAGS} == dict.fromkeys(FLAGS)
+
+
+@pytest.mark.parametrize("arguments", [[], ["run"], ["worker"], ["data", "fetch"]])
+def test_help_imports_nothing_heavy(arguments):
+    """Help is fast because none of these is imported for it."""
+    heavy = ("torch", "optuna", "sklearn", "pandas", "sqlalchemy", "numpy", "yaml")
+    code = (
+        "import sys; from aesearch.cli import app\n"
+        f"sys.argv[1:] = {[*arguments, '--help']!r}\n"
+        "try: app()\n"
+        "except SystemExit: pass\n"
+        f"print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Usage" in done.stdout
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["run", "train", "verify", "list", "show", "export", "presets", "worker", "data fetch"],
+)
+def test_every_command_shows_an_example(command):
+    """The help of each command has a line that can be copied."""
+    done = CliRunner().invoke(app, [*command.split(), "--help"])
+    assert done.exit_code == 0
+    assert f"  aesearch {command}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "values"),
+    [
+        ({"folds": 5, "trials": None}, {"search.folds": 5}),
+        ({"batch_size": "64"}, {"training.batch_size": 64}),
+        ({"batch_size": "auto"}, {"training.batch_size": "auto"}),
+        (
+            {"architecture": "conv"},
+            {"model.architecture": "conv", "space.architecture": None},
+        ),
+        ({"architecture": "dense, conv"}, {"space.architecture.choices": ["dense", "conv"]}),
+        ({"architecture": ("conv",)}, {"model.architecture": "conv", "space.architecture": None}),
+        ({"study": "a b"}, {"name": "a b"}),
+    ],
+)
+def test_options_become_values_of_the_spec(options, values):
+    """Options that were not given leave no trace."""
+    assert spec_values(options) == values
+
+
+def test_overrides_win_over_options_and_options_over_the_preset():
+    """Defaults < preset < options < --set."""
+    spec = study_spec(
+        {"folds": 4, "trials": 9}, preset="mnist", overrides=["search.trials=7", "seed=3"]
+    )
+    assert (spec.data.dataset, spec.search.folds, spec.search.trials, spec.seed) == (
+        "mnist",
+        4,
+        7,
+        3,
+    )
+
+
+@pytest.mark.parametrize("kind", ["spec", "mapping", "file"])
+def test_a_spec_may_be_an_object_a_mapping_or_a_file(kind, tmp_path):
+    """All three start from the same values; 1e-05 stays a number on the way."""
+    spec = study_spec({"folds": 4}, overrides=["training.weight_decay=1e-5"])
+    (tmp_path / "a.yaml").write_text(to_yaml(spec))
+    start = {"spec": spec, "mapping": spec.model_dump(mode="python"), "file": tmp_path / "a.yaml"}
+    assert study_spec({}, spec=start[kind]) == spec
+
+
+@pytest.mark.parametrize("spec", [{"seed": object()}, 7])
+def test_a_spec_of_another_kind_is_refused(spec):
+    """What is neither a path nor plain values is named."""
+    with pytest.raises((SpecError, OptionError), match=r"spec (must be|is invalid)"):
+        study_spec({}, spec=spec)

@@ -1,0 +1,252 @@
+"""The commands on a real, small study: run, resume, interrupt, look, export, train, verify."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from aesearch.again import TrainedSeed
+from aesearch.cli import app
+
+COMMAND = [sys.executable, "-m", "aesearch"]
+SMALL = [
+    "run",
+    "--epochs=2",
+    "--architecture=dense",
+    "--workers=1",
+    "--set=data.limit=100",
+    "--set=search.score_epochs=1",
+    "--set=search.unstable_loss=1",
+    "--set=retrain.max_epochs=3",
+    "--set=retrain.seeds=2",
+]
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("AESEARCH_")}
+
+
+def command(folder, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Run a small study to its end with --json: its folder, and what that said."""
+    folder = tmp_path_factory.mktemp("study")
+    done = command(folder, *SMALL, "--trials=3", "--json")
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+@pytest.fixture
+def inside(finished, monkeypatch):
+    """Go into that folder, to look at it from this process."""
+    folder, _ = finished
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("AESEARCH_STORAGE", raising=False)
+    return folder
+
+
+def invoke(*arguments: str):
+    return CliRunner().invoke(app, arguments)
+
+
+def test_json_is_one_object_on_stdout_and_progress_is_on_stderr(finished):
+    """A program can read stdout as it is; a person follows stderr."""
+    folder, done = finished
+    assert len(done.stdout.splitlines()) == 1
+    found = json.loads(done.stdout)
+    assert found["study"] == "digits"
+    assert found["trials"]["complete"] == 3
+    assert found["test_looks"] == 1
+    assert all((folder / path).exists() for path in found["files"].values())
+    assert "trial 0/3 complete" in done.stderr
+    assert "seed 1 retrained" in done.stderr
+
+
+def test_the_defaults_are_a_store_and_a_run_folder_here(finished):
+    """``aesearch.db`` and ``runs/<study>`` in the current folder; no halves of files."""
+    folder, _ = finished
+    assert (folder / "aesearch.db").is_file()
+    assert {path.name for path in (folder / "runs" / "digits").iterdir()} == {
+        "best.yaml",
+        "model.safetensors",
+        "trials.csv",
+        "curves.csv",
+        "worker-1.log",
+    }
+
+
+def test_the_same_command_again_says_that_it_is_finished(inside):
+    """Nothing is trained or looked at again; --quiet leaves the result alone."""
+    before = (inside / "runs/digits/best.yaml").read_bytes()
+    done = invoke(*SMALL, "--trials=3", "--quiet")
+    assert done.exit_code == 0
+    assert done.stderr == ""
+    assert "Test MSE per pixel" in done.stdout
+    assert done.stdout.splitlines()[-1] == "Next: aesearch verify runs/digits/best.yaml"
+    assert (inside / "runs/digits/best.yaml").read_bytes() == before
+    assert (
+        "study 'digits' is finished: all 3 trials are done" in invoke(*SMALL, "--trials=3").stderr
+    )
+
+
+def test_resuming_with_other_folds_is_refused(inside):
+    """The key that differs is named, and the study stays as it was."""
+    before = invoke("list", "--json").stdout
+    done = invoke(*SMALL, "--trials=3", "--folds=4")
+    assert done.exit_code == 2
+    assert "search.folds: 3 -> 4" in done.stderr
+    assert done.stdout == ""
+    assert invoke("list", "--json").stdout == before
+
+
+def test_list_and_show_tell_what_is_there(inside):
+    """As a table and as JSON."""
+    header, row = invoke("list").stdout.splitlines()
+    assert header.split() == ["study", "dataset", "trials", "best", "state"]
+    assert row.split()[:3] == ["digits", "digits", "3/3"]
+    assert row.endswith("finished")
+    shown = invoke("show", "digits")
+    assert shown.stdout.startswith("Study digits on digits")
+    assert "Best trials:" in shown.stdout
+    facts = json.loads(invoke("show", "digits", "--json").stdout)
+    values = [trial["value"] for trial in facts["best_trials"]]
+    assert values == sorted(values)
+    assert facts["winner"]["value"] == values[0]
+
+
+def test_show_of_another_name_lists_the_names(inside):
+    """A misspelt study is answered with those there are."""
+    done = invoke("show", "digit")
+    assert done.exit_code == 2
+    assert "there: 'digits'" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["best.yaml", "model.safetensors", "trials.csv", "curves.csv"])
+def test_export_writes_the_same_bytes_again(name, inside):
+    """The store alone is enough for the run folder."""
+    assert invoke("export", "digits", "--out", "exported").exit_code == 0
+    assert (inside / "exported" / name).read_bytes() == (inside / "runs/digits" / name).read_bytes()
+
+
+def test_train_gives_the_same_weights_from_the_file_alone(inside):
+    """Bit for bit the model of the study; only the number of looks differs."""
+    done = invoke("train", "runs/digits/best.yaml", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert "seed 1: best epoch" in done.stderr
+    files = json.loads(done.stdout)["files"]
+    original, again = inside / "runs/digits", inside / "runs/digits-retrained"
+    assert files["best"] == "runs/digits-retrained/best.yaml"
+    model = (again / "model.safetensors").read_bytes()
+    assert model == (original / "model.safetensors").read_bytes()
+    before = yaml.safe_load((original / "best.yaml").read_text())
+    after = yaml.safe_load((again / "best.yaml").read_text())
+    assert after["result"]["test"].pop("looks") == before["result"]["test"].pop("looks") + 1
+    assert after == before
+
+
+def test_train_never_replaces_what_it_read(inside):
+    """The folder of the best.yaml itself is refused as output."""
+    done = invoke("train", "runs/digits/best.yaml", "--out", "runs/../runs/digits")
+    assert done.exit_code == 2
+    assert "out must be another folder" in done.stderr
+
+
+def test_verify_says_identical(inside):
+    """On the machine that made it, the weights come out the same."""
+    done = invoke("verify", "runs/digits/best.yaml", "--quiet")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("identical: same weights, test MSE 0.")
+    assert done.stderr == ""
+
+
+def test_verify_says_that_a_number_differs(inside, monkeypatch):
+    """Exit 1, one JSON object with both numbers, and the version that is not the recorded one."""
+    document = yaml.safe_load((inside / "runs/digits/best.yaml").read_text())
+    document["result"]["versions"]["torch"] = "1.0"
+    (inside / "other.yaml").write_text(yaml.safe_dump(document))
+    recorded = document["result"]["test"]
+    worse = TrainedSeed(recorded["seed_index"], 1, 3, 3, 0.1, 2 * recorded["mse"], "00", b"")
+    monkeypatch.setattr("aesearch.again.train_seeds", lambda *_, **__: [worse])
+    done = invoke("verify", "other.yaml", "--json", "--quiet")
+    assert done.exit_code == 1
+    assert done.stderr == ""
+    found = json.loads(done.stdout)
+    assert found["verdict"] == "differs"
+    assert found["relative_difference"] == pytest.approx(1.0)
+    assert found["versions"]["torch"][0] == "1.0"
+
+
+def test_other_images_are_not_trained_on(inside):
+    """A best.yaml of one data set refuses another, by name."""
+    document = yaml.safe_load((inside / "runs/digits/best.yaml").read_text())
+    document["data"]["limit"] = 90
+    (inside / "limited.yaml").write_text(yaml.safe_dump(document))
+    done = invoke("verify", "limited.yaml")
+    assert done.exit_code == 2
+    assert "split must be those of limited.yaml" in done.stderr
+
+
+def wait_for(process: subprocess.Popen, path, word: str) -> None:
+    """Wait until a file holds a word."""
+    deadline = time.monotonic() + 60
+    while word not in (path.read_text() if path.exists() else ""):
+        assert process.poll() is None, path.read_text()
+        assert time.monotonic() < deadline, f"{word!r} never came"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
+def test_an_interrupted_run_keeps_what_is_finished_and_says_how_to_go_on(number, code, tmp_path):
+    """Exit 130 or 143, the same command quoted for a shell, and no lease left behind."""
+    arguments = [*SMALL, "--trials=500", "--epochs=30", "--out=my results"]
+    said = tmp_path / "stderr"
+    with said.open("w") as stream:
+        process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            cwd=tmp_path,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            text=True,
+        )
+        wait_for(process, tmp_path / "my results" / "worker-1.log", "search 0: attempt")
+        process.send_signal(number)
+        stdout, _ = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert stdout == ""
+    resume = f"To go on: {shlex.join(['aesearch', *arguments])}"
+    assert said.read_text().splitlines()[-1].endswith(resume)
+    rows = json.loads(invoke("list", "--storage", str(tmp_path / "aesearch.db"), "--json").stdout)
+    assert [row["state"] for row in rows] == ["unfinished"]
+
+
+def test_a_worker_on_a_finished_study_ends_at_once(finished):
+    """There is nothing to do, and that is no error."""
+    done = command(finished[0], "worker", "--study", "digits", "--exit-when-idle")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_worker_says_why_it_cannot_work_in_its_last_line(inside):
+    """The run that started it reads that line."""
+    done = invoke("worker", "--study", "nothing")
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1].startswith("error: study must be one of the studies")

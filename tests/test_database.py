@@ -1,0 +1,109 @@
+"""A store that cannot be used says so in one line; one that can, survives company."""
+
+import multiprocessing
+import sqlite3
+
+import optuna
+import pytest
+
+from aesearch.studies import database, store
+from aesearch.studies.errors import StoreError
+
+
+def open_it(path):
+    """Open a store in another process; for the test of six at once."""
+    store.open_store(path).dispose()
+
+
+@pytest.mark.parametrize(
+    ("storage", "words"),
+    [
+        ("mongodb://host/db", "must be an SQLite file or a PostgreSQL database"),
+        ("sqlite://", "must be an SQLite file or a PostgreSQL database"),
+        ("nonsense://", "must be an SQLite file or a PostgreSQL database"),
+        ("post gres://x y", "cannot be read"),
+        ("/no/such/folder/s.db", "existing folder"),
+        ("postgresql://me:s3cret@127.0.0.1:1/db", "no server answers there"),
+    ],
+)
+def test_a_bad_url_is_one_line(storage, words):
+    """Scheme, folder, server: named, without the password and without a traceback's text."""
+    with pytest.raises(StoreError) as caught:
+        store.open_store(storage)
+    message = str(caught.value)
+    assert words in message
+    assert "s3cret" not in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "content", [b"this is not a database, but long enough to be one" * 50, b"SQLite format 3\0" * 9]
+)
+def test_a_file_that_is_no_database_is_left_alone(tmp_path, content):
+    """A wrong or damaged file is named, and not a byte of it changes."""
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"notes\.txt cannot be used"):
+        store.open_store(str(path))
+    assert path.read_bytes() == content
+
+
+def test_tables_of_another_program_are_refused(tmp_path):
+    """Somebody's own table called trials is not taken for Optuna's."""
+    path = tmp_path / "s.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE trials (x)")
+    connection.close()
+    with pytest.raises(StoreError, match="tables of another program"):
+        store.open_store(str(path))
+
+
+def test_another_schema_version_is_refused(tmp_path):
+    """A store of a later aesearch says which schema it has."""
+    path = tmp_path / "s.db"
+    store.open_store(str(path)).dispose()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE aesearch_schema SET version = 99")
+    connection.close()
+    with pytest.raises(StoreError, match="got 99"):
+        store.open_store(str(path))
+
+
+def test_a_store_that_optuna_made_is_taken(tmp_path):
+    """Our tables join a database that a user already has, whose studies stay."""
+    path = tmp_path / "s.db"
+    url = f"sqlite:///{path}"
+    optuna.create_study(study_name="theirs", storage=url)
+    engine = store.open_store(str(path))
+    assert store.study_names(engine) == []
+    assert optuna.get_all_study_names(url) == ["theirs"]
+
+
+def test_six_processes_create_one_database(tmp_path):
+    """Six that start at once on an empty file: one creates the tables, all run."""
+    path = str(tmp_path / "s.db")
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=open_it, args=(path,)) for _ in range(6)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 6
+
+
+def test_a_full_transaction_or_nothing(tmp_path):
+    """An error in the middle of a transaction leaves no row of it."""
+    engine = store.open_store(str(tmp_path / "s.db"))
+    with pytest.raises(RuntimeError, match="boom"), database.writing(engine) as connection:
+        connection.exec_driver_sql("INSERT INTO studies (study_name) VALUES ('half')")
+        raise RuntimeError("boom")
+    with database.reading(engine) as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM studies").scalar() == 0
+
+
+def test_a_reader_never_waits_for_a_writer(tmp_path):
+    """A snapshot is read while another connection holds the write lock."""
+    engine = store.open_store(str(tmp_path / "s.db"))
+    with database.writing(engine) as writer:
+        writer.exec_driver_sql("INSERT INTO studies (study_name) VALUES ('new')")
+        assert store.study_names(engine) == []
