@@ -6,13 +6,13 @@ is a function of its own hyperparameters, images and seed, not of its neighbours
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from aesearch.models.autoencoder import Autoencoder, build_autoencoder
 from aesearch.models.losses import squared_errors
+from aesearch.models.member import EpochLosses, Member, check_one_of, check_population
 from aesearch.models.minibatches import (
     Minibatch,
     gather_images,
@@ -36,53 +36,6 @@ PRECISIONS = {
 # Samples that an evaluation takes at a time at least: small training minibatches would
 # spend their time between operations. A constant, so that no neighbour shifts a last bit.
 EVALUATION_BATCH = 256
-
-
-@dataclass(frozen=True)
-class Member:
-    """One network in training: all that its result depends on, the population's settings aside.
-
-    Attributes
-    ----------
-    seed : int
-        Of the weights, the minibatch order and dropout; >= 0.
-    learning_rate, weight_decay : float
-        >= 0.
-    dropout : float
-        In [0, 1).
-    encoding_dim : int
-        >= 1.
-    hidden : tuple of int
-        Hidden widths of a dense net; not read for a convolutional one.
-    train_indices, validation_indices : Tensor, (sample,), int64
-        Into the population's images; not empty.
-    """
-
-    seed: int
-    learning_rate: float
-    weight_decay: float
-    dropout: float
-    encoding_dim: int
-    hidden: tuple[int, ...]
-    train_indices: Tensor
-    validation_indices: Tensor
-
-
-@dataclass(frozen=True)
-class EpochLosses:
-    """Mean squared errors per pixel of one epoch; NaN for members that do not train (any more).
-
-    Attributes
-    ----------
-    train : Tensor, (member,), float64
-        Mean over the epoch's samples, each measured before the step that used it, with
-        dropout.
-    validation : Tensor, (member,), float64
-        On each member's validation images after the epoch, without dropout.
-    """
-
-    train: Tensor
-    validation: Tensor
 
 
 class Population:
@@ -156,9 +109,9 @@ class Population:
         device: str = "cpu",
         precision: str = "float32",
     ) -> None:
-        _check_population(members, images, architecture)
-        _check_one_of("optimizer", optimizer, OPTIMISERS)
-        _check_one_of("precision", precision, PRECISIONS)
+        check_population(members, images, architecture)
+        check_one_of("optimizer", optimizer, OPTIMISERS)
+        check_one_of("precision", precision, PRECISIONS)
         for name, value in (("batch_size", batch_size), ("epochs", epochs)):
             if value < 1:
                 raise ValueError(f"{name} must be >= 1, got {value!r}")
@@ -500,32 +453,3 @@ class Population:
             name: state[f"optimizer.{name}"].to(self._device) for name in self._optimiser.buffers
         }
         self._assemble(weights[self._live], buffers)
-
-
-def _check_one_of(name: str, value: str, choices: Sequence[str] | dict) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-
-
-def _check_population(members: Sequence[Member], images: Tensor, architecture: str) -> None:
-    if not members:
-        raise ValueError("members must not be empty, got []")
-    if images.dtype != torch.uint8 or images.ndim != 4:
-        raise ValueError(
-            "images must be uint8 (image, channel, height, width), "
-            f"got {images.dtype} {tuple(images.shape)}"
-        )
-    depths = sorted({len(member.hidden) for member in members})
-    if architecture == "dense" and len(depths) > 1:
-        raise ValueError(
-            f"hidden must have one depth in a population, got depths {depths}; "
-            "train members of different depth in populations of their own"
-        )
-    for position, member in enumerate(members):
-        for name in ("train_indices", "validation_indices"):
-            indices = getattr(member, name)
-            if not len(indices) or int(indices.min()) < 0 or int(indices.max()) >= len(images):
-                raise ValueError(
-                    f"{name} of member {position} must be in [0, {len(images)}) and not empty, "
-                    f"got {indices!r}"
-                )

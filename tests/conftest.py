@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+# As the workers do: results are bitwise equal for equal counts, and small tensors gain nothing.
+torch.set_num_threads(1)
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -21,9 +25,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     skip_slow = pytest.mark.skip(reason="slow: run with --slow")
     skip_gpu = pytest.mark.skip(reason="gpu: run with --device cuda")
     for item in items:
-        if "slow" in item.keywords and not config.getoption("--slow"):
+        if item.get_closest_marker("slow") and not config.getoption("--slow"):
             item.add_marker(skip_slow)
-        if "gpu" in item.keywords and config.getoption("--device") != "cuda":
+        if item.get_closest_marker("gpu") and config.getoption("--device") != "cuda":
             item.add_marker(skip_gpu)
 
 

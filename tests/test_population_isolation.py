@@ -319,3 +319,18 @@ def test_no_epoch_after_the_last(build):
     population.run_epoch()
     with pytest.raises(RuntimeError, match="epoch must be < 1"):
         population.run_epoch()
+
+
+@BOTH
+def test_bfloat16_follows_float32(build, architecture):
+    """The compute copy is that of the weights of each step, not of the first."""
+    members = [
+        dataclasses.replace(member, learning_rate=0.02, weight_decay=0.0)
+        for member in mixed_members(3)
+    ]
+    changes = {"architecture": architecture, "schedule": "none"}
+    population = build(members, **changes, precision="bfloat16")
+    rounded, exact = curves(population, 6), curves(build(members, **changes), 6)
+    # Eight bits of mantissa against twenty-four.
+    torch.testing.assert_close(rounded, exact, rtol=0.02, atol=0)
+    assert torch.equal(population._compute_weights, population._weights.bfloat16())

@@ -91,6 +91,7 @@ HIDDEN_RULE = "must be widths >= 1 such as 256-128, [256, 128] or none"
         # YAML itself.
         ("a: 1\nb:\n  c: 1\n  c: 2", "b.c: must be given once, got it again on line 4 (first on line 3)"),
         ("seed: 1\nseed: 1", "seed: must be given once, got it again on line 2 (first on line 1)"),
+        ("name: x\n\tseed: 3", "line 2: must be indented with spaces, got a tab"),
         ("search:\n\tfolds: 3", "line 2: must be indented with spaces, got a tab"),
         ("search:\n  folds: 3\n\ttrials: 3", "line 3: must be indented with spaces, got a tab"),
         ("seed: 1\nname: !!python/object/apply:os.system ['x']", "line 2: must not use tags, got !!python/object/apply:os.system"),
@@ -115,6 +116,7 @@ def test_one_problem_is_named_exactly(text, problem):
     [
         ("seed: 1\nname: [a", "line 2: must be YAML, got 'name: [a'"),
         ("seed: 1\nname 'x\n", "line 2: must be YAML, got "),
+        ("seed: 1\nname: [a\n\n\n", "line 2: must be YAML, got 'name: [a'"),
         ("a: b: c", "line 1: must be YAML, got 'a: b: c'"),
     ],
 )

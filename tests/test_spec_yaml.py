@@ -80,6 +80,14 @@ def test_yaml_gives_the_specification_back(document):
     assert load_spec(text=to_yaml(spec)) == spec
 
 
+def test_yaml_is_readable():
+    """Sections keep the order of the specification; lists and dimensions take one line."""
+    lines = to_yaml(StudySpec()).splitlines()
+    assert [line.split(":")[0] for line in lines if line[0] != " "] == list(StudySpec.model_fields)
+    assert "    channels: [8, 16, 32]" in lines
+    assert "  learning_rate: {low: 0.0001, high: 0.01, log: true}" in lines
+
+
 @settings(deadline=None)
 @given(documents)
 def test_stored_values_give_the_specification_back(document):
@@ -200,6 +208,12 @@ def test_override_of_a_dimension_of_the_file_keeps_its_rest():
     text = "space: {dropout: {low: 0.1, high: 0.2, when: {architecture: conv}}}"
     found = load_spec(text=text, overrides=["space.dropout.high=0.4"]).space.dropout
     assert (found.low, found.high, found.when.architecture) == (0.1, 0.4, ("conv",))
+
+
+def test_override_turns_choices_into_a_range():
+    overrides = ["space.encoding_dim.low=2", "space.encoding_dim.high=64"]
+    found = load_spec(overrides=overrides).space.encoding_dim
+    assert (found.low, found.high) == (2, 64)
 
 
 def test_override_brings_a_removed_dimension_back():
