@@ -1,4 +1,4 @@
-"""What a trial's score should be: the last epoch, or the mean of the last few?
+"""What a trial's score should be: the last epoch, or the mean of the last few.
 
 Trains random configurations of the default space again and again with other seeds, without
 pruning, and asks of each way to score: how much of the spread between trials is noise, and
@@ -17,6 +17,7 @@ import time
 
 import numpy as np
 import torch
+
 from aesearch.generation import build_member, build_population
 from aesearch.models.runtime import prepare_process
 from aesearch.problem import load_problem
@@ -42,9 +43,7 @@ def curves(arguments):
     shape = (n, arguments.replicates, spec.search.folds)
     found = np.zeros((*shape, arguments.epochs))
     for kind in ("dense", "conv"):
-        cells = [
-            cell for cell in np.ndindex(shape) if configurations[cell[0]].architecture == kind
-        ]
+        cells = [cell for cell in np.ndindex(shape) if configurations[cell[0]].architecture == kind]
         for start in range(0, len(cells), arguments.population):
             part = cells[start : start + arguments.population]
             members = [

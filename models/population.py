@@ -6,6 +6,7 @@ is a function of its own hyperparameters, images and seed, not of its neighbours
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -125,7 +126,7 @@ class Population:
         self._dtype, self._compute_dtype = PRECISIONS[precision]
         self._optimizer = optimizer
         self._momentum = momentum
-        self._network_settings = {
+        self._network_settings: dict[str, Any] = {
             "architecture": architecture,
             "image_shape": tuple(images.shape[1:]),
             "channels": tuple(channels),

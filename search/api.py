@@ -200,7 +200,7 @@ def keep_images(image_set: ImageSet, folder: Path) -> Path:
                 "name another study or another out folder"
             )
         return path
-    arrays = {"images": image_set.images}
+    arrays: dict[str, Any] = {"images": image_set.images}
     if image_set.labels is not None:
         arrays["labels"] = image_set.labels
     content = io.BytesIO()

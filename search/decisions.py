@@ -35,9 +35,7 @@ def suggest_up_to(engine: Engine, study: store.StudyRow, spec: StudySpec, positi
         ledger.write_suggestions(engine, generation, found, distributions(spec))
 
 
-def chosen_configuration(
-    engine: Engine, study: store.StudyRow, spec: StudySpec
-) -> Configuration:
+def chosen_configuration(engine: Engine, study: store.StudyRow, spec: StudySpec) -> Configuration:
     """Give the configuration of the trial that was chosen."""
     snapshot = store.snapshot(engine, study.name)
     assert snapshot.chosen is not None, "retraining exists only after the choice"

@@ -114,10 +114,7 @@ def _populations(
             population = build_population(
                 problem,
                 images,
-                [
-                    _member(problem, configurations[number], number, fold)
-                    for number, fold in part
-                ],
+                [_member(problem, configurations[number], number, fold) for number, fold in part],
                 configurations[part[0][0]],
                 epochs=spec.training.epochs,
             )

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy.engine import Engine
 
@@ -42,7 +42,7 @@ class Heartbeat:
         self._progress: dict[str, Any] = {}
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
-    def __enter__(self) -> "Heartbeat":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -56,7 +56,7 @@ class Heartbeat:
         self._thread.join()
 
     def say(self, **progress: Any) -> None:
-        """Say how far the work is: ``epoch``, ``n_epochs``, ``n_members``, ``trials`` or ``seeds``."""
+        """Say how far it is: ``epoch``, ``n_epochs``, ``n_members``, ``trials`` or ``seeds``."""
         self._progress = progress
 
     def check(self) -> None:

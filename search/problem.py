@@ -109,7 +109,7 @@ def load_problem(spec: StudySpec, *, device: str, progress: Progress | None = No
         )
     resolved = resolve(
         spec,
-        image_shape=tuple(int(n) for n in images.shape[1:]),
+        image_shape=(int(images.shape[1]), int(images.shape[2]), int(images.shape[3])),
         n_train=len(images),
         device=device,
     )

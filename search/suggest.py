@@ -34,10 +34,10 @@ def distributions(spec: StudySpec) -> dict[str, BaseDistribution]:
 def _distribution(dimension: Dimension) -> BaseDistribution:
     if isinstance(dimension, Choices):
         return CategoricalDistribution(dimension.choices)
-    kind = IntDistribution if dimension.integer else FloatDistribution
-    if dimension.integer and dimension.step is None:
-        return kind(dimension.low, dimension.high, log=dimension.log)
-    return kind(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
+    low, high, log, step = dimension.low, dimension.high, dimension.log, dimension.step
+    if dimension.integer:
+        return IntDistribution(low, high, log=log, step=1 if step is None else step)
+    return FloatDistribution(low, high, log=log, step=step)
 
 
 def suggest(

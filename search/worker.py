@@ -148,7 +148,7 @@ class Worker:
             )
             beat.check()
 
-        def on_rung(rung: Rung, done: bool) -> None:  # noqa: FBT001 - a callback
+        def on_rung(rung: Rung, done: bool) -> None:
             ledger.write_rung(
                 self._engine,
                 lease,
@@ -178,9 +178,7 @@ class Worker:
             Outcome(number, TrialState.FAIL, user_attributes={"reason": reason})
             for number in lease.members
         ]
-        ledger.write_rung(
-            self._engine, lease, curves=[], reports={}, outcomes=outcomes, done=True
-        )
+        ledger.write_rung(self._engine, lease, curves=[], reports={}, outcomes=outcomes, done=True)
 
     # ---------------------------------------------------------------- retraining
 

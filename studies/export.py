@@ -12,8 +12,8 @@ import yaml
 from aesearch.studies import frames
 from aesearch.studies.errors import AesearchError
 from aesearch.studies.records import StudySnapshot
-from aesearch.studies.spec import Configuration, StudySpec
 from aesearch.studies.space import hidden_name
+from aesearch.studies.spec import Configuration, StudySpec
 
 
 class OutputError(AesearchError, OSError):

@@ -99,17 +99,17 @@ def claim(
             .order_by(table.c.position)
             .with_for_update()
         ).all()
-        first_open = {
-            kind: min((row.position for row in open_rows if row.kind == kind), default=None)
-            for kind in ("search", "retrain", "evaluate")
-        }
+        # In position order, so the first row of a kind is the first that is open.
+        first_open: dict[str, int] = {}
+        for row in open_rows:
+            first_open.setdefault(row.kind, row.position)
         for kind in kinds:
             for row in open_rows:
                 if row.kind != kind or (row.expires is not None and row.expires >= moment):
                     continue
                 if kind == "search" and row.position >= first_open["search"] + lookahead:
                     break
-                if kind == "evaluate" and first_open["retrain"] is not None:
+                if kind == "evaluate" and "retrain" in first_open:
                     break
                 token = secrets.token_hex(16)
                 connection.execute(
@@ -258,9 +258,7 @@ def write_rung(
                 "validation_loss": to_sql(validation),
             }
             for curve in curves
-            for i, (train, validation) in enumerate(
-                zip(curve.train, curve.validation, strict=True)
-            )
+            for i, (train, validation) in enumerate(zip(curve.train, curve.validation, strict=True))
         ]
         optuna_rows.insert_new(connection, tables.curve, rows)
         for number, values in reports.items():
@@ -394,9 +392,7 @@ def retrained(engine: Engine, study: StudyRow) -> list[Any]:
         return list(
             connection.execute(
                 sa.select(table)
-                .where(
-                    table.c.study_id == study.study_id, table.c.retrain_key == study.retrain_key
-                )
+                .where(table.c.study_id == study.study_id, table.c.retrain_key == study.retrain_key)
                 .order_by(table.c.seed_index)
             )
         )
@@ -411,9 +407,7 @@ def retrain_curves(engine: Engine, study: StudyRow) -> list[Any]:
                 sa.select(
                     table.c.seed_index, table.c.epoch, table.c.train_loss, table.c.validation_loss
                 )
-                .where(
-                    table.c.study_id == study.study_id, table.c.retrain_key == study.retrain_key
-                )
+                .where(table.c.study_id == study.study_id, table.c.retrain_key == study.retrain_key)
                 .order_by(table.c.seed_index, table.c.epoch)
             )
         )

@@ -6,7 +6,7 @@ directly: the layout is that of Optuna 5 (``pyproject.toml`` pins the major vers
 ``tests/test_optuna_rows.py`` reads everything back through Optuna's public API).
 """
 
-import datetime
+import datetime as dt
 import json
 import math
 from collections import defaultdict
@@ -259,6 +259,6 @@ def frozen_trials(connection: Connection, study_id: int) -> list[FrozenTrial]:
     return trials
 
 
-def _now() -> datetime.datetime:
+def _now() -> dt.datetime:
     # Optuna keeps naive UTC; these times are for people, no decision depends on them.
-    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    return dt.datetime.now(dt.UTC).replace(tzinfo=None)

@@ -161,8 +161,7 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str) -> str:
         mark = error.context_mark
     number = 0 if mark is None else min(mark.line, len(lines) - 1)
     written = lines[number]
-    indentation = written[: len(written) - len(written.lstrip())]
-    if "\t" in indentation or "\\t" in str(error.problem):
+    if "\\t" in str(error.problem):
         return f"line {number + 1}: must be indented with spaces, got a tab"
     context = f"{error.context}, " if error.context else ""
     return f"line {number + 1}: must be YAML, got {written.strip()!r} ({context}{error.problem})"

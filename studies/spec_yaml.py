@@ -99,7 +99,8 @@ def load_spec(
     """
     if sum(layer is not None for layer in (preset, file, text)) > 1:
         raise SpecError("study", ["must start from one of preset, file and text, got several"])
-    source, lines = "study", {}
+    source = "study"
+    lines: dict[KeyPath, int] = {}
     raw: Any = None
     if preset is not None:
         source = f"preset {preset}"

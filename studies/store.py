@@ -14,10 +14,11 @@ from sqlalchemy.engine import Connection, Engine
 from aesearch.studies import database, optuna_rows, tables
 from aesearch.studies.errors import StudyNotFoundError
 from aesearch.studies.records import LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
+from aesearch.studies.records import TrialState as RecordedState
 from aesearch.studies.spec import StudySpec
 from aesearch.studies.spec_yaml import spec_from_mapping
 
-_STATES = {
+_STATES: dict[TrialState, RecordedState] = {
     TrialState.WAITING: "waiting",
     TrialState.RUNNING: "running",
     TrialState.COMPLETE: "complete",
@@ -321,7 +322,11 @@ def curves(engine: Engine, study: StudyRow) -> list[tuple[int, int, int, float, 
     trials, curve = optuna_rows.TRIALS, tables.curve
     query = (
         sa.select(
-            trials.c.number, curve.c.fold, curve.c.epoch, curve.c.train_loss, curve.c.validation_loss
+            trials.c.number,
+            curve.c.fold,
+            curve.c.epoch,
+            curve.c.train_loss,
+            curve.c.validation_loss,
         )
         .join(trials, trials.c.trial_id == curve.c.trial_id)
         .where(trials.c.study_id == study.study_id)
@@ -348,4 +353,3 @@ def validation_curves(rows: Sequence[tuple[int, int, int, float, float]]) -> dic
             array[fold, epoch - 1] = loss
         arrays[number] = array
     return arrays
-

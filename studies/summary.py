@@ -182,7 +182,7 @@ def _retrain(retrains: Sequence[RetrainRecord]) -> dict[str, Any] | None:
     if not retrains:
         return None
     ordered = sorted(retrains, key=lambda record: record.seed_index)
-    tested = [record.test_mse for record in ordered if _finite(record.test_mse) is not None]
+    tested = [m for m in (_finite(record.test_mse) for record in ordered) if m is not None]
     return {
         "seeds": [
             {

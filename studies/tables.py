@@ -24,10 +24,9 @@ SCHEMA_VERSION = 1
 
 metadata = MetaData()
 
-# Optuna owns these two; only the keys that ours refer to are named, and they are never created here.
-_optuna = {"info": {"optuna": True}}
-Table("studies", metadata, Column("study_id", Integer, primary_key=True), **_optuna)
-Table("trials", metadata, Column("trial_id", Integer, primary_key=True), **_optuna)
+# Optuna owns these two; only the keys that ours refer to are named, and we never create them.
+Table("studies", metadata, Column("study_id", Integer, primary_key=True), info={"optuna": True})
+Table("trials", metadata, Column("trial_id", Integer, primary_key=True), info={"optuna": True})
 
 
 def _study_key() -> Column:

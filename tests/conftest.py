@@ -67,7 +67,7 @@ TINY = (
 
 @pytest.fixture
 def tiny_spec() -> Callable[..., Any]:
-    """Make the spec of a study of seconds on the bundled digits; arguments are further overrides."""
+    """Make the spec of a study of seconds on the digits; arguments are further overrides."""
     from aesearch.studies.spec_yaml import load_spec
 
     return lambda *overrides: load_spec(overrides=[*TINY, *overrides])

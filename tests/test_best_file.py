@@ -104,7 +104,7 @@ def test_other_images_are_refused(key, word):
     ],
 )
 def test_the_verdict(mse, sha256, verdict, text):
-    """Weights of the exported seed first, then the number within the tolerance; nan never agrees."""
+    """Weights first, then the number within the tolerance; nan never agrees."""
     comparison = compare(
         RESULT,
         mse=mse,

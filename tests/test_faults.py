@@ -189,7 +189,9 @@ def test_deleting_a_study_leaves_nothing(tmp_path, tiny_spec, create_study, work
     other = store.find_study(engine, "other").study_id
     with database.reading(engine) as connection:
         trial_ids = set(
-            connection.exec_driver_sql(f"SELECT trial_id FROM trials WHERE study_id={other}").scalars()
+            connection.execute(
+                sa.text("SELECT trial_id FROM trials WHERE study_id = :study"), {"study": other}
+            ).scalars()
         )
         for table in tables.OWN_TABLES:
             if "study_id" in table.c:

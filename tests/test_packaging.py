@@ -17,9 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FOLDERS = PROJECT["tool"]["setuptools"]["package-dir"]
 SOURCES = sorted(
-    path
-    for folder in ("search", "models", "studies")
-    for path in (ROOT / folder).rglob("*.py")
+    path for folder in ("search", "models", "studies") for path in (ROOT / folder).rglob("*.py")
 )
 
 
