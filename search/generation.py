@@ -259,6 +259,7 @@ def _complete(
     problem: Problem, number: int, validation: np.ndarray, memory: dict[str, Any]
 ) -> Outcome:
     search = problem.spec.search
+    assert isinstance(search.score_epochs, int), "the spec must be resolved"
     scores = fold_scores(validation, search.score_epochs)
     mean, standard_error = mean_and_standard_error(scores)
     unstable = unstable_reason(

@@ -177,9 +177,10 @@ class SearchSpec(Section):
         default="best",
         description="best: lowest mean; one-se: smallest code within one standard error of it.",
     )
-    score_epochs: PositiveCount = Field(
-        default=3,
-        description="A fold's score is its mean validation loss over so many last epochs.",
+    score_epochs: AutoCount = Field(
+        default="auto",
+        description="A fold's score is its mean validation loss over so many last epochs; auto "
+        "takes 3, or all there are.",
     )
     unstable_loss: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         default=0.1,

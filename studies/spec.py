@@ -21,6 +21,9 @@ from aesearch.studies.sections import (
 from aesearch.studies.space import SEARCHABLE, SpaceSpec
 from aesearch.studies.spec_problems import Problem, broken, must
 
+# Of the last epochs, in a trial's score: see docs/decisions.md for the measurement.
+SCORE_EPOCHS = 3
+
 
 class StudySpec(Section):
     """One study: what to search, on which images, how, and what happens with the winner."""
@@ -153,7 +156,7 @@ def _disagreements(spec: StudySpec) -> list[Problem]:
     search, epochs = spec.search, spec.training.epochs
     epochs_path = (("training", "epochs"),)
     problems = []
-    if search.score_epochs > epochs:
+    if search.score_epochs != "auto" and search.score_epochs > epochs:
         rule = f"be <= training.epochs ({epochs})"
         problems.append(must(rule, search.score_epochs, ("search", "score_epochs"), epochs_path))
     if search.warmup_epochs != "auto" and search.warmup_epochs >= epochs:
@@ -209,6 +212,7 @@ def resolve(
         "training": {"batch_size": min(max(n_train // 60, 32), 1000)},
         "search": {
             "warmup_epochs": min(max(1, epochs // 4), epochs - 1),
+            "score_epochs": min(SCORE_EPOCHS, epochs),
             "generation_size": placed.generation_size,
             "lookahead": placed.lookahead,
         },

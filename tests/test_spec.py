@@ -156,6 +156,12 @@ def test_hidden_widths_refuse_anything_else(value):
         hidden_widths(value)
 
 
+@pytest.mark.parametrize(("epochs", "expected"), [(1, 1), (2, 2), (20, 3)])
+def test_a_short_training_scores_the_epochs_it_has(epochs, expected):
+    """Auto never asks for more epochs than are trained."""
+    assert resolved(study(training={"epochs": epochs})).search.score_epochs == expected
+
+
 def test_resolve_leaves_no_auto():
     assert automatic_paths(StudySpec()) != []
     assert automatic_paths(resolved(StudySpec())) == []
@@ -171,7 +177,7 @@ def test_resolve_keeps_what_is_given():
         name="mine",
         model={"dense": {"hidden": "none"}},
         training={"batch_size": 7},
-        search={"warmup_epochs": 0, "generation_size": 9, "lookahead": 3},
+        search={"warmup_epochs": 0, "score_epochs": 2, "generation_size": 9, "lookahead": 3},
         compute={"device": "cpu", "precision": "bfloat16", "population": 11, "threads": 2},
     )
     assert resolved(spec, device="cuda") == spec

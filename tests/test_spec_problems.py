@@ -84,7 +84,7 @@ HIDDEN_RULE = "must be widths >= 1 such as 256-128, [256, 128] or none"
         ("space: {dropout: {choices: [0], when: {architecture: mlp}}}", "space.dropout.when.architecture.0: must be dense or conv, got 'mlp' (line 1)"),
         ("space: {defaults: false}", "space: must search at least one name, got 'none' (line 1)"),
         # Between sections.
-        ("training: {epochs: 2}", "search.score_epochs: must be <= training.epochs (2), got 3"),
+        ("search: {score_epochs: 3}\ntraining: {epochs: 2}", "search.score_epochs: must be <= training.epochs (2), got 3 (line 1)"),
         ("search: {warmup_epochs: 20}", "search.warmup_epochs: must be < training.epochs (20), got 20 (line 1)"),
         ("data: {limit: 20}\nsearch: {folds: 21}", "search.folds: must be <= data.limit (20), got 21 (line 2)"),
         ("search: {sampler: grid}\nspace: {defaults: false, dropout: {low: 0, high: 0.5}}", "space.dropout: must have choices or step for sampler grid, got a range (line 2)"),
