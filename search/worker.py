@@ -98,7 +98,12 @@ class Worker:
                 kinds=self._kinds,
             )
             if lease is None:
-                settled = settle(self._engine, self._name)
+                try:
+                    settled = settle(self._engine, self._name)
+                except RunFailedError as error:
+                    # Whoever asked for the study is told by the run itself.
+                    log.error("study %r: %s", self._name, error)  # noqa: TRY400 - no bug, no trace
+                    return
                 work = ledger.open_work(self._engine, study)
                 if settled and exit_when_idle and not any(work[kind] for kind in self._kinds):
                     return

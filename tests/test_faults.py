@@ -10,7 +10,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from aesearch.decisions import settle
+from aesearch.run_folder import write_run_folder
 from aesearch.studies import database, ledger, store, tables
+from aesearch.studies.errors import RunFailedError
 from aesearch.worker import Worker
 
 PRUNING = ("search.pruner=median", "search.trials=7", "training.epochs=5", "retrain.seeds=1")
@@ -198,3 +201,23 @@ def test_deleting_a_study_leaves_nothing(tmp_path, tiny_spec, create_study, work
                 assert set(connection.execute(sa.select(table.c.study_id)).scalars()) <= {other}
             if "trial_id" in table.c:
                 assert set(connection.execute(sa.select(table.c.trial_id)).scalars()) <= trial_ids
+
+
+def test_a_study_without_a_completed_trial_says_so(tmp_path, tiny_spec, create_study, work):
+    """When every trial diverges, the worker ends quietly and the choice names the reasons."""
+    spec = tiny_spec(
+        "training.optimizer=sgd",
+        "search.pruner=none",
+        "search.trials=2",
+        "space={defaults: false, learning_rate: {low: 1.0e+29, high: 1.0e+30}}",
+    )
+    engine = create_study(tmp_path / "s.db", spec)
+    work(engine)
+    snapshot = store.snapshot(engine, "digits")
+    assert [t.state for t in snapshot.trials] == ["failed", "failed"]
+    assert snapshot.chosen is None
+    with pytest.raises(RunFailedError, match="no completed trial"):
+        settle(engine, "digits")
+    with pytest.raises(RunFailedError, match="must be retrained"):
+        write_run_folder(engine, "digits", tmp_path / "out")
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"trials.csv", "curves.csv"}
