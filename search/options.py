@@ -52,7 +52,7 @@ FLAGS: Mapping[str, Flag] = {
         "dense,conv",
     ),
     "sampler": Flag("search.sampler", "tpe, random, grid, qmc or gp", "tpe"),
-    "pruner": Flag("search.pruner", "none, median, halving or hyperband", "median"),
+    "pruner": Flag("search.pruner", "none, median, halving or hyperband", "halving"),
     "select": Flag("search.select", "How the winner is chosen: best or one-se", "best"),
     "seed": Flag("seed", "All randomness follows from it", "0"),
     "device": Flag("compute.device", "auto, cpu or cuda", "auto"),

@@ -156,12 +156,12 @@ class SearchSpec(Section):
         default="tpe", description="How the next configurations are suggested."
     )
     pruner: Literal["none", "median", "halving", "hyperband"] = Field(
-        default="median",
+        default="halving",
         description="How hopeless trials are stopped early, on their mean over the folds.",
     )
     warmup_epochs: AutoCountFromZero = Field(
         default="auto",
-        description="No trial is pruned before so many epochs; auto is a quarter of the epochs.",
+        description="No trial is pruned before so many epochs; auto is a tenth of the epochs.",
     )
     reduction_factor: Annotated[int, Field(ge=2)] = Field(
         default=3, description="One in so many trials survives a rung; halving and hyperband only."
