@@ -25,7 +25,7 @@ from optuna.trial import TrialState, create_trial
 from aesearch.decisions import known_results
 from aesearch.models.runtime import prepare_process
 from aesearch.problem import load_problem
-from aesearch.studies import ledger, store
+from aesearch.studies import search_results, store
 from aesearch.studies.spec_yaml import load_spec
 from aesearch.suggest import Pruner, rungs
 from aesearch.worker import Worker
@@ -66,7 +66,7 @@ def record(arguments, seed):
             version="benchmark",
         )
         Worker(engine, spec.name, kinds=("search",), stop=threading.Event()).run()
-        return ledger.history(engine, store.find_study(engine, spec.name))
+        return search_results.history(engine, store.find_study(engine, spec.name))
 
 
 def replay(arguments, seed, trials, firsts, *, pruner, overrides):
@@ -145,9 +145,7 @@ def main():
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     with ProcessPoolExecutor(arguments.processes) as pool:
-        studies = list(
-            pool.map(record, [arguments] * arguments.seeds, range(arguments.seeds))
-        )
+        studies = list(pool.map(record, [arguments] * arguments.seeds, range(arguments.seeds)))
     for pruner, overrides in PRUNERS:
         rows = np.array(
             [

@@ -1,4 +1,4 @@
-"""The command ``aesearch``: its commands together; what each does is in the ``cli_*`` modules.
+"""The command ``aesearch``: its commands together; what each does is in the package ``commands``.
 
 Nothing heavy is imported here or there before a command runs: ``--help`` is fast.
 """
@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from aesearch import __version__
-from aesearch.cli_data import data_app, presets
-from aesearch.cli_run import run
-from aesearch.cli_studies import export, list_studies, show
-from aesearch.cli_train import train, verify
-from aesearch.cli_worker import worker
+from aesearch.commands.data import data_app, presets
+from aesearch.commands.run import run
+from aesearch.commands.studies import export, list_studies, show
+from aesearch.commands.train import train, verify
+from aesearch.commands.worker import worker
 
 app = typer.Typer(
     name="aesearch",

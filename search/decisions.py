@@ -6,7 +6,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.engine import Engine
 
 from aesearch.retrain import retrain_key, seed_chunks
-from aesearch.studies import ledger, store
+from aesearch.studies import ledger, retrain_results, search_results, store
 from aesearch.studies.selection import choose
 from aesearch.studies.spec import Configuration, StudySpec
 from aesearch.suggest import FINISHED, distributions, suggest
@@ -26,13 +26,13 @@ def suggest_up_to(engine: Engine, study: store.StudyRow, spec: StudySpec, positi
 
     Whoever comes first computes them; the result is the same.
     """
-    for generation in ledger.unsuggested(engine, study, position):
-        trials, firsts = ledger.history(engine, study)
+    for generation in search_results.unsuggested(engine, study, position):
+        trials, firsts = search_results.history(engine, study)
         known = known_results(spec, trials, firsts, generation.position)
         assert all(trial.state in FINISHED for trial in known), "the lookahead was not kept"
         window = trials[len(known) : generation.first]
         found = suggest(spec, generation.position, generation.members, known, window)
-        ledger.write_suggestions(engine, generation, found, distributions(spec))
+        search_results.write_suggestions(engine, generation, found, distributions(spec))
 
 
 def chosen_configuration(engine: Engine, study: store.StudyRow, spec: StudySpec) -> Configuration:
@@ -69,7 +69,7 @@ def settle(engine: Engine, name: str, *, unfinished: bool = False) -> bool:
         snapshot.trials, spec.search.select, default_encoding_dim=spec.model.encoding_dim
     )
     key = retrain_key(spec, spec.configuration(winner.params))
-    ledger.begin_retraining(
+    retrain_results.begin_retraining(
         engine, study, number=winner.number, retrain_key=key, chunks=seed_chunks(spec)
     )
     return True

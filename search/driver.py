@@ -13,7 +13,7 @@ from aesearch.decisions import settle
 from aesearch.display import Display
 from aesearch.problem import Problem, Progress, check_same_data, load_problem
 from aesearch.run_folder import write_run_folder
-from aesearch.studies import database, ledger, store
+from aesearch.studies import database, ledger, retrain_results, store
 from aesearch.studies.errors import SpecError, StudyMismatchError
 from aesearch.studies.export import make_folder
 from aesearch.studies.records import StudySnapshot
@@ -149,7 +149,7 @@ def _create_or_resume(engine: Engine, problem: Problem, display: Display) -> Stu
         display.message(f"study {name!r} has {have} trials already; none is taken away")
     work = ledger.open_work(engine, study)
     if work["search"]:
-        ledger.reopen_choice(engine, study)
+        retrain_results.reopen_choice(engine, study)
         snapshot = store.snapshot(engine, name)
         finished = sum(t.state not in ("waiting", "running") for t in snapshot.trials)
         display.message(f"study {name!r} goes on: {finished} of {have} trials are finished")

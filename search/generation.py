@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from aesearch.models.population import Member, Population
 from aesearch.problem import Problem
 from aesearch.seeds import derive_seed
-from aesearch.studies.ledger import FoldCurve, Outcome
+from aesearch.studies.search_results import FoldCurve, Outcome
 from aesearch.studies.selection import fold_scores, mean_and_standard_error
 from aesearch.studies.spec import Configuration
 from aesearch.studies.stability import unstable_reason

@@ -8,7 +8,7 @@ import numpy as np
 from sqlalchemy.engine import Engine
 
 from aesearch.decisions import chosen_configuration
-from aesearch.studies import ledger, store
+from aesearch.studies import retrain_results, store
 from aesearch.studies.errors import RunFailedError
 from aesearch.studies.export import best_yaml, chosen_spec, make_folder, write_tables, write_whole
 from aesearch.studies.records import StudySnapshot
@@ -34,7 +34,7 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
     study = store.find_study(engine, name)
     snapshot = store.snapshot(engine, name)
     write_tables(folder, snapshot, store.curves(engine, study))
-    rows = ledger.retrained(engine, study) if study.retrain_key else []
+    rows = retrain_results.retrained(engine, study) if study.retrain_key else []
     if not rows or any(row.test_mse is None for row in rows):
         raise RunFailedError(
             f"study {name!r} must be retrained and tested before its model is exported, got "

@@ -24,9 +24,10 @@ from aesearch.heartbeat import Heartbeat, StoppedError
 from aesearch.models.runtime import prepare_process
 from aesearch.problem import check_same_data, load_problem
 from aesearch.retrain import retrain
-from aesearch.studies import ledger, store
+from aesearch.studies import ledger, retrain_results, search_results, store
 from aesearch.studies.errors import RunFailedError
-from aesearch.studies.ledger import Lease, LeaseLostError, Outcome
+from aesearch.studies.ledger import Lease, LeaseLostError
+from aesearch.studies.search_results import Outcome
 from aesearch.studies.spec import StudySpec
 from aesearch.suggest import Pruner, rungs
 
@@ -138,7 +139,7 @@ class Worker:
             died = f"worker died {ledger.MAX_ATTEMPTS} times on this trial (out of memory?)"
             self._fail(lease, died)
             return
-        trials, firsts = ledger.history(self._engine, study)
+        trials, firsts = search_results.history(self._engine, study)
         finished = known_results(spec, trials, firsts, lease.position)
         own = {number: trials[number] for number in lease.members}
         configurations = {n: spec.configuration(trial.params) for n, trial in own.items()}
@@ -154,7 +155,7 @@ class Worker:
             beat.check()
 
         def on_rung(rung: Rung, done: bool) -> None:
-            ledger.write_rung(
+            search_results.write_rung(
                 self._engine,
                 lease,
                 curves=rung.curves,
@@ -183,7 +184,9 @@ class Worker:
             Outcome(number, TrialState.FAIL, user_attributes={"reason": reason})
             for number in lease.members
         ]
-        ledger.write_rung(self._engine, lease, curves=[], reports={}, outcomes=outcomes, done=True)
+        search_results.write_rung(
+            self._engine, lease, curves=[], reports={}, outcomes=outcomes, done=True
+        )
 
     # ---------------------------------------------------------------- retraining
 
@@ -213,7 +216,7 @@ class Worker:
         def save(make: Callable[[], bytes]) -> None:
             nonlocal saved
             if time.monotonic() - saved >= CHECKPOINT_S:
-                ledger.write_checkpoint(self._engine, lease, key, make())
+                retrain_results.write_checkpoint(self._engine, lease, key, make())
                 saved = time.monotonic()
 
         done = retrain(
@@ -222,7 +225,7 @@ class Worker:
             chosen_configuration(self._engine, study, spec),
             lease.members,
             on_epoch=on_epoch,
-            restore=lambda: ledger.read_checkpoint(self._engine, lease, key),
+            restore=lambda: retrain_results.read_checkpoint(self._engine, lease, key),
             save=save,
         )
         rows = [
@@ -238,16 +241,16 @@ class Worker:
             for item in done
         ]
         curves = {item.seed_index: item.curve for item in done}
-        ledger.write_retrained(self._engine, lease, key, rows, curves)
+        retrain_results.write_retrained(self._engine, lease, key, rows, curves)
 
     def _evaluate(self, lease: Lease, study: store.StudyRow) -> None:
         mse = {
             row.seed_index: mean_squared_error(
                 model_file.from_bytes(row.weights), self._problem.test_images
             )
-            for row in ledger.retrained(self._engine, study)
+            for row in retrain_results.retrained(self._engine, study)
         }
-        ledger.write_test(self._engine, lease, str(study.retrain_key), mse)
+        retrain_results.write_test(self._engine, lease, str(study.retrain_key), mse)
 
 
 def mean_squared_error(model: torch.nn.Module, images: np.ndarray) -> float:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from aesearch.api import search
 from aesearch.cli import app
-from aesearch.cli_run import run
+from aesearch.commands.run import run
 from aesearch.options import FLAGS, OptionError, flag_help, spec_values, study_spec
 from aesearch.studies.errors import SpecError
 from aesearch.studies.spec import StudySpec

@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 from aesearch.again import TrainedSeed
+from aesearch.commands.training_display import BarsDisplay, make_training_display
 from aesearch.display import LiveDisplay, PlainDisplay, make_display
 from aesearch.downloads import Downloads, download_text, download_view
-from aesearch.training_display import BarsDisplay, make_training_display
 
 SEED = TrainedSeed(1, 77, 60, 41, 0.0123, 0.0125, "ab", b"")
 

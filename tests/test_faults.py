@@ -12,7 +12,7 @@ from sqlalchemy import event
 
 from aesearch.decisions import settle
 from aesearch.run_folder import write_run_folder
-from aesearch.studies import database, ledger, store, tables
+from aesearch.studies import database, ledger, search_results, store, tables
 from aesearch.studies.errors import RunFailedError
 from aesearch.worker import Worker
 
@@ -116,7 +116,7 @@ def test_a_lost_lease_writes_nothing(tmp_path, tiny_spec, create_study):
     other = ledger.claim(engine, study, owner="other", lookahead=2)
     assert (sleeper.position, other.position, other.attempt) == (0, 0, 2)
     with pytest.raises(ledger.LeaseLostError):
-        ledger.write_rung(engine, sleeper, curves=[], reports={}, outcomes=[], done=True)
+        search_results.write_rung(engine, sleeper, curves=[], reports={}, outcomes=[], done=True)
     with pytest.raises(ledger.LeaseLostError):
         ledger.renew(engine, sleeper, {})
     assert ledger.open_work(engine, study)["search"] == 3
@@ -129,7 +129,7 @@ def test_generations_wait_for_the_lookahead(tmp_path, tiny_spec, create_study):
     first = ledger.claim(engine, study, owner="a", lookahead=2)
     second = ledger.claim(engine, study, owner="b", lookahead=2)
     assert ledger.claim(engine, study, owner="c", lookahead=2) is None
-    ledger.write_rung(engine, first, curves=[], reports={}, outcomes=[], done=True)
+    search_results.write_rung(engine, first, curves=[], reports={}, outcomes=[], done=True)
     third = ledger.claim(engine, study, owner="c", lookahead=2)
     assert [lease.position for lease in (first, second, third)] == [0, 1, 2]
 

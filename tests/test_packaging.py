@@ -95,4 +95,4 @@ def test_the_compose_file_is_valid():
 def test_the_schema_for_editors_is_current():
     """The committed JSON Schema is the one of the code."""
     committed = json.loads((ROOT / "docs" / "spec.schema.json").read_text())
-    assert committed == json_schema(), "run: aesearch presets schema > docs/spec.schema.json"
+    assert committed == json_schema(), "run: aesearch presets --schema > docs/spec.schema.json"

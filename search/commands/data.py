@@ -1,11 +1,12 @@
 """Commands about what comes with aesearch or is fetched for it: data sets and presets."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from aesearch.cli_ending import Debug, ending
+from aesearch.commands.ending import Debug, ending
 
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
 
@@ -48,6 +49,10 @@ def presets(
         str | None, typer.Argument(metavar="NAME", help="Show the YAML of this one.")
     ] = None,
     *,
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", help="Print the JSON Schema of a specification, for editors."),
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """List the presets, or show one.
@@ -58,8 +63,15 @@ def presets(
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
         from aesearch.studies.spec_text import parse  # noqa: PLC0415
-        from aesearch.studies.spec_yaml import preset_names, preset_text  # noqa: PLC0415
+        from aesearch.studies.spec_yaml import (  # noqa: PLC0415
+            json_schema,
+            preset_names,
+            preset_text,
+        )
 
+        if schema:
+            typer.echo(json.dumps(json_schema(), indent=2))
+            return
         if name is not None:
             typer.echo(preset_text(name), nl=False)
             return

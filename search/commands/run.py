@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aesearch.cli_ending import Debug, ending, same_command
+from aesearch.commands.ending import Debug, ending, same_command
 from aesearch.options import STORAGE_VARIABLE, flag_help
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aesearch.cli_ending import Debug, ending
+from aesearch.commands.ending import Debug, ending
 from aesearch.studies.errors import AesearchError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def train(
     with ending(debug=debug, interrupted="interrupted; nothing was written"):
         from aesearch.again import train_seeds  # noqa: PLC0415 - imports pydantic, torch
         from aesearch.best_file import load_trainable  # noqa: PLC0415
+        from aesearch.commands.training_display import make_training_display  # noqa: PLC0415
         from aesearch.driver import default_folder  # noqa: PLC0415
         from aesearch.run_folder import (  # noqa: PLC0415
             best_seed,
@@ -63,7 +64,6 @@ def train(
         )
         from aesearch.studies.export import best_yaml, make_folder, write_whole  # noqa: PLC0415
         from aesearch.studies.spec_yaml import to_yaml  # noqa: PLC0415
-        from aesearch.training_display import make_training_display  # noqa: PLC0415
 
         spec, before = load_trainable(best)
         problem = _problem(
@@ -124,8 +124,8 @@ def verify(
     with ending(debug=debug):
         from aesearch.again import train_seeds  # noqa: PLC0415 - imports pydantic, torch
         from aesearch.best_file import compare, load_best  # noqa: PLC0415
+        from aesearch.commands.training_display import make_training_display  # noqa: PLC0415
         from aesearch.problem import versions  # noqa: PLC0415
-        from aesearch.training_display import make_training_display  # noqa: PLC0415
 
         spec, result = load_best(best)
         problem = _problem(

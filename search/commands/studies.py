@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aesearch.cli_ending import Debug, ending
+from aesearch.commands.ending import Debug, ending
 from aesearch.options import STORAGE_VARIABLE, storage_or_default
 
 BEST_SHOWN = 10
@@ -30,7 +30,7 @@ def list_studies(storage: Storage = None, *, as_json: Json = False, debug: Debug
       aesearch list --storage aesearch.db
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.stored import open_existing, study_rows, table_text  # noqa: PLC0415
+        from aesearch.commands.stored import open_existing, study_rows, table_text  # noqa: PLC0415
 
         engine = open_existing(storage_or_default(storage))
         try:
@@ -57,7 +57,7 @@ def show(
       aesearch show digits
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.stored import open_existing  # noqa: PLC0415
+        from aesearch.commands.stored import open_existing  # noqa: PLC0415
         from aesearch.studies import store  # noqa: PLC0415
         from aesearch.studies.selection import eligible_trials  # noqa: PLC0415
         from aesearch.studies.summary import summary, summary_text  # noqa: PLC0415
@@ -115,9 +115,9 @@ def export(
       aesearch export digits --out digits-results
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
+        from aesearch.commands.stored import open_existing  # noqa: PLC0415
         from aesearch.driver import default_folder  # noqa: PLC0415
         from aesearch.run_folder import write_run_folder  # noqa: PLC0415
-        from aesearch.stored import open_existing  # noqa: PLC0415
         from aesearch.studies import store  # noqa: PLC0415
 
         engine = open_existing(storage_or_default(storage))

@@ -80,7 +80,7 @@ def _work(
     *,
     exit_when_idle: bool,
 ) -> None:
-    from aesearch.stored import open_existing  # noqa: PLC0415 - imports SQLAlchemy
+    from aesearch.commands.stored import open_existing  # noqa: PLC0415 - imports SQLAlchemy
     from aesearch.worker import ALL_KINDS, KINDS, Worker  # noqa: PLC0415 - imports torch
 
     if only is not None and only not in KINDS:

@@ -1,0 +1,204 @@
+"""What the retraining writes: the choice, weights, checkpoints, and the look at the test set."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from aesearch.studies import optuna_rows, tables
+from aesearch.studies.database import reading, writing
+from aesearch.studies.ledger import Lease, mark_done, require_held, this_work
+from aesearch.studies.store import StudyRow, lease_row, to_sql
+
+
+def begin_retraining(
+    engine: Engine,
+    study: StudyRow,
+    *,
+    number: int,
+    retrain_key: str,
+    chunks: Sequence[range],
+) -> None:
+    """Record which trial was chosen and lay out its retraining, unless that stands already.
+
+    Chunks whose seeds are in the store already (the same configuration was chosen before)
+    are done at once; another choice than last time starts from nothing.
+    """
+    lease, rows = tables.lease, tables.retrain
+    with writing(engine) as connection:
+        chosen = optuna_rows.trial_ids(connection, study.study_id)[number]
+        current = connection.execute(
+            sa.select(tables.study.c.chosen_trial_id, tables.study.c.retrain_key).where(
+                tables.study.c.study_id == study.study_id
+            )
+        ).one()
+        if tuple(current) == (chosen, retrain_key):
+            return
+        connection.execute(
+            tables.study.update()
+            .where(tables.study.c.study_id == study.study_id)
+            .values(chosen_trial_id=chosen, retrain_key=retrain_key)
+        )
+        connection.execute(
+            lease.delete().where(lease.c.study_id == study.study_id, lease.c.kind != "search")
+        )
+        finished = {
+            row.seed_index: row.test_mse
+            for row in connection.execute(
+                sa.select(rows.c.seed_index, rows.c.test_mse).where(
+                    rows.c.study_id == study.study_id, rows.c.retrain_key == retrain_key
+                )
+            )
+        }
+        new = [
+            lease_row(study.study_id, "retrain", position, chunk.start, len(chunk))
+            | {"done": all(index in finished for index in chunk)}
+            for position, chunk in enumerate(chunks)
+        ]
+        n_seeds = sum(len(chunk) for chunk in chunks)
+        looked = len(finished) == n_seeds and all(m is not None for m in finished.values())
+        new.append(lease_row(study.study_id, "evaluate", 0, 0, n_seeds) | {"done": looked})
+        optuna_rows.insert_new(connection, lease, new)
+
+
+def reopen_choice(engine: Engine, study: StudyRow) -> None:
+    """Forget what was chosen while the search is open again; retrained seeds stay in the store."""
+    with writing(engine) as connection:
+        connection.execute(
+            tables.study.update()
+            .where(tables.study.c.study_id == study.study_id)
+            .values(chosen_trial_id=None, retrain_key=None)
+        )
+        connection.execute(
+            tables.lease.delete().where(
+                tables.lease.c.study_id == study.study_id, tables.lease.c.kind != "search"
+            )
+        )
+
+
+def write_retrained(
+    engine: Engine,
+    lease: Lease,
+    retrain_key: str,
+    seeds: Sequence[Mapping[str, Any]],
+    curves: Mapping[int, Sequence[tuple[float, float]]],
+) -> None:
+    """Record the retrained seeds of one chunk with their weights and curves; the chunk is done.
+
+    ``curves`` maps a seed index to its (train, validation) losses from epoch 1 on.
+    """
+    with writing(engine) as connection:
+        require_held(connection, lease)
+        key = {"study_id": lease.study_id, "retrain_key": retrain_key}
+        optuna_rows.insert_new(connection, tables.retrain, [key | dict(seed) for seed in seeds])
+        rows = [
+            key
+            | {
+                "seed_index": index,
+                "epoch": epoch,
+                "train_loss": to_sql(train),
+                "validation_loss": to_sql(validation),
+            }
+            for index, losses in curves.items()
+            for epoch, (train, validation) in enumerate(losses, start=1)
+        ]
+        optuna_rows.insert_new(connection, tables.retrain_curve, rows)
+        _delete_checkpoint(connection, lease)
+        mark_done(connection, lease)
+
+
+def retrained(engine: Engine, study: StudyRow) -> list[Any]:
+    """Rows of the retrained seeds of the chosen configuration, weights included, by seed index."""
+    table = tables.retrain
+    with reading(engine) as connection:
+        return list(
+            connection.execute(
+                sa.select(table)
+                .where(table.c.study_id == study.study_id, table.c.retrain_key == study.retrain_key)
+                .order_by(table.c.seed_index)
+            )
+        )
+
+
+def retrain_curves(engine: Engine, study: StudyRow) -> list[Any]:
+    """Rows (seed_index, epoch, train_loss, validation_loss) of the chosen configuration."""
+    table = tables.retrain_curve
+    with reading(engine) as connection:
+        return list(
+            connection.execute(
+                sa.select(
+                    table.c.seed_index, table.c.epoch, table.c.train_loss, table.c.validation_loss
+                )
+                .where(table.c.study_id == study.study_id, table.c.retrain_key == study.retrain_key)
+                .order_by(table.c.seed_index, table.c.epoch)
+            )
+        )
+
+
+def write_test(engine: Engine, lease: Lease, retrain_key: str, mse: Mapping[int, float]) -> None:
+    """Record the one look at the test set: mean squared error per pixel by seed index."""
+    with writing(engine) as connection:
+        require_held(connection, lease)
+        for index, value in mse.items():
+            connection.execute(
+                tables.retrain.update()
+                .where(
+                    tables.retrain.c.study_id == lease.study_id,
+                    tables.retrain.c.retrain_key == retrain_key,
+                    tables.retrain.c.seed_index == index,
+                )
+                .values(test_mse=value)
+            )
+        connection.execute(
+            tables.study.update()
+            .where(tables.study.c.study_id == lease.study_id)
+            .values(test_looks=tables.study.c.test_looks + 1)
+        )
+        mark_done(connection, lease)
+
+
+def write_checkpoint(engine: Engine, lease: Lease, key: str, payload: bytes) -> None:
+    """Replace the checkpoint of this work; ``key`` says what it belongs to."""
+    with writing(engine) as connection:
+        require_held(connection, lease)
+        _delete_checkpoint(connection, lease)
+        connection.execute(
+            tables.checkpoint.insert().values(
+                study_id=lease.study_id,
+                kind=lease.kind,
+                position=lease.position,
+                key=key,
+                payload=payload,
+            )
+        )
+        connection.execute(
+            tables.lease.update()
+            .where(*this_work(lease.study_id, lease.kind, lease.position))
+            .values(attempt=0)
+        )
+
+
+def read_checkpoint(engine: Engine, lease: Lease, key: str) -> bytes | None:
+    """Return the last checkpoint of this work if it belongs to ``key``."""
+    table = tables.checkpoint
+    with reading(engine) as connection:
+        return connection.execute(
+            sa.select(table.c.payload).where(
+                table.c.study_id == lease.study_id,
+                table.c.kind == lease.kind,
+                table.c.position == lease.position,
+                table.c.key == key,
+            )
+        ).scalar()
+
+
+def _delete_checkpoint(connection: Connection, lease: Lease) -> None:
+    table = tables.checkpoint
+    connection.execute(
+        table.delete().where(
+            table.c.study_id == lease.study_id,
+            table.c.kind == lease.kind,
+            table.c.position == lease.position,
+        )
+    )

@@ -1,0 +1,159 @@
+"""What the search writes: suggestions, and what happened at each rung, a transaction each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import Connection, Engine
+
+from aesearch.studies import optuna_rows, tables
+from aesearch.studies.database import reading, writing
+from aesearch.studies.ledger import Lease, require_held, this_work
+from aesearch.studies.store import StudyRow, to_sql
+
+
+@dataclass(frozen=True)
+class FoldCurve:
+    """Losses of one fold of one trial over consecutive epochs (MSE per pixel)."""
+
+    number: int
+    fold: int
+    first_epoch: int
+    train: Sequence[float]
+    validation: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended."""
+
+    number: int
+    state: TrialState
+    value: float | None = None
+    fold_scores: tuple[float, ...] = ()
+    user_attributes: Mapping[str, Any] | None = None
+    system_attributes: Mapping[str, Any] | None = None
+
+
+def unsuggested(engine: Engine, study: StudyRow, position: int) -> list[Lease]:
+    """Generations up to ``position`` whose trials have no parameters yet, in order."""
+    table = tables.lease
+    with reading(engine) as connection:
+        rows = connection.execute(
+            sa.select(table)
+            .where(
+                table.c.study_id == study.study_id,
+                table.c.kind == "search",
+                table.c.position <= position,
+                table.c.suggested.is_(False),
+            )
+            .order_by(table.c.position)
+        ).all()
+    return [Lease(r.study_id, r.kind, r.position, r.first, r.size, "", r.attempt) for r in rows]
+
+
+def history(engine: Engine, study: StudyRow) -> tuple[list[FrozenTrial], list[int]]:
+    """Every trial in number order, and the first trial number of every generation."""
+    table = tables.lease
+    with reading(engine) as connection:
+        firsts = connection.execute(
+            sa.select(table.c.first)
+            .where(table.c.study_id == study.study_id, table.c.kind == "search")
+            .order_by(table.c.position)
+        ).scalars()
+        return optuna_rows.frozen_trials(connection, study.study_id), list(firsts)
+
+
+def write_suggestions(
+    engine: Engine,
+    generation: Lease,
+    suggestions: Sequence[Mapping[str, Any]],
+    distributions: Mapping[str, BaseDistribution],
+) -> None:
+    """Give a generation's trials their parameters; the first writer wins."""
+    table = tables.lease
+    with writing(engine) as connection:
+        changed = connection.execute(
+            table.update()
+            .where(*this_work(generation.study_id, "search", generation.position))
+            .where(table.c.suggested.is_(False))
+            .values(suggested=True)
+        ).rowcount
+        if not changed:
+            return
+        ids = optuna_rows.trial_ids(connection, generation.study_id)
+        for number, params in zip(generation.members, suggestions, strict=True):
+            optuna_rows.start_trial(connection, ids[number], params, distributions)
+
+
+def write_rung(
+    engine: Engine,
+    lease: Lease,
+    *,
+    curves: Sequence[FoldCurve],
+    reports: Mapping[int, Mapping[int, float]],
+    outcomes: Sequence[Outcome],
+    done: bool,
+) -> None:
+    """Record what a generation did since the last rung, in one transaction.
+
+    Parameters
+    ----------
+    curves : sequence of FoldCurve
+        Losses of every fold since the last rung.
+    reports : mapping of trial number to {epoch: mean over folds}
+        What Optuna sees as intermediate values.
+    outcomes : sequence of Outcome
+        Trials that ended here (pruned, failed, complete).
+    done : bool
+        Whether the whole generation is finished.
+
+    Raises
+    ------
+    LeaseLostError
+        The lease is somebody else's by now; nothing is written.
+    """
+    with writing(engine) as connection:
+        require_held(connection, lease)
+        ids = optuna_rows.trial_ids(connection, lease.study_id)
+        rows = [
+            {
+                "trial_id": ids[curve.number],
+                "fold": curve.fold,
+                "epoch": curve.first_epoch + i,
+                "train_loss": to_sql(train),
+                "validation_loss": to_sql(validation),
+            }
+            for curve in curves
+            for i, (train, validation) in enumerate(zip(curve.train, curve.validation, strict=True))
+        ]
+        optuna_rows.insert_new(connection, tables.curve, rows)
+        for number, values in reports.items():
+            optuna_rows.report(connection, ids[number], values)
+        for outcome in outcomes:
+            _write_outcome(connection, ids[outcome.number], outcome)
+        connection.execute(
+            tables.lease.update()
+            .where(*this_work(lease.study_id, lease.kind, lease.position))
+            .values(attempt=0, done=done, **({"expires": None, "token": None} if done else {}))
+        )
+
+
+def _write_outcome(connection: Connection, trial_id: int, outcome: Outcome) -> None:
+    written = optuna_rows.finish_trial(
+        connection,
+        trial_id,
+        outcome.state,
+        value=outcome.value,
+        user_attributes=outcome.user_attributes,
+        system_attributes=outcome.system_attributes,
+    )
+    if written:
+        rows = [
+            {"trial_id": trial_id, "fold": fold, "score": to_sql(score), "status": "complete"}
+            for fold, score in enumerate(outcome.fold_scores)
+        ]
+        optuna_rows.insert_new(connection, tables.fold, rows)
