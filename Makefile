@@ -40,6 +40,7 @@ lint: $(VENV)/dev
 
 MNIST ?= ../shared/data
 bench: $(VENV)/dev
+	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python benchmarks/run.py --data-dir $(MNIST)
 
 clean:

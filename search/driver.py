@@ -19,7 +19,7 @@ from aesearch.studies.export import make_folder
 from aesearch.studies.records import StudySnapshot
 from aesearch.studies.spec import StudySpec
 from aesearch.studies.spec_yaml import diff
-from aesearch.workers import Workers, default_workers
+from aesearch.workers import Workers, default_workers, free_the_dead
 
 POLL_S = 0.5
 
@@ -143,6 +143,7 @@ def _create_or_resume(engine: Engine, problem: Problem, display: Display) -> Stu
             "give it the stored values, or name a new study with --study"
         )
     check_same_data(problem, study.facts, name)
+    free_the_dead(engine, study)
     store.replace_spec(engine, study, spec.model_dump(mode="json"))
     have = store.raise_trials(engine, study, n_trials, spec.search.generation_size)
     if have > n_trials:

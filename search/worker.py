@@ -6,7 +6,6 @@ paused or doubled at any moment.
 
 import logging
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from aesearch.studies.ledger import Lease, LeaseLostError
 from aesearch.studies.search_results import Outcome
 from aesearch.studies.spec import StudySpec
 from aesearch.suggest import Pruner, rungs
+from aesearch.workers import worker_name
 
 log = logging.getLogger("aesearch.worker")
 
@@ -37,11 +37,6 @@ POLL_S = 0.25
 CHECKPOINT_S = 30.0
 KINDS = {"search": ("search",), "retrain": ("retrain", "evaluate")}
 ALL_KINDS = ("search", "retrain", "evaluate")
-
-
-def worker_name() -> str:
-    """Owner of the leases of this process: host and process id."""
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 class Worker:
@@ -94,7 +89,7 @@ class Worker:
             lease = ledger.claim(
                 self._engine,
                 study,
-                owner=worker_name(),
+                owner=worker_name(os.getpid()),
                 lookahead=spec.search.lookahead,
                 kinds=self._kinds,
             )

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Engine
 from aesearch.studies import ledger
 from aesearch.studies.errors import AesearchError, RunFailedError
 from aesearch.studies.spec import StudySpec
+from aesearch.studies.store import StudyRow
 
 STORAGE_VARIABLE = "AESEARCH_STORAGE"  # the URL may hold a password: never on a command line
 _GRACE_S = 30.0
@@ -31,6 +32,32 @@ def default_workers(spec: StudySpec, n_generations: int) -> int:
         units = max(units, 1)
     useful = max(min(spec.search.lookahead, n_generations), spec.retrain.seeds)
     return max(1, min(units, useful))
+
+
+def worker_name(pid: int) -> str:
+    """Owner of the leases of a process on this machine: host and process id."""
+    return f"{socket.gethostname()}:{pid}"
+
+
+def free_the_dead(engine: Engine, study: StudyRow) -> None:
+    """Let work be taken at once whose owner was a process of this machine that is gone.
+
+    Without this, a run that was killed waits for its own old leases to expire.
+    """
+    for owner in ledger.owners(engine, study):
+        host, _, pid = owner.rpartition(":")
+        if host == socket.gethostname() and pid.isdecimal() and not _lives(int(pid)):
+            ledger.free_owner(engine, owner)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 class Workers:
@@ -114,7 +141,7 @@ class Workers:
             del self._children[index]
             if code == 0:
                 continue
-            ledger.free_owner(self._engine, f"{socket.gethostname()}:{child.pid}")
+            ledger.free_owner(self._engine, worker_name(child.pid))
             lines = self._log(index).read_text(errors="replace").strip().splitlines()
             if code == AesearchError.exit_code:
                 raise AesearchError(lines[-1].removeprefix("error: ") if lines else "no reason")
@@ -141,7 +168,7 @@ class Workers:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-                ledger.free_owner(self._engine, f"{socket.gethostname()}:{child.pid}")
+                ledger.free_owner(self._engine, worker_name(child.pid))
         self._children.clear()
 
 

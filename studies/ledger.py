@@ -143,6 +143,22 @@ def free_owner(engine: Engine, owner: str) -> None:
         )
 
 
+def owners(engine: Engine, study: StudyRow) -> list[str]:
+    """Who holds unfinished work of a study at this moment, or held it last."""
+    table = tables.lease
+    with reading(engine) as connection:
+        rows = connection.execute(
+            sa.select(table.c.owner)
+            .where(
+                table.c.study_id == study.study_id,
+                table.c.done.is_(False),
+                table.c.owner.is_not(None),
+            )
+            .distinct()
+        )
+        return list(rows.scalars())
+
+
 def open_work(engine: Engine, study: StudyRow) -> dict[str, int]:
     """How many units of work of each kind are not done."""
     table = tables.lease
