@@ -129,7 +129,7 @@ def main():
         found = measure(way, extra, n_processes, arguments.data_dir)
         print(json.dumps({"name": name} | found | machine), flush=True)
         rows.append((name, found))
-    print("\n| measurement | s per fold-epoch | × dataloader | × resident | of the limit | MB |")
+    print("\n| measurement | s per fold-epoch | x dataloader | x resident | of the limit | MB |")
     print("|---|---|---|---|---|---|")
     for name, found in rows:
         if "missing" in found:

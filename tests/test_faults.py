@@ -8,11 +8,12 @@ import threading
 import optuna
 import pytest
 import sqlalchemy as sa
+from safetensors.torch import load
 from sqlalchemy import event
 
 from aesearch.decisions import settle
 from aesearch.run_folder import write_run_folder
-from aesearch.studies import database, ledger, search_results, store, tables
+from aesearch.studies import database, ledger, retrain_results, search_results, store, tables
 from aesearch.studies.errors import RunFailedError
 from aesearch.worker import Worker
 
@@ -221,3 +222,30 @@ def test_a_study_without_a_completed_trial_says_so(tmp_path, tiny_spec, create_s
     with pytest.raises(RunFailedError, match="must be retrained"):
         write_run_folder(engine, "digits", tmp_path / "out")
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"trials.csv", "curves.csv"}
+
+
+def test_a_retraining_goes_on_from_its_checkpoint(
+    tmp_path, tiny_spec, create_study, work, monkeypatch
+):
+    """Killed between two epochs, a retraining continues and ends with the same weights."""
+    long = ("search.trials=2", "retrain.max_epochs=12", "retrain.patience=12", "retrain.seeds=2")
+    whole = create_study(tmp_path / "whole.db", tiny_spec(*long))
+    work(whole)
+    engine = create_study(tmp_path / "killed.db", tiny_spec(*long))
+    work(engine, kinds=("search",))
+    monkeypatch.setattr("aesearch.worker.CHECKPOINT_S", 0.0)
+    # Commits of the child: its claim, then one for each epoch's checkpoint.
+    child = forked_worker(tmp_path / "killed.db", 8)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    study = store.find_study(engine, "digits")
+    ledger.free_owner(engine, f"{socket.gethostname()}:{child}")
+    lease = ledger.claim(engine, study, owner="me", lookahead=2)
+    checkpoint = retrain_results.read_checkpoint(engine, lease, study.retrain_key)
+    assert checkpoint is not None
+    assert load(checkpoint)["population.epoch"].item() >= 5
+    ledger.release(engine, lease)
+    work(engine)
+    assert table_of(engine) == table_of(whole)
+    with database.reading(engine) as connection:
+        left = connection.execute(sa.select(sa.func.count()).select_from(tables.checkpoint))
+        assert left.scalar() == 0
