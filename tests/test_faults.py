@@ -12,6 +12,7 @@ from safetensors.torch import load
 from sqlalchemy import event
 
 from aesearch.decisions import settle
+from aesearch.models.population import Population
 from aesearch.run_folder import write_run_folder
 from aesearch.studies import database, ledger, retrain_results, search_results, store, tables
 from aesearch.studies.errors import RunFailedError
@@ -244,7 +245,11 @@ def test_a_retraining_goes_on_from_its_checkpoint(
     assert checkpoint is not None
     assert load(checkpoint)["population.epoch"].item() >= 5
     ledger.release(engine, lease)
+    epochs = []
+    run_epoch = Population.run_epoch
+    monkeypatch.setattr(Population, "run_epoch", lambda p: epochs.append(1) or run_epoch(p))
     work(engine)
+    assert len(epochs) <= 12 - 5, "it began again instead of going on"
     assert table_of(engine) == table_of(whole)
     with database.reading(engine) as connection:
         left = connection.execute(sa.select(sa.func.count()).select_from(tables.checkpoint))
