@@ -247,7 +247,9 @@ def _nothing_to_choose(trials: Sequence[TrialRecord]) -> str:
     reasons = "".join(
         f"\n  - {len(found)} like trial {found[0][0]}: {found[0][1]}" for found in frequent
     )
-    return (
-        f"no completed trial to choose among {len(trials)} ({ended}); "
-        f"lower the learning rates of the space or train for more epochs{reasons}"
+    remedy = (
+        "give the search more time: the same command without --timeout goes on"
+        if counts["waiting"] or counts["running"]
+        else "lower the learning rates of the space or train for more epochs"
     )
+    return f"no completed trial to choose among {len(trials)} ({ended}); {remedy}{reasons}"

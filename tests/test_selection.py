@@ -135,6 +135,15 @@ def test_nothing_to_choose_says_how_trials_ended_and_the_three_main_reasons():
     assert caught.value.exit_code == 1
 
 
+@pytest.mark.parametrize(
+    ("state", "remedy"), [("waiting", "more time"), ("running", "more time"), ("failed", "lower")]
+)
+def test_nothing_to_choose_names_the_remedy_that_fits(state, remedy):
+    """A search that was cut short needs time; one that failed needs another space."""
+    with pytest.raises(RunFailedError, match=remedy):
+        choose([TrialRecord(0, state)], "best", default_encoding_dim=16)
+
+
 def test_eligible_trials_are_sorted_by_value_then_number():
     trials = [complete(3, 0.01), complete(0, 0.02), complete(1, 0.01)]
     assert [trial.number for trial in eligible_trials(trials)] == [1, 3, 0]
