@@ -11,6 +11,7 @@ from sqlalchemy.engine import Engine
 from aesearch import __version__
 from aesearch.decisions import settle
 from aesearch.display import Display
+from aesearch.local_workers import Workers, default_workers, free_the_dead
 from aesearch.problem import Problem, Progress, check_same_data, load_problem
 from aesearch.run_folder import write_run_folder
 from aesearch.studies import database, ledger, retrain_results, store
@@ -19,7 +20,6 @@ from aesearch.studies.export import make_folder
 from aesearch.studies.records import StudySnapshot
 from aesearch.studies.spec import StudySpec
 from aesearch.studies.spec_yaml import diff
-from aesearch.workers import Workers, default_workers, free_the_dead
 
 POLL_S = 0.5
 

@@ -20,6 +20,7 @@ from aesearch import model_file
 from aesearch.decisions import chosen_configuration, known_results, settle, suggest_up_to
 from aesearch.generation import Rung, train_generation
 from aesearch.heartbeat import Heartbeat, StoppedError
+from aesearch.local_workers import worker_name
 from aesearch.models.runtime import prepare_process
 from aesearch.problem import check_same_data, load_problem
 from aesearch.retrain import retrain
@@ -29,7 +30,6 @@ from aesearch.studies.ledger import Lease, LeaseLostError
 from aesearch.studies.search_results import Outcome
 from aesearch.studies.spec import StudySpec
 from aesearch.suggest import Pruner, rungs
-from aesearch.workers import worker_name
 
 log = logging.getLogger("aesearch.worker")
 
