@@ -17,6 +17,7 @@ SETTINGS = {
     "architecture": "dense",
     "workers": 1,
     "quiet": True,
+    "pruner": "none",
     "set": ["search.score_epochs=1", "search.unstable_loss=1", "retrain.max_epochs=3"],
     "spec": {"retrain": {"seeds": 2}, "training": {"weight_decay": 1e-05}},
 }

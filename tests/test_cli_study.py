@@ -24,6 +24,7 @@ SMALL = [
     "--set=data.limit=100",
     "--set=search.score_epochs=1",
     "--set=search.unstable_loss=1",
+    "--pruner=none",
     "--set=retrain.max_epochs=3",
     "--set=retrain.seeds=2",
 ]
@@ -227,6 +228,8 @@ def test_an_interrupted_run_keeps_what_is_finished_and_says_how_to_go_on(number,
             stdout=subprocess.PIPE,
             stderr=stream,
             text=True,
+            # A test run in the background ignores SIGINT, and so would its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
         wait_for(process, tmp_path / "my results" / "worker-1.log", "search 0: attempt")
         process.send_signal(number)
