@@ -107,9 +107,12 @@ class Worker:
                 if self._parent is not None and os.getppid() != self._parent:
                     return
                 continue
-            self._do(lease, study, spec)
+            self._do(lease)
 
-    def _do(self, lease: Lease, study: store.StudyRow, spec: StudySpec) -> None:
+    def _do(self, lease: Lease) -> None:
+        # Read after the claim: the choice may have been made between a look and the claim.
+        study = store.find_study(self._engine, self._name)
+        spec = store.stored_spec(study)
         log.info("%s %d: attempt %d", lease.kind, lease.position, lease.attempt)
         with Heartbeat(self._engine, lease, self._stop, self._parent) as beat:
             try:
@@ -188,7 +191,8 @@ class Worker:
     def _retrain(
         self, lease: Lease, study: store.StudyRow, spec: StudySpec, beat: Heartbeat
     ) -> None:
-        key = str(study.retrain_key)
+        key = study.retrain_key
+        assert key is not None, "retraining is leased only once its key is written"
         if lease.attempt > ledger.MAX_ATTEMPTS:
             raise RunFailedError(
                 f"the retraining of study {study.name!r} died {ledger.MAX_ATTEMPTS} times without "
@@ -239,13 +243,16 @@ class Worker:
         retrain_results.write_retrained(self._engine, lease, key, rows, curves)
 
     def _evaluate(self, lease: Lease, study: store.StudyRow) -> None:
+        rows = retrain_results.retrained(self._engine, study)
+        assert study.retrain_key is not None, "the test is leased only after the retraining"
+        assert len(rows) == lease.size, "the test is leased only after the retraining"
         mse = {
             row.seed_index: mean_squared_error(
                 model_file.from_bytes(row.weights), self._problem.test_images
             )
-            for row in retrain_results.retrained(self._engine, study)
+            for row in rows
         }
-        retrain_results.write_test(self._engine, lease, str(study.retrain_key), mse)
+        retrain_results.write_test(self._engine, lease, study.retrain_key, mse)
 
 
 def mean_squared_error(model: torch.nn.Module, images: np.ndarray) -> float:

@@ -254,3 +254,24 @@ def test_a_retraining_goes_on_from_its_checkpoint(
     with database.reading(engine) as connection:
         left = connection.execute(sa.select(sa.func.count()).select_from(tables.checkpoint))
         assert left.scalar() == 0
+
+
+def test_a_choice_made_between_look_and_claim_is_seen(
+    tmp_path, tiny_spec, create_study, work, monkeypatch
+):
+    """A worker that looked before another one chose retrains what was chosen."""
+    engine = create_study(tmp_path / "s.db", tiny_spec())
+    work(engine, kinds=("search",))
+    study = store.find_study(engine, "digits")
+    retrain_results.reopen_choice(engine, study)
+    claim = ledger.claim
+
+    def choose_first(*arguments, **options):
+        settle(engine, "digits")
+        return claim(*arguments, **options)
+
+    monkeypatch.setattr(ledger, "claim", choose_first)
+    work(engine)
+    snapshot = store.snapshot(engine, "digits")
+    assert len(snapshot.retrains) == 2
+    assert all(row.test_mse is not None for row in snapshot.retrains)
