@@ -23,7 +23,6 @@ from sqlalchemy.engine import Connection
 
 STUDIES = models.StudyModel.__table__
 DIRECTIONS = models.StudyDirectionModel.__table__
-STUDY_ATTRIBUTES = models.StudyUserAttributeModel.__table__
 TRIALS = models.TrialModel.__table__
 PARAMS = models.TrialParamModel.__table__
 VALUES = models.TrialValueModel.__table__
@@ -73,22 +72,6 @@ def find_study(connection: Connection, name: str) -> int | None:
     return connection.execute(
         sa.select(STUDIES.c.study_id).where(STUDIES.c.study_name == name)
     ).scalar()
-
-
-def set_study_attributes(
-    connection: Connection, study_id: int, attributes: Mapping[str, Any]
-) -> None:
-    """Write user attributes of a study, replacing what was there."""
-    connection.execute(
-        STUDY_ATTRIBUTES.delete().where(
-            STUDY_ATTRIBUTES.c.study_id == study_id, STUDY_ATTRIBUTES.c.key.in_(list(attributes))
-        )
-    )
-    rows = [
-        {"study_id": study_id, "key": key, "value_json": json.dumps(value)}
-        for key, value in attributes.items()
-    ]
-    insert_new(connection, STUDY_ATTRIBUTES, rows)
 
 
 def add_waiting_trials(connection: Connection, study_id: int, numbers: Iterable[int]) -> None:

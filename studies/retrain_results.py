@@ -121,21 +121,6 @@ def retrained(engine: Engine, study: StudyRow) -> list[Any]:
         )
 
 
-def retrain_curves(engine: Engine, study: StudyRow) -> list[Any]:
-    """Rows (seed_index, epoch, train_loss, validation_loss) of the chosen configuration."""
-    table = tables.retrain_curve
-    with reading(engine) as connection:
-        return list(
-            connection.execute(
-                sa.select(
-                    table.c.seed_index, table.c.epoch, table.c.train_loss, table.c.validation_loss
-                )
-                .where(table.c.study_id == study.study_id, table.c.retrain_key == study.retrain_key)
-                .order_by(table.c.seed_index, table.c.epoch)
-            )
-        )
-
-
 def write_test(engine: Engine, lease: Lease, retrain_key: str, mse: Mapping[int, float]) -> None:
     """Record the one look at the test set: mean squared error per pixel by seed index."""
     with writing(engine) as connection:

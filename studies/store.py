@@ -2,11 +2,10 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import sqlalchemy as sa
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Connection, Engine
@@ -338,18 +337,3 @@ def curves(engine: Engine, study: StudyRow) -> list[tuple[int, int, int, float, 
         (r.number, r.fold, r.epoch, from_sql(r.train_loss), from_sql(r.validation_loss))
         for r in rows
     ]
-
-
-def validation_curves(rows: Sequence[tuple[int, int, int, float, float]]) -> dict[int, np.ndarray]:
-    """Arrange ``curves`` as one (fold, epoch) array of validation losses per trial number."""
-    cells: dict[int, dict[tuple[int, int], float]] = {}
-    for number, fold, epoch, _, validation in rows:
-        cells.setdefault(number, {})[fold, epoch] = validation
-    arrays = {}
-    for number, items in cells.items():
-        shape = (max(f for f, _ in items) + 1, max(e for _, e in items))
-        array = np.full(shape, np.nan)
-        for (fold, epoch), loss in items.items():
-            array[fold, epoch - 1] = loss
-        arrays[number] = array
-    return arrays
