@@ -1,9 +1,12 @@
 """Options and fixtures that every test shares."""
 
+import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import torch
@@ -107,3 +110,82 @@ def work() -> Callable[..., None]:
         Worker(engine, name, kinds=kinds, stop=threading.Event()).run(exit_when_idle=True)
 
     return run
+
+
+@dataclass
+class Visit:
+    """One page in a real browser, and everything it said and asked for.
+
+    Attributes
+    ----------
+    page : playwright.sync_api.Page
+        Loaded; to click, measure and take screenshots with.
+    problems : list of str
+        Console errors and warnings, uncaught exceptions and failed requests.
+    requests : list of str
+        Every URL that was asked for, the page itself first.
+    """
+
+    page: Any
+    problems: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    @property
+    def strange_requests(self) -> list[str]:
+        """Requests to another origin than that of the page."""
+        own = urlsplit(self.page.url)
+        parts = [(url, urlsplit(url)) for url in self.requests]
+        return [
+            url
+            for url, part in parts
+            if part.scheme not in ("data", "blob")
+            and (part.scheme, part.netloc) != (own.scheme, own.netloc)
+        ]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """Give a headless Chromium; skips where the program or playwright is absent."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    if program is None:
+        pytest.skip("chromium is not installed (apt-get install chromium)")
+    # One per module: while it lives, this thread has an event loop that asyncio.run refuses.
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium: Any) -> Iterator[Callable[..., Visit]]:
+    """Open a URL or a file in a window of its own: ``visit(url, width=390, dark=True)``."""
+    contexts = []
+
+    def open_page(
+        address: str | Path, *, width: int = 1280, height: int = 900, dark: bool = False
+    ) -> Visit:
+        context = chromium.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if dark else "light",
+        )
+        contexts.append(context)
+        seen = Visit(context.new_page())
+
+        def on_console(message: Any) -> None:
+            if message.type in ("error", "warning"):
+                seen.problems.append(f"{message.type}: {message.text}")
+
+        seen.page.on("console", on_console)
+        seen.page.on("pageerror", lambda error: seen.problems.append(f"uncaught: {error}"))
+        seen.page.on("requestfailed", lambda r: seen.problems.append(f"failed: {r.url:.200}"))
+        seen.page.on("request", lambda request: seen.requests.append(request.url))
+        url = address.absolute().as_uri() if isinstance(address, Path) else address
+        seen.page.goto(url, wait_until="load")
+        return seen
+
+    yield open_page
+    for context in contexts:
+        context.close()
