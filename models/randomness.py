@@ -23,14 +23,14 @@ _MASK64 = (1 << 64) - 1
 _GOLDEN = 0x9E3779B9
 
 
-def _signed(value: int) -> int:
+def signed(value: int) -> int:
     """The int32 with the low 32 bits of ``value``."""
     value &= 0xFFFFFFFF
     return value - (1 << 32) if value >= 1 << 31 else value
 
 
-_FIRST = _signed(0x85EBCA6B)
-_SECOND = _signed(0xC2B2AE35)
+_FIRST = signed(0x85EBCA6B)
+_SECOND = signed(0xC2B2AE35)
 
 
 def mix64(*words: int) -> int:
@@ -98,7 +98,7 @@ def step_keys(seeds: Sequence[int], steps: Tensor) -> Tensor:
     -------
     Tensor, (step, member), int32
     """
-    keys = torch.tensor([_signed(mix64(seed, 1)) for seed in seeds], dtype=torch.int32)
+    keys = torch.tensor([signed(mix64(seed, 1)) for seed in seeds], dtype=torch.int32)
     return scramble_(scramble_(steps.to(torch.int32)) ^ keys)
 
 
@@ -135,12 +135,36 @@ def keep_mask(
     -------
     Tensor, (member, sample, unit), bool
     """
-    layer_keys = scramble_(keys + _signed(_GOLDEN * (layer + 1)))
+    rows = sample_keys(keys, layer, n_samples)
+    return hash_elements_(rows[:, :, None] ^ units) >= thresholds[:, None, None]
+
+
+def sample_keys(keys: Tensor, layer: int, n_samples: int) -> Tensor:
+    """The a of the module's notation.
+
+    Parameters
+    ----------
+    keys : Tensor, (member,), int32
+        Of a step, from :func:`step_keys`.
+    layer : int
+        Number of the layer in the network, from 0; below -1 for what is not a layer.
+    n_samples : int
+        Samples of the minibatch.
+
+    Returns
+    -------
+    Tensor, (member, sample), int32
+    """
+    layer_keys = scramble_(keys + signed(_GOLDEN * (layer + 1)))
     samples = scramble_(torch.arange(n_samples, dtype=torch.int32, device=keys.device))
-    rows = scramble_(layer_keys[:, None] ^ samples)
-    # Both operands are hashed already and only the high bits decide, so one multiply,
-    # shift, multiply of the full hash is enough here; this is the only big tensor.
-    words = rows[:, :, None] ^ units
+    return scramble_(layer_keys[:, None] ^ samples)
+
+
+def hash_elements_(words: Tensor) -> Tensor:
+    """Hash each a xor b in place: (..., unit), int32, of which the upper bits are good.
+
+    Both operands are hashed already, so one multiply, shift, multiply of the full hash is
+    enough; these are the only big tensors.
+    """
     words.mul_(_FIRST)
-    words.bitwise_xor_((words >> 13).bitwise_and_(0x7FFFF)).mul_(_SECOND)
-    return words >= thresholds[:, None, None]
+    return words.bitwise_xor_((words >> 13).bitwise_and_(0x7FFFF)).mul_(_SECOND)
