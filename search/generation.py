@@ -15,7 +15,8 @@ from optuna.trial import TrialState
 from aesearch.models.population import Member, Population
 from aesearch.problem import Problem
 from aesearch.seeds import derive_seed
-from aesearch.studies.search_results import FoldCurve, Outcome
+from aesearch.strip import MAX_COLUMNS, reconstruction_strip
+from aesearch.studies.search_results import FoldCurve, Outcome, Picture
 from aesearch.studies.selection import fold_scores, mean_and_standard_error
 from aesearch.studies.spec import Configuration
 from aesearch.studies.stability import unstable_reason
@@ -86,8 +87,10 @@ def train_generation(
         if rung_epoch < rungs[-1]:
             _prune(rung, alive, rung_epoch, losers, memory)
         else:
-            finished = [_complete(problem, n, losses[n][1], memory(n)) for n in alive]
-            rung.outcomes += finished
+            rung.outcomes += [
+                _complete(problem, n, losses[n][1], memory(n), _pictures(problem, groups, n))
+                for n in alive
+            ]
             alive = []
         groups = _compacted(groups, alive)
         on_rung(rung, not alive)
@@ -255,8 +258,20 @@ def _prune(
         alive.remove(number)
 
 
+def _pictures(problem: Problem, groups: Sequence[_Group], number: int) -> tuple[Picture, ...]:
+    """Show what the network of fold 0 makes of the first images that it did not train on."""
+    group = next(group for group in groups if (number, 0) in group.members)
+    model = group.population.extract(group.members.index((number, 0)))
+    _, held_out = problem.fold_indices(0)
+    return (reconstruction_strip(model, problem.images[held_out[:MAX_COLUMNS]]),)
+
+
 def _complete(
-    problem: Problem, number: int, validation: np.ndarray, memory: dict[str, Any]
+    problem: Problem,
+    number: int,
+    validation: np.ndarray,
+    memory: dict[str, Any],
+    pictures: tuple[Picture, ...],
 ) -> Outcome:
     search = problem.spec.search
     assert isinstance(search.score_epochs, int), "the spec must be resolved"
@@ -275,6 +290,7 @@ def _complete(
         fold_scores=tuple(scores.tolist()),
         user_attributes=attributes,
         system_attributes=memory | {_STABILITY: -1.0 if unstable is None else 1.0},
+        pictures=pictures,
     )
 
 

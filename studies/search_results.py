@@ -27,6 +27,15 @@ class FoldCurve:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """What a trial's networks do, to be seen beside its numbers."""
+
+    name: str
+    alt: str
+    png: bytes
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How a trial ended."""
 
@@ -36,6 +45,7 @@ class Outcome:
     fold_scores: tuple[float, ...] = ()
     user_attributes: Mapping[str, Any] | None = None
     system_attributes: Mapping[str, Any] | None = None
+    pictures: tuple[Picture, ...] = ()
 
 
 def unsuggested(engine: Engine, study: StudyRow, position: int) -> list[Lease]:
@@ -157,3 +167,8 @@ def _write_outcome(connection: Connection, trial_id: int, outcome: Outcome) -> N
             for fold, score in enumerate(outcome.fold_scores)
         ]
         optuna_rows.insert_new(connection, tables.fold, rows)
+        pictures = [
+            {"trial_id": trial_id, "name": p.name, "alt": p.alt, "png": p.png}
+            for p in outcome.pictures
+        ]
+        optuna_rows.insert_new(connection, tables.trial_picture, pictures)

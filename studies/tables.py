@@ -104,6 +104,15 @@ curve = Table(
     Column("validation_loss", Float),
 )
 
+trial_picture = Table(
+    "aesearch_trial_picture",
+    metadata,
+    _trial_key(),
+    Column("name", String(64), primary_key=True),  # the file's, as an artifact
+    Column("alt", Text, nullable=False),  # what is to be seen, for those who cannot see it
+    Column("png", LargeBinary, nullable=False),
+)
+
 retrain = Table(
     "aesearch_retrain",
     metadata,
@@ -128,6 +137,24 @@ retrain_curve = Table(
     _index("epoch"),
     Column("train_loss", Float),
     Column("validation_loss", Float),
+)
+
+evaluation = Table(
+    "aesearch_evaluation",
+    metadata,
+    _study_key(),
+    Column("retrain_key", String(64), primary_key=True),
+    Column("document", Text, nullable=False),  # JSON: what the exported seed reached on the test
+)
+
+picture = Table(
+    "aesearch_picture",
+    metadata,
+    _study_key(),
+    Column("retrain_key", String(64), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("alt", Text, nullable=False),  # what is to be seen, for those who cannot see it
+    Column("png", LargeBinary, nullable=False),
 )
 
 checkpoint = Table(
