@@ -111,7 +111,8 @@ class Corruption:
         if self._corruption == "occlusion":
             maps = images.view(*keys.shape, *self._image_shape)
             return maps.masked_fill(self._hidden(keys), 0.0).view(images.shape)
-        words = hash_elements_(keys.unsqueeze(-1) ^ self._units)
+        # Contiguous, so that the result has the layout of the images, not of the keys.
+        words = hash_elements_(keys.contiguous().unsqueeze(-1) ^ self._units)
         if self._corruption == "salt-and-pepper":
             # One draw decides both: below the first threshold black, up to the second white.
             salted = images.masked_fill(words < self._changed, 1.0)

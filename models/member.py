@@ -25,6 +25,9 @@ class Member:
         Hidden widths of a dense net; not read for a convolutional one.
     train_indices, validation_indices : Tensor, (sample,), int64
         Into the population's images; not empty.
+    corruption_level : float
+        Of the training images, where the population learns to denoise; see
+        :mod:`aesearch.models.corruptions` for the unit of each kind.
     """
 
     seed: int
@@ -35,6 +38,7 @@ class Member:
     hidden: tuple[int, ...]
     train_indices: Tensor
     validation_indices: Tensor
+    corruption_level: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,11 @@ class EpochLosses:
     ----------
     train : Tensor, (member,), float64
         Mean over the epoch's samples, each measured before the step that used it, with
-        dropout.
+        dropout and corruption.
     validation : Tensor, (member,), float64
-        On each member's validation images after the epoch, without dropout.
+        On each member's validation images after the epoch, without dropout; where the
+        population learns to denoise they are corrupted, in every epoch and for every member
+        in the same way.
     """
 
     train: Tensor

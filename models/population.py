@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from aesearch.models.autoencoder import Autoencoder, build_autoencoder
+from aesearch.models.denoising import Denoising, InputCorruption
 from aesearch.models.losses import squared_errors
 from aesearch.models.member import EpochLosses, Member, check_one_of, check_population
 from aesearch.models.minibatches import (
@@ -71,6 +72,9 @@ class Population:
     device : str
     precision : {"float32", "float64", "bfloat16"}
         ``bfloat16`` computes with a bfloat16 copy of float32 weights.
+    denoising : Denoising, optional
+        How the inputs are corrupted; targets are always the clean images. Without it
+        nothing is, whatever level the members have.
 
     Attributes
     ----------
@@ -109,6 +113,7 @@ class Population:
         batch_size: int,
         device: str = "cpu",
         precision: str = "float32",
+        denoising: Denoising | None = None,
     ) -> None:
         check_population(members, images, architecture)
         check_one_of("optimizer", optimizer, OPTIMISERS)
@@ -134,6 +139,7 @@ class Population:
             "code_activation": code_activation,
         }
         self._images = images.reshape(len(images), -1).to(self._device)
+        self._denoising = denoising
         self._schedule = Schedule(
             schedule,
             torch.tensor([member.learning_rate for member in members], dtype=torch.float64),
@@ -182,7 +188,7 @@ class Population:
         if live:
             train[live] = self._train_epoch()
             pools = [self.members[position].validation_indices for position in live]
-            validation[live] = self._mean_losses(self._network, pools)
+            validation[live] = self._mean_losses(self._network, pools, corrupted=True)
         self.epoch += 1
         self._schedule.observe(train)
         finite = train.isfinite() & validation.isfinite()
@@ -201,7 +207,8 @@ class Population:
         taken = torch.arange(len(minibatches))[:, None] + self._steps[self._live]
         rates = self._schedule.learning_rates(self.epoch)[self._live]
         self._optimiser.begin_epoch(rates, taken + 1)
-        keys = step_keys(seeds, taken).to(self._device) if self._has_dropout else None
+        draws = self._has_dropout or self._corruption is not None
+        keys = step_keys(seeds, taken).to(self._device) if draws else None
         totals = torch.zeros(len(members), dtype=torch.float64, device=self._device)
         for step, minibatch in enumerate(minibatches):
             totals += self._train_step(step, minibatch, None if keys is None else keys[step])
@@ -210,7 +217,7 @@ class Population:
 
     def _train_step(self, step: int, minibatch: Minibatch, keys: Tensor | None) -> Tensor:
         """Take one step of all live members; their summed losses (live member,)."""
-        inputs, targets = self._inputs_and_targets(minibatch)
+        inputs, targets = self._inputs_and_targets(minibatch, keys)
         sums, gradient = self._forward(self._network, inputs, targets, minibatch, keys)
         assert gradient is not None
         self._network.backward(gradient.view(inputs.shape))
@@ -225,7 +232,9 @@ class Population:
             self._compute_weights.copy_(self._weights)
         return sums
 
-    def _inputs_and_targets(self, minibatch: Minibatch) -> tuple[Tensor, Tensor]:
+    def _inputs_and_targets(
+        self, minibatch: Minibatch, keys: Tensor | None = None, *, corrupted: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """What the network sees (compute type) and what it must give back (weights' type)."""
         targets = gather_images(
             self._images,
@@ -233,7 +242,10 @@ class Population:
             sample_first=self._network.sample_first,
             dtype=self._dtype,
         )
-        inputs = targets.to(self._compute_dtype)
+        inputs = targets
+        if corrupted and self._corruption is not None:
+            inputs = self._corruption.apply(targets, minibatch.indices, keys)
+        inputs = inputs.to(self._compute_dtype)
         if self._network.sample_first:
             _, height, width = self._network.image_shape
             inputs = inputs.view(len(inputs), -1, height, width)
@@ -261,7 +273,7 @@ class Population:
     # ---------------------------------------------------------------- evaluation
 
     def evaluate(self, indices: Tensor) -> Tensor:
-        """Each member's mean squared error per pixel over the same images, without dropout.
+        """Each member's mean squared error per pixel over the same clean images, without dropout.
 
         Parameters
         ----------
@@ -276,15 +288,20 @@ class Population:
         return self._mean_losses(self._network_of_all(), [indices] * self.n_members)
 
     def validation_losses(self) -> Tensor:
-        """Each member's mean squared error per pixel over its validation images: (member,)."""
-        pools = [member.validation_indices for member in self.members]
-        return self._mean_losses(self._network_of_all(), pools)
+        """Each member's mean squared error per pixel over its validation images: (member,).
 
-    def _mean_losses(self, network: PopulationNetwork, pools: Sequence[Tensor]) -> Tensor:
+        Of the reconstructions of corrupted images where the members learn to denoise.
+        """
+        pools = [member.validation_indices for member in self.members]
+        return self._mean_losses(self._network_of_all(), pools, corrupted=True)
+
+    def _mean_losses(
+        self, network: PopulationNetwork, pools: Sequence[Tensor], *, corrupted: bool = False
+    ) -> Tensor:
         totals = torch.zeros(len(pools), dtype=torch.float64, device=self._device)
         size = max(self._batch_size, EVALUATION_BATCH)
         for minibatch in padded_minibatches(pools, size, self._device, self._dtype):
-            inputs, targets = self._inputs_and_targets(minibatch)
+            inputs, targets = self._inputs_and_targets(minibatch, corrupted=corrupted)
             sums, _ = self._forward(network, inputs, targets, minibatch, None, with_gradient=False)
             totals += sums
         return totals.cpu() / torch.tensor([len(pool) for pool in pools])
@@ -372,12 +389,24 @@ class Population:
         self._compute_weights = weights.to(self._compute_dtype)
         self._gradient = torch.zeros_like(self._compute_weights)
         self._network = self._network_around(live, self._compute_weights, self._gradient)
+        self._corruption = self._corruption_of(live)
 
     def _network_around(
         self, members: Sequence[Member], weights: Tensor, gradient: Tensor | None
     ) -> PopulationNetwork:
         dropout = torch.tensor([member.dropout for member in members], dtype=torch.float64)
         return PopulationNetwork(self._layout, weights, dropout.to(self._device), gradient)
+
+    def _corruption_of(self, members: Sequence[Member]) -> InputCorruption | None:
+        if self._denoising is None:
+            return None
+        return InputCorruption(
+            self._denoising,
+            [member.corruption_level for member in members],
+            self._network.image_shape,
+            sample_first=self._network.sample_first,
+            device=self._device,
+        )
 
     def _network_of_all(self) -> PopulationNetwork:
         if not self._parked:
