@@ -29,9 +29,13 @@ WINDOWS = (1, 2, 3, 5, 8)
 
 
 def curves(arguments):
-    """Validation curves, (configuration, replicate, fold, epoch)."""
+    """Validation curves (configuration, replicate, fold, epoch), and the configurations."""
     overrides = [f"data.dataset={arguments.dataset}", "search.sampler=random"]
     overrides += [f"training.epochs={arguments.epochs}"]
+    if arguments.precision:
+        overrides.append(f"compute.precision={arguments.precision}")
+    if arguments.architecture:
+        overrides.append(f"space.architecture={{choices: [{arguments.architecture}]}}")
     if arguments.data_dir:
         overrides.append(f"data.data_dir={arguments.data_dir}")
     if arguments.limit:
@@ -60,7 +64,7 @@ def curves(arguments):
                 losses = population.run_epoch().validation.numpy()
                 for cell, loss in zip(part, losses, strict=True):
                     found[(*cell, epoch)] = loss
-    return found
+    return found, configurations
 
 
 def main():
@@ -74,10 +78,12 @@ def main():
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--population", type=int, default=48)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision")
+    parser.add_argument("--architecture", choices=("dense", "conv"))
     arguments = parser.parse_args()
     prepare_process(1)
     began = time.perf_counter()
-    found = curves(arguments)
+    found, _ = curves(arguments)
     # The truth a score estimates: the mean final loss of a configuration over all its seeds.
     truth = found[..., -1].mean(axis=(1, 2))
     for window in WINDOWS:

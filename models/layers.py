@@ -1,7 +1,8 @@
 """The layers of a population, each one ``nn`` layer for every member at once; no training here.
 
 Two layouts of activations: *features* (member, sample, feature) around linear layers and
-*maps* (sample, member * channel, height, width) around convolutions. A layer has a
+*maps* (sample, member * channel, height, width) around convolutions, channels last in
+memory: with few channels that is up to twice as fast. A layer has a
 ``forward`` and a hand-written ``backward`` that writes the parameters' gradients straight
 into the population's gradient buffer: no graph, no copies, nothing allocated per
 parameter. Activations are overwritten in place where the layer before does not need them.
@@ -30,6 +31,16 @@ class PopulationLayer(Protocol):
         ``gradient`` may be overwritten. Without ``needs_input`` the answer may be None.
         """
         ...
+
+
+def channels_last(maps: Tensor) -> Tensor:
+    """The same maps (sample, channel, height, width), channels last in memory."""
+    maps = maps.contiguous(memory_format=torch.channels_last)
+    _, n_channels, height, width = maps.shape
+    # With one channel both layouts are the same memory, and only the strides tell torch
+    # which one is meant.
+    strides = (n_channels * height * width, 1, n_channels * width, n_channels)
+    return maps.as_strided(maps.shape, strides)
 
 
 class PopulationLinear:
@@ -217,14 +228,14 @@ class MapsToFeatures:
         self._maps: torch.Size | None = None
 
     def forward(self, inputs: Tensor, step_keys: Tensor | None) -> Tensor:  # noqa: ARG002
-        """(sample, member * channel, h, w) to (member, sample, channel * h * w), a view."""
+        """(sample, member * channel, h, w) to (member, sample, channel * h * w)."""
         self._maps = inputs.shape
         return inputs.reshape(len(inputs), self._n_members, -1).transpose(0, 1)
 
     def backward(self, gradient: Tensor, *, needs_input: bool) -> Tensor | None:  # noqa: ARG002
         """(member, sample, channel * h * w) to (sample, member * channel, h, w)."""
         assert self._maps is not None
-        return gradient.transpose(0, 1).reshape(self._maps)
+        return channels_last(gradient.transpose(0, 1).reshape(self._maps))
 
 
 class FeaturesToMaps:
@@ -237,9 +248,11 @@ class FeaturesToMaps:
         """(member, sample, channel * h * w) to (sample, member * channel, h, w)."""
         channel, height, width = self._shape
         n_members, n_samples, _ = inputs.shape
-        return inputs.transpose(0, 1).reshape(n_samples, n_members * channel, height, width)
+        return channels_last(
+            inputs.transpose(0, 1).reshape(n_samples, n_members * channel, height, width)
+        )
 
     def backward(self, gradient: Tensor, *, needs_input: bool) -> Tensor | None:  # noqa: ARG002
-        """(sample, member * channel, h, w) to (member, sample, channel * h * w), a view."""
+        """(sample, member * channel, h, w) to (member, sample, channel * h * w)."""
         n_members = gradient.shape[1] // self._shape[0]
         return gradient.reshape(len(gradient), n_members, -1).transpose(0, 1)

@@ -16,6 +16,7 @@ from aesearch.models.layers import (
     PopulationLayer,
     PopulationLinear,
     PopulationReLU,
+    channels_last,
 )
 
 
@@ -134,13 +135,14 @@ class PopulationNetwork:
         step_keys : Tensor, (member,), int32, optional
             Keys of a training step; without them nothing is dropped.
         """
+        outputs = channels_last(inputs) if self.sample_first else inputs
         for layer in self._layers:
-            inputs = layer.forward(inputs, step_keys)
-        return inputs
+            outputs = layer.forward(outputs, step_keys)
+        return outputs.contiguous() if self.sample_first else outputs
 
     def backward(self, gradient: Tensor) -> None:
         """Write the parameters' gradients, from that of ``forward``'s outputs (overwritten)."""
-        flowing: Tensor | None = gradient
+        flowing: Tensor | None = channels_last(gradient) if self.sample_first else gradient
         for index in reversed(range(len(self._layers))):
             assert flowing is not None
             flowing = self._layers[index].backward(flowing, needs_input=index > 0)

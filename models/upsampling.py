@@ -28,6 +28,7 @@ def upsampled(inputs: Tensor, weight: Tensor, bias: Tensor | None, size: tuple[i
     Parameters
     ----------
     inputs : Tensor, (sample, member * in_channel, height, width)
+        Channels last in memory, as the result is.
     weight : Tensor, (member, in_channel, out_channel, 3, 3)
         As ``nn.ConvTranspose2d`` has it.
     bias : Tensor, (member, out_channel), optional
@@ -39,19 +40,26 @@ def upsampled(inputs: Tensor, weight: Tensor, bias: Tensor | None, size: tuple[i
     Tensor, (sample, member * out_channel, *size)
     """
     n_members, n_in, n_out = weight.shape[:3]
+    n_samples, _, rows, columns = inputs.shape
     taps = weight.flatten(3) @ _parities(weight.dtype, weight.device)
-    kernel = taps.unflatten(3, (4, 2, 2)).permute(0, 2, 3, 1, 4, 5)
+    # Output channels in the order (parity, channel): interleaving the parts then copies
+    # whole runs of channels.
+    kernel = taps.unflatten(3, (4, 2, 2)).permute(0, 3, 2, 1, 4, 5)
     parts = F.conv2d(
         F.pad(inputs, (0, 1, 0, 1)),  # the x[i + 1] of the last row and column is zero
-        kernel.reshape(n_members * n_out * 4, n_in, 2, 2),
-        None if bias is None else bias.flatten().repeat_interleave(4),
+        kernel.reshape(n_members * 4 * n_out, n_in, 2, 2),
+        None if bias is None else bias.repeat(1, 4).flatten(),
         groups=n_members,
     )
-    outputs = F.pixel_shuffle(parts, 2)
+    # (sample, row, column, member, row parity, column parity, channel), a view.
+    apart = parts.permute(0, 2, 3, 1).unflatten(3, (n_members, 2, 2, n_out))
+    outputs = apart.permute(0, 1, 4, 2, 5, 3, 6).reshape(
+        n_samples, 2 * rows, 2 * columns, n_members * n_out
+    )
     height, width = size
-    if outputs.shape[2:] != (height, width):
-        outputs = outputs[:, :, :height, :width].contiguous()
-    return outputs
+    if outputs.shape[1:3] != (height, width):
+        outputs = outputs[:, :height, :width].contiguous()
+    return outputs.permute(0, 3, 1, 2)
 
 
 @cache
