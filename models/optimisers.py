@@ -18,10 +18,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-# Elements of one buffer that a step works on at a time: the five buffers of Adam then stay
-# in a core's second-level cache from the first of its passes to the last.
-BLOCK_ELEMENTS = 32_768
-
 
 class Optimiser(Protocol):
     """What the training step calls; one row of ``buffers`` per member."""
@@ -42,15 +38,6 @@ class Optimiser(Protocol):
     def update(self, step: int, weights: Tensor, gradient: Tensor) -> None:
         """Take a step of the epoch, in place; ``gradient`` may be overwritten."""
         ...
-
-
-def _blocks(weights: Tensor) -> list[slice]:
-    """Column ranges of about ``BLOCK_ELEMENTS`` elements; one range on an accelerator."""
-    n_members, n_parameters = weights.shape
-    if weights.device.type != "cpu":
-        return [slice(None)]
-    width = max(1, BLOCK_ELEMENTS // n_members)
-    return [slice(start, start + width) for start in range(0, n_parameters, width)]
 
 
 class Adam:
@@ -75,12 +62,20 @@ class Adam:
     def __init__(self, weights: Tensor, weight_decay: Tensor, *, decoupled: bool) -> None:
         self.buffers = {"mean": torch.zeros_like(weights), "square": torch.zeros_like(weights)}
         self._weight_decay = weight_decay
-        self._decays = bool((weight_decay > 0).any())
+        self._decays: list[float] = weight_decay.tolist()
         self._decoupled = decoupled
+        self._rates: list[float] = []
+        # One call per member pays on a CPU; on a GPU all members go in one pass each.
+        self._by_member = weights.device.type == "cpu"
         self._tables: tuple[Tensor, ...] = ()
 
     def begin_epoch(self, learning_rates: Tensor, steps: Tensor) -> None:
-        """Tabulate step size, epsilon and decay as (step, member, 1), in float64 first."""
+        """Tabulate what depends on the step number alone."""
+        mean = self.buffers["mean"]
+        if self._by_member:
+            self._rates = learning_rates.tolist()
+            self._tables = (steps.float(),)
+            return
         # w -= lr/(1-b1^t) m / (sqrt(v)/sqrt(1-b2^t) + eps), with both sides of the
         # fraction multiplied by sqrt(1-b2^t): one pass over the weights less.
         root = (1.0 - self.beta2 ** steps.double()).sqrt()
@@ -88,25 +83,58 @@ class Adam:
         decay = self._weight_decay.cpu()
         decay = 1.0 - learning_rates * decay if self._decoupled else decay
         tables = (step_size, self.epsilon * root, decay.expand_as(root))
-        mean = self.buffers["mean"]
         self._tables = tuple(table.unsqueeze(-1).to(mean) for table in tables)
 
     def update(self, step: int, weights: Tensor, gradient: Tensor) -> None:
         """Take a step of the epoch, in place."""
+        if self._by_member:
+            self._update_rows(self._tables[0][step], weights, gradient)
+        else:
+            self._update_all(step, weights, gradient)
+
+    def _update_rows(self, numbers: Tensor, weights: Tensor, gradient: Tensor) -> None:
+        """Member by member with torch's fused kernel: one pass over memory instead of eight."""
+        kernel = torch._fused_adamw_ if self._decoupled else torch._fused_adam_
+        rows = zip(
+            weights.unbind(),
+            gradient.unbind(),
+            self.buffers["mean"].unbind(),
+            self.buffers["square"].unbind(),
+            numbers.unbind(),
+            self._rates,
+            self._decays,
+            strict=True,
+        )
+        for w, g, mean, square, number, learning_rate, weight_decay in rows:
+            kernel(
+                [w],
+                [g],
+                [mean],
+                [square],
+                [],
+                [number],
+                lr=learning_rate,
+                beta1=self.beta1,
+                beta2=self.beta2,
+                weight_decay=weight_decay,
+                eps=self.epsilon,
+                amsgrad=False,
+                maximize=False,
+            )
+
+    def _update_all(self, step: int, w: Tensor, g: Tensor) -> None:
+        """All members at once, without asking the host for a number."""
         step_size, epsilon, decay = (table[step] for table in self._tables)
-        mean, square = self.buffers["mean"], self.buffers["square"]
-        for block in _blocks(weights):
-            w, g = weights[:, block], gradient[:, block]
-            m, v = mean[:, block], square[:, block]
-            if self._decays and self._decoupled:
-                w.mul_(decay)
-            elif self._decays:
-                g.addcmul_(w, decay)
-            m.lerp_(g, 1.0 - self.beta1)
-            v.mul_(self.beta2).addcmul_(g, g, value=1.0 - self.beta2)
-            torch.sqrt(v, out=g)
-            torch.div(m, g.add_(epsilon), out=g)
-            w.addcmul_(g, step_size)
+        m, v = self.buffers["mean"], self.buffers["square"]
+        if any(self._decays) and self._decoupled:
+            w.mul_(decay)
+        elif any(self._decays):
+            g.addcmul_(w, decay)
+        m.lerp_(g, 1.0 - self.beta1)
+        v.mul_(self.beta2).addcmul_(g, g, value=1.0 - self.beta2)
+        torch.sqrt(v, out=g)
+        torch.div(m, g.add_(epsilon), out=g)
+        w.addcmul_(g, step_size)
 
 
 class StochasticGradientDescent:
@@ -135,13 +163,11 @@ class StochasticGradientDescent:
     def update(self, step: int, weights: Tensor, gradient: Tensor) -> None:  # noqa: ARG002
         """Take a step of the epoch, in place."""
         assert self._step_size is not None
-        for block in _blocks(weights):
-            w, g = weights[:, block], gradient[:, block]
-            if self._decays:
-                g.addcmul_(w, self._weight_decay)
-            if self._momentum:
-                g = self.buffers["momentum"][:, block].mul_(self._momentum).add_(g)
-            w.addcmul_(g, self._step_size)
+        if self._decays:
+            gradient.addcmul_(weights, self._weight_decay)
+        if self._momentum:
+            gradient = self.buffers["momentum"].mul_(self._momentum).add_(gradient)
+        weights.addcmul_(gradient, self._step_size)
 
 
 OPTIMISERS: dict[str, Callable[[Tensor, Tensor, float], Optimiser]] = {
