@@ -3,12 +3,25 @@
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["AesearchError", "__version__", "load", "search"]
+__all__ = [
+    "AesearchError",
+    "__version__",
+    "decode",
+    "encode",
+    "interpolate",
+    "load",
+    "reconstruct",
+    "search",
+]
 
 # Imported on first use: `aesearch --help` must not pay for torch.
 _LAZY = {
     "AesearchError": "aesearch.studies.errors",
+    "decode": "aesearch.inference.functions",
+    "encode": "aesearch.inference.functions",
+    "interpolate": "aesearch.inference.functions",
     "load": "aesearch.api",
+    "reconstruct": "aesearch.inference.functions",
     "search": "aesearch.api",
 }
 

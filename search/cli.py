@@ -12,6 +12,7 @@ from aesearch.commands.data import data_app, presets
 from aesearch.commands.run import run
 from aesearch.commands.studies import export, list_studies, show
 from aesearch.commands.train import train, verify
+from aesearch.commands.use import denoise, encode, interpolate, reconstruct
 from aesearch.commands.worker import worker
 
 app = typer.Typer(
@@ -47,6 +48,10 @@ app.command()(verify)
 app.command("list")(list_studies)
 app.command()(show)
 app.command()(export)
+app.command()(encode)
+app.command()(reconstruct)
+app.command()(denoise)
+app.command()(interpolate)
 app.command()(presets)
 app.command()(worker)
 app.add_typer(data_app, name="data")

@@ -12,6 +12,7 @@ from aesearch.models.autoencoder import Autoencoder, build_autoencoder
 from aesearch.studies.errors import AesearchError
 
 _KEY = "aesearch"
+MODEL_NAME = "model.safetensors"
 
 
 class ModelFileError(AesearchError, ValueError):
@@ -33,13 +34,37 @@ def weights_sha256(model: Autoencoder) -> str:
     return digest.hexdigest()
 
 
+def find_model(path: str | Path) -> Path:
+    """Find the model file of a run: the file itself, a run folder, or a best.yaml beside it.
+
+    Raises
+    ------
+    ModelFileError
+        There is none.
+    """
+    given = Path(path).expanduser()
+    if given.is_dir():
+        found = given / MODEL_NAME
+    elif given.suffix.lower() in (".yaml", ".yml"):
+        found = given.with_name(MODEL_NAME)
+    else:
+        found = given
+    if not found.is_file():
+        where = "" if found == given else f" {str(found)!r}"
+        raise ModelFileError(
+            f"model must be a {MODEL_NAME} file, or a run folder or best.yaml that has one, got "
+            f"{str(path)!r}: no file{where}; write one with 'aesearch export STUDY'"
+        )
+    return found
+
+
 def load_model(path: str | Path) -> Autoencoder:
     """Load a model that a run exported.
 
     Parameters
     ----------
     path : str or Path
-        A ``model.safetensors`` file.
+        A ``model.safetensors`` file, the run folder that it is in, or the best.yaml beside it.
 
     Returns
     -------
@@ -52,9 +77,7 @@ def load_model(path: str | Path) -> Autoencoder:
     ModelFileError
         The file is missing, damaged, or was not written by aesearch.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ModelFileError(f"model must be a model.safetensors file, got {str(path)!r}: no file")
+    path = find_model(path)
     try:
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata() or {}
@@ -69,7 +92,14 @@ def load_model(path: str | Path) -> Autoencoder:
             f"{path} must be written by aesearch, got a safetensors file without its "
             "configuration; export it with 'aesearch export STUDY'"
         )
-    return rebuild(json.loads(metadata[_KEY]), tensors, str(path))
+    try:
+        configuration = json.loads(metadata[_KEY])
+    except ValueError as error:
+        raise ModelFileError(
+            f"{path} must hold its configuration as JSON, got {metadata[_KEY]!r:.60}; "
+            "export it again with 'aesearch export STUDY'"
+        ) from error
+    return rebuild(configuration, tensors, str(path))
 
 
 def from_bytes(data: bytes) -> Autoencoder:

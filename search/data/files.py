@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy_format
 
-from aesearch.data.folder import read_folder
+from aesearch.data.folder import folder_parts
 from aesearch.data.images import ImageSet, make_image_set
-from aesearch.data.table import read_csv
+from aesearch.data.table import table_parts
 from aesearch.studies.errors import DataError, DataMissingError
 
 SUFFIXES = (".npz", ".npy", ".csv", ".csv.gz")
@@ -39,13 +39,19 @@ def read_path(path: Path) -> ImageSet:
     DataError
         Another suffix, or content that cannot be used.
     """
+    return make_image_set(**(folder_parts(path) if path.is_dir() else file_parts(path)))
+
+
+def file_parts(path: Path) -> dict[str, Any]:
+    """Read what a file holds, as it is stored: the arguments of ``make_image_set``.
+
+    The array of a ``.npy`` file is mapped, not read. Raises as ``read_path`` does.
+    """
     if not path.exists():
         raise DataMissingError(
             f"{path} must exist, got nothing there (looked at {path.absolute()}); check --dataset"
         )
     name = path.name.lower()
-    if path.is_dir():
-        return read_folder(path)
     if not name.endswith(SUFFIXES):
         raise DataError(
             f"{path} must be a folder of images or end in {', '.join(SUFFIXES)}, got "
@@ -57,10 +63,10 @@ def read_path(path: Path) -> ImageSet:
         return _read_npz(path)
     if name.endswith(".npy"):
         return _read_npy(path)
-    return read_csv(path)
+    return table_parts(path)
 
 
-def _read_npy(path: Path) -> ImageSet:
+def _read_npy(path: Path) -> dict[str, Any]:
     """Read one array, mapped so that a conversion needs no second copy in memory."""
     _check_npy(path)
     try:
@@ -69,7 +75,7 @@ def _read_npy(path: Path) -> ImageSet:
         raise DataError(
             f"{path} must be a NumPy array file, got {error}; write it again with np.save"
         ) from error
-    return make_image_set(name=path.stem, source=str(path), images=values)
+    return {"name": path.stem, "source": str(path), "images": values}
 
 
 def _check_npy(path: Path) -> None:
@@ -102,7 +108,7 @@ def _check_npy(path: Path) -> None:
         )
 
 
-def _read_npz(path: Path) -> ImageSet:
+def _read_npz(path: Path) -> dict[str, Any]:
     """Read the arrays of an archive by the names that are used in the field."""
     try:
         # Opened here, because np.load leaves a damaged archive open.
@@ -118,7 +124,7 @@ def _read_npz(path: Path) -> ImageSet:
             f"{path} must be a complete NumPy archive of numbers, got {error} "
             f"({path.stat().st_size} bytes); {hint}"
         ) from error
-    return make_image_set(name=path.stem, source=str(path), **parts)
+    return {"name": path.stem, "source": str(path), **parts}
 
 
 def _npz_parts(path: Path, keys: dict[str, str], archive: Any) -> dict[str, Any]:

@@ -1,68 +1,95 @@
 """Image sets in folders of image files, flat or one sub-folder per class."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from aesearch.data.images import ImageSet, make_image_set
-from aesearch.studies.errors import DataError
+from aesearch.studies.errors import DataError, DataMissingError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 _GREY_MODES = ("1", "L", "LA", "La")
 _WIDE_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
-def read_folder(path: Path) -> ImageSet:
-    """Read a folder of images, in the sorted order of their names.
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Which files of a folder are its images.
 
-    Sub-folders are classes, numbered in sorted order; ``train/`` and ``test/`` side by
-    side are the training pool and the set's own test set, each flat or with classes.
+    Attributes
+    ----------
+    files, test_files : list of Path
+        Of the training pool, and of the set's own test set; the latter empty where it has none.
+    labels, test_labels : ndarray of int64, (file,), or None
+    class_names : tuple of str or None
+        The folders that label 0, 1, ... stands for; None in a flat folder.
+    """
+
+    files: list[Path]
+    labels: np.ndarray | None
+    test_files: list[Path]
+    test_labels: np.ndarray | None
+    class_names: tuple[str, ...] | None
+
+
+def folder_parts(path: Path) -> dict[str, Any]:
+    """Read a folder of images: the arguments of ``make_image_set``.
+
     The first image decides between greyscale and colour. Alpha is dropped, grey images
     among coloured ones become coloured, and of an animation the first frame is read.
 
     Raises
     ------
     DataError
-        No images, images beside class folders, sizes that differ, an unreadable image,
-        or a coloured image among grey ones; names the files.
+        As ``find_images`` does, and for sizes that differ, an unreadable image, or a
+        coloured image among grey ones; names the files.
+    """
+    found = find_images(path)
+    images = read_images(found.files + found.test_files)
+    n_train = len(found.files)
+    return {
+        "name": path.resolve().name,
+        "source": str(path),
+        "images": images[:n_train],
+        "labels": found.labels,
+        "test_images": images[n_train:] if found.test_files else None,
+        "test_labels": found.test_labels,
+        "class_names": found.class_names,
+    }
+
+
+def find_images(path: Path) -> ImageFiles:
+    """List the images of a folder, in the sorted order of their names, without opening any.
+
+    Sub-folders are classes, numbered in sorted order; ``train/`` and ``test/`` side by
+    side are the training pool and the set's own test set, each flat or with classes.
+
+    Raises
+    ------
+    DataError
+        No images, images beside class folders, or other classes in ``test/``.
     """
     subfolders = {entry.name.lower(): entry for entry in _subfolders(path)}
-    if "train" in subfolders and "test" in subfolders:
-        others = [
-            folder for name, folder in subfolders.items() if name not in ("train", "test")
-        ] + _images_in(path)
-        extra = next((other for other in others if _found(other)), None)
-        if extra is not None:
-            raise DataError(
-                f"{path} must hold only train/ and test/, got {extra.name!r} as well; "
-                "move its images into train/ (cross-validation makes its own validation parts)"
-            )
-        files, labels, names = _listing(subfolders["train"])
-        test_files, test_labels, test_names = _listing(subfolders["test"])
-        if names != test_names:
-            raise DataError(
-                f"{path} must have the same classes in train/ and test/, got {names} and "
-                f"{test_names}; rename the folders"
-            )
-        images = _pixels(files + test_files)
-        return make_image_set(
-            name=path.resolve().name,
-            source=str(path),
-            images=images[: len(files)],
-            labels=labels,
-            test_images=images[len(files) :],
-            test_labels=test_labels,
-            class_names=names,
+    if "train" not in subfolders or "test" not in subfolders:
+        files, labels, names = _listing(path)
+        return ImageFiles(files, labels, [], None, names)
+    others = [folder for name, folder in subfolders.items() if name not in ("train", "test")]
+    extra = next((other for other in others + _images_in(path) if _found(other)), None)
+    if extra is not None:
+        raise DataError(
+            f"{path} must hold only train/ and test/, got {extra.name!r} as well; "
+            "move its images into train/ (cross-validation makes its own validation parts)"
         )
-    files, labels, names = _listing(path)
-    return make_image_set(
-        name=path.resolve().name,
-        source=str(path),
-        images=_pixels(files),
-        labels=labels,
-        class_names=names,
-    )
+    files, labels, names = _listing(subfolders["train"])
+    test_files, test_labels, test_names = _listing(subfolders["test"])
+    if names != test_names:
+        raise DataError(
+            f"{path} must have the same classes in train/ and test/, got {names} and "
+            f"{test_names}; rename the folders"
+        )
+    return ImageFiles(files, labels, test_files, test_labels, names)
 
 
 def _subfolders(path: Path) -> list[Path]:
@@ -114,24 +141,28 @@ def _listing(path: Path) -> tuple[list[Path], np.ndarray | None, tuple[str, ...]
     return [file for _, files in classes for file in files], labels, names
 
 
-def _pixels(files: list[Path]) -> np.ndarray:
-    """Read image files of one size into ``(sample, height, width, channel)`` uint8."""
-    first = _decoded(files[0])
+def read_images(files: Sequence[Path], first: Path | None = None) -> np.ndarray:
+    """Read image files of one size into ``(sample, height, width, channel)`` uint8.
+
+    ``first`` is the image whose size and channels all must have: the first of ``files``,
+    where these are not a part of more.
+    """
+    first = files[0] if first is None else first
     # The mode of the first image, not its content: the first photograph of a coloured
     # set may happen to be grey.
-    is_grey = first.shape[2] == 1
-    images = np.empty((len(files), *first.shape), dtype=np.uint8)
-    images[0] = first
-    for row, file in enumerate(files[1:], start=1):
+    shape = _decoded(first).shape
+    is_grey = shape[2] == 1
+    images = np.empty((len(files), *shape), dtype=np.uint8)
+    for row, file in enumerate(files):
         image = _decoded(file)
-        if image.shape[:2] != first.shape[:2]:
+        if image.shape[:2] != shape[:2]:
             raise DataError(
-                f"{file} must have the size of {files[0]}, {first.shape[1]}x{first.shape[0]} "
+                f"{file} must have the size of {first}, {shape[1]}x{shape[0]} "
                 f"(width x height), got {image.shape[1]}x{image.shape[0]}; resize the images"
             )
         if is_grey and (image != image[..., :1]).any():
             raise DataError(
-                f"{file} must be greyscale like the first image {files[0]}, got colours; "
+                f"{file} must be greyscale like the first image {first}, got colours; "
                 "convert all images to greyscale, or all to RGB"
             )
         # Into a coloured set, a grey image is broadcast over the three channels.
@@ -143,6 +174,8 @@ def _decoded(file: Path) -> np.ndarray:
     """Read one file as ``(height, width, channel)`` uint8, one channel or three."""
     from PIL import Image  # noqa: PLC0415 - only folders need it
 
+    if not file.is_file():
+        raise DataMissingError(f"{file} must stay where it was found, got nothing there")
     if file.stat().st_size == 0:
         raise DataError(
             f"{file} must be an image, got an empty file (0 bytes); delete or replace it"

@@ -65,7 +65,7 @@ def load(
     DataError
         An unknown name, or files that cannot be used.
     """
-    name = _known_name(str(dataset))
+    name = known_name(str(dataset))
     if name is not None:
         root = _root(data_dir)
         return read_named(name, root, progress=progress, may_download=download, timeout_s=timeout_s)
@@ -99,7 +99,7 @@ def fetch_named(
     DataError
         An unknown name.
     """
-    name = _known_name(dataset)
+    name = known_name(dataset)
     if name is None:
         raise DataError(f"dataset must be {_choices(dataset)}")
     return fetch(name, _root(data_dir), progress=progress, may_download=True, timeout_s=timeout_s)
@@ -115,7 +115,7 @@ def _squeezed(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "")
 
 
-def _known_name(dataset: str) -> str | None:
+def known_name(dataset: str) -> str | None:
     """Return the name as ``NAMES`` spells it; None where it is not one."""
     return {_squeezed(name): name for name in NAMES}.get(_squeezed(dataset))
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from aesearch.data.images import ImageSet, make_image_set
 from aesearch.studies.errors import DataError
 
 _LABEL_NAMES = ("label", "labels", "class", "target", "y")
@@ -47,12 +46,12 @@ class _Rows:
     n_rows: int = 0
 
 
-def read_csv(path: Path) -> ImageSet:
-    """Read a table such as Kaggle's ``label,pixel0,...``, plain or gzipped.
+def table_parts(path: Path) -> dict[str, Any]:
+    """Read a table such as Kaggle's ``label,pixel0,...``: the arguments of ``make_image_set``.
 
     The label column is the one called 'label', 'class', 'target' or 'y', or else the
     first where the others make a square image. Pixels are integers in 0..255 or floats
-    in [0, 1]; one channel, or three with a pixel's values side by side.
+    in [0, 1]; one channel, or three with a pixel's values side by side. Plain or gzipped.
 
     Raises
     ------
@@ -87,12 +86,12 @@ def read_csv(path: Path) -> ImageSet:
         ) from error
     if not rows.n_rows:
         raise DataError(f"{path} must hold rows of pixels, got no rows; write it again")
-    return make_image_set(
-        name=path.name.lower().removesuffix(".gz").removesuffix(".csv"),
-        source=str(path),
-        images=_joined(rows.pixels).reshape(-1, *columns.image_shape),
-        labels=np.concatenate(rows.labels) if rows.labels else None,
-    )
+    return {
+        "name": path.name.lower().removesuffix(".gz").removesuffix(".csv"),
+        "source": str(path),
+        "images": _joined(rows.pixels).reshape(-1, *columns.image_shape),
+        "labels": np.concatenate(rows.labels) if rows.labels else None,
+    }
 
 
 def _columns_of(path: Path) -> _Columns:

@@ -1,0 +1,1 @@
+"""The trained model in use: images in, codes or images out, in batches."""

@@ -1,0 +1,45 @@
+"""Whether a model was trained to denoise, as far as the best.yaml beside it tells."""
+
+from pathlib import Path
+from typing import Literal
+
+from aesearch.studies.errors import SpecError
+from aesearch.studies.spec_text import parse, read_text
+
+Answer = Literal["yes", "no", "unknown"]
+
+
+def trained_to_denoise(model: Path) -> tuple[Answer, str]:
+    """Tell whether a model learned to remove a corruption, and what to say about it.
+
+    Parameters
+    ----------
+    model : Path
+        A model file. Its weights cannot tell; the specification in the ``best.yaml`` beside
+        it says which corruption it was trained on.
+
+    Returns
+    -------
+    answer : {"yes", "no", "unknown"}
+    sentence : str
+        For the user.
+    """
+    best = model.with_name("best.yaml")
+    try:
+        document, _ = parse(read_text(best), str(best))
+        training = document["training"]
+        corruption = str(training.get("corruption", "none"))
+    except (SpecError, OSError, KeyError, TypeError, AttributeError):
+        return "unknown", (
+            f"no readable best.yaml lies beside {model}: whether this model was trained to denoise "
+            "is not known"
+        )
+    if corruption == "none":
+        return "no", (
+            f"this model was not trained to denoise (training.corruption is none in {best}): "
+            "it reconstructs, noise included as far as its code can hold it; "
+            "'aesearch run --corruption gaussian' trains a denoiser"
+        )
+    level = training.get("corruption_level")
+    how_much = "" if level is None else f" of level {level:g}"
+    return "yes", f"trained to remove {corruption} corruption{how_much}"

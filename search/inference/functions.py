@@ -1,0 +1,239 @@
+"""``aesearch.encode``, ``reconstruct``, ``decode``, ``interpolate``: arrays in, arrays out.
+
+Samples go through the network in batches. A sample's result does not depend on the batch that
+it is in but for rounding: less than 1e-6 in an intensity (float32, sums in another order).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aesearch.data.pixels import array_of
+from aesearch.inference.layouts import (
+    from_channel_first,
+    intensities,
+    layout_of,
+    shape_in,
+    to_channel_first,
+)
+from aesearch.inference.network import (
+    ArgumentError,
+    array,
+    batches,
+    check_batch_size,
+    ready,
+    the_model,
+)
+from aesearch.models.autoencoder import Autoencoder
+from aesearch.studies.errors import DataError
+
+Model = Autoencoder | str | Path
+
+
+def encode(
+    model: Model, images: Any, *, batch_size: int | None = None, device: str | None = None
+) -> np.ndarray:
+    """Codes of images.
+
+    Parameters
+    ----------
+    model : Autoencoder or path
+        What ``aesearch.load`` gives, or its file, run folder or best.yaml.
+    images : array or Tensor
+        ``(sample, height, width)``, ``(sample, channel, height, width)``, ``(sample, height,
+        width, channel)`` or ``(sample, pixel)``; uint8 (or other integers in 0..255), floats
+        in [0, 1], or bool.
+    batch_size : int, optional
+        Samples that go through the network at once; None for what a few dozen megabytes hold.
+    device : str, optional
+        ``auto``, ``cpu`` or ``cuda``; None for where the model is.
+
+    Returns
+    -------
+    ndarray of float32, (sample, encoding_dim)
+
+    Raises
+    ------
+    ImageShapeError
+        Images of another size or number of channels than the model's; both are named.
+    DataError
+        Intensities that are not finite or out of range.
+    ModelFileError
+        The model file is missing, damaged, or not ours.
+
+    Examples
+    --------
+    >>> codes = aesearch.encode("runs/mnist/model.safetensors", images)    # doctest: +SKIP
+    """
+    network = the_model(model)
+    values = array_of(images, "images")
+    layout = layout_of(values.shape, network.image_shape, "images")
+    size = check_batch_size(batch_size, network.image_shape)
+    codes = np.empty((len(values), network.encoding_dim), np.float32)
+    with ready(network, device) as tensor:
+        for rows in batches(len(values), size):
+            block = intensities(values[rows], "images")
+            batch = tensor(to_channel_first(block, layout, network.image_shape))
+            codes[rows] = array(network.encode(batch))
+    return codes
+
+
+def reconstruct(
+    model: Model,
+    images: Any,
+    *,
+    unclamped: bool = False,
+    batch_size: int | None = None,
+    device: str | None = None,
+) -> np.ndarray:
+    """Images after the bottleneck: ``decode(encode(images))``, in the layout that they came in.
+
+    Parameters
+    ----------
+    model, images, batch_size, device
+        As in ``encode``.
+    unclamped : bool
+        Accept floats outside [0, 1]: images with noise that was not cut off.
+
+    Returns
+    -------
+    ndarray of float32, of the shape of ``images``
+        Intensities in [0, 1].
+
+    Raises
+    ------
+    ImageShapeError, DataError, ModelFileError
+        As ``encode``.
+
+    Examples
+    --------
+    >>> error = ((aesearch.reconstruct(model, x) - x) ** 2).mean()    # doctest: +SKIP
+    """
+    network = the_model(model)
+    values = array_of(images, "images")
+    layout = layout_of(values.shape, network.image_shape, "images")
+    size = check_batch_size(batch_size, network.image_shape)
+    found = np.empty(shape_in(layout, len(values), network.image_shape), np.float32)
+    with ready(network, device) as tensor:
+        for rows in batches(len(values), size):
+            block = intensities(values[rows], "images", unclamped=unclamped)
+            batch = tensor(to_channel_first(block, layout, network.image_shape))
+            found[rows] = from_channel_first(array(network(batch)), layout)
+    return found
+
+
+def decode(
+    model: Model, codes: Any, *, batch_size: int | None = None, device: str | None = None
+) -> np.ndarray:
+    """Images of codes.
+
+    Parameters
+    ----------
+    model, batch_size, device
+        As in ``encode``.
+    codes : array or Tensor, (sample, encoding_dim)
+        Finite numbers.
+
+    Returns
+    -------
+    ndarray of float32, (sample, channel, height, width)
+        Intensities in [0, 1].
+
+    Raises
+    ------
+    DataError
+        Another width than the model's code, or values that are not finite.
+    ModelFileError
+        As ``encode``.
+    """
+    network = the_model(model)
+    values = array_of(codes, "codes")
+    width = network.encoding_dim
+    if values.ndim != 2 or values.shape[1] != width or values.dtype.kind not in "iuf":
+        raise DataError(
+            f"codes must be numbers of shape (sample, {width}), the model's encoding_dim, got "
+            f"{values.dtype} of shape {values.shape}; aesearch.encode gives such codes"
+        )
+    size = check_batch_size(batch_size, network.image_shape)
+    images = np.empty((len(values), *network.image_shape), np.float32)
+    with ready(network, device) as tensor:
+        for rows in batches(len(values), size):
+            block = values[rows].astype(np.float32)
+            if not np.isfinite(block).all():
+                raise DataError("codes must be finite, got NaN or infinite values; drop those")
+            images[rows] = array(network.decode(tensor(block)))
+    return images
+
+
+def interpolate(
+    model: Model,
+    images: Any,
+    pairs: Sequence[tuple[int, int]],
+    *,
+    steps: int = 9,
+    batch_size: int | None = None,
+    device: str | None = None,
+) -> np.ndarray:
+    """Images on the straight lines between the codes of pairs of images.
+
+    Parameters
+    ----------
+    model, images, batch_size, device
+        As in ``encode``; of the images only those of the pairs are used.
+    pairs : sequence of (int, int)
+        Sample numbers of both ends, from 0.
+    steps : int
+        Images on a line, both ends included; >= 2. The ends are reconstructions.
+
+    Returns
+    -------
+    ndarray of float32, (pair, step, channel, height, width)
+        Intensities in [0, 1]; step ``s`` decodes ``(1 - t) a + t b`` with
+        ``t = s / (steps - 1)`` and a, b the codes of the pair.
+
+    Raises
+    ------
+    ArgumentError
+        A pair that is none or names a sample that is not there, or fewer than two steps.
+    ImageShapeError, DataError, ModelFileError
+        As ``encode``.
+    """
+    network = the_model(model)
+    values = array_of(images, "images")
+    ends = check_pairs(pairs, len(values))
+    codes = encode(network, values[ends.reshape(-1)], batch_size=batch_size, device=device)
+    points = between(codes.reshape(len(ends), 2, -1), steps)
+    found = decode(network, points.reshape(-1, network.encoding_dim), device=device)
+    return found.reshape(*points.shape[:2], *network.image_shape)
+
+
+def check_pairs(pairs: Sequence[tuple[int, int]], n_samples: int) -> np.ndarray:
+    """Give pairs of sample numbers as an array (pair, end), or raise ArgumentError."""
+    for pair in pairs:
+        if len(pair) != 2:
+            raise ArgumentError(f"pairs must be of two sample numbers each, got {tuple(pair)!r}")
+        for index in pair:
+            if not 0 <= index < n_samples:
+                raise ArgumentError(
+                    f"pairs must name samples in 0..{n_samples - 1}, got {index!r} in "
+                    f"{tuple(pair)!r}; there are {n_samples} images"
+                )
+    if not pairs:
+        raise ArgumentError("pairs must not be empty, got none; give for example [(0, 1)]")
+    return np.array(pairs, dtype=np.int64)
+
+
+def between(ends: np.ndarray, steps: int) -> np.ndarray:
+    """Points on the lines between codes: (pair, end, encoding_dim) to (pair, step, encoding_dim).
+
+    Raises
+    ------
+    ArgumentError
+        Fewer than two steps.
+    """
+    if steps < 2:
+        raise ArgumentError(f"steps must be >= 2, both ends included, got {steps!r}")
+    t = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
+    return (1 - t) * ends[:, None, 0] + t * ends[:, None, 1]

@@ -1,0 +1,106 @@
+"""A network applied to any number of samples, a batch at a time; where they lie is elsewhere."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aesearch.model_file import load_model
+from aesearch.models.autoencoder import Autoencoder
+from aesearch.models.runtime import pick_device
+from aesearch.studies.errors import AesearchError
+
+# Values of one batch of images, at most: a few dozen megabytes of activations.
+_BATCH_VALUES = 1 << 20
+_LARGEST_BATCH = 1024
+
+
+class ArgumentError(AesearchError, ValueError):
+    """An argument of a function for the trained model that cannot be meant."""
+
+
+def the_model(model: Autoencoder | str | Path) -> Autoencoder:
+    """Give a model that is one already, or load it from its file.
+
+    Raises
+    ------
+    ArgumentError
+        Neither a model nor a path.
+    ModelFileError
+        The file is missing, damaged, or was not written by aesearch.
+    """
+    if isinstance(model, Autoencoder):
+        return model
+    if isinstance(model, str | Path):
+        return load_model(model)
+    raise ArgumentError(
+        f"model must be an Autoencoder or the path of one, got {type(model).__name__}; "
+        "aesearch.load(path) gives one"
+    )
+
+
+def default_batch_size(image_shape: tuple[int, int, int]) -> int:
+    """Samples that go through a network at once: fewer of larger images."""
+    return max(1, min(_LARGEST_BATCH, _BATCH_VALUES // prod(image_shape)))
+
+
+def check_batch_size(batch_size: int | None, image_shape: tuple[int, int, int]) -> int:
+    """Give the batch size, the default for None; raises ArgumentError below 1."""
+    if batch_size is None:
+        return default_batch_size(image_shape)
+    if batch_size < 1:
+        raise ArgumentError(f"batch_size must be >= 1, got {batch_size!r}")
+    return batch_size
+
+
+@contextmanager
+def ready(model: Autoencoder, device: str | None) -> Iterator[Callable[[np.ndarray], Tensor]]:
+    """Put a model into evaluation mode, on a device, and back to what it was.
+
+    Parameters
+    ----------
+    device : str or None
+        ``auto``, ``cpu``, ``cuda``; None leaves the model where it is.
+
+    Yields
+    ------
+    callable
+        Turns a batch into a tensor of the model's device and type.
+
+    Raises
+    ------
+    ArgumentError
+        A device that is not here.
+    """
+    home = next(model.parameters())
+    try:
+        target = home.device if device is None else torch.device(pick_device(device))
+    except ValueError as error:
+        raise ArgumentError(str(error)) from error
+    before, was_training = home.device, model.training
+
+    def tensor(batch: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(batch)).to(target, home.dtype)
+
+    try:
+        model.to(target).eval()
+        with torch.inference_mode():
+            yield tensor
+    finally:
+        model.to(before).train(was_training)
+
+
+def batches(n_samples: int, size: int) -> Iterator[slice]:
+    """Cut the sample axis into ranges of ``size``; the last one holds the rest."""
+    for start in range(0, n_samples, size):
+        yield slice(start, min(start + size, n_samples))
+
+
+def array(tensor: Tensor) -> np.ndarray:
+    """Bring a result into NumPy; types that NumPy lacks become float32."""
+    values = tensor.detach().cpu()
+    return (values if values.dtype in (torch.float32, torch.float64) else values.float()).numpy()

@@ -1,0 +1,159 @@
+"""From INPUT through the model to OUTPUT, batch by batch: what the commands do."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from aesearch.inference.functions import between, check_pairs
+from aesearch.inference.inputs import Input
+from aesearch.inference.layouts import Layout, from_channel_first, layout_of, shape_in
+from aesearch.inference.network import array, batches, check_batch_size, ready
+from aesearch.inference.outputs import (
+    Add,
+    Kind,
+    folder_output,
+    npy_output,
+    npz_output,
+    png_output,
+)
+from aesearch.models.autoencoder import Autoencoder
+
+Tell = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What goes through which model, and where to.
+
+    Attributes
+    ----------
+    batch_size : int or None
+        Samples at once; None for what a few dozen megabytes hold.
+    device : str or None
+        ``auto``, ``cpu``, ``cuda``; None for where the model is.
+    tell : callable(done, all)
+        Told after every batch; may raise to stop.
+    """
+
+    model: Autoencoder
+    images: Input
+    path: Path
+    kind: Kind
+    batch_size: int | None
+    device: str | None
+    tell: Tell
+
+    @property
+    def image_layout(self) -> Layout:
+        """Axes of images in an output array: those of an input array, else channel first."""
+        if self.images.files:
+            return "channel_first"
+        return layout_of(self.images.shape, self.model.image_shape, self.images.source)
+
+
+def encode_to(job: Job) -> tuple[int, ...]:
+    """Write the codes of all images; returns the shape of their array.
+
+    A ``.npz`` holds ``codes``, and ``labels`` and ``class_names`` where they are known.
+    """
+    shape = (job.images.n_samples, job.model.encoding_dim)
+    with _array_output(job, "codes", shape) as add:
+        for batch in _results(job, decoded=False, unclamped=False):
+            add(batch)
+    return shape
+
+
+def reconstruct_to(job: Job, *, unclamped: bool = False) -> tuple[int, ...]:
+    """Write the reconstructions of all images; returns the shape of their array.
+
+    A ``.npz`` holds ``images``, and ``labels`` and ``class_names`` where they are known, so
+    that ``aesearch run`` can read it.
+    """
+    n_samples, layout = job.images.n_samples, job.image_layout
+    shape = shape_in(layout, n_samples, job.model.image_shape)
+    output: AbstractContextManager[Add]
+    if job.kind == "png":
+        output, layout = png_output(job.path, n_samples), "channel_first"
+    elif job.kind == "folder":
+        output, layout = folder_output(job.path, picture_names(job.images)), "channel_first"
+    else:
+        output = _array_output(job, "images", shape)
+    with output as add:
+        for batch in _results(job, decoded=True, unclamped=unclamped):
+            add(from_channel_first(batch, layout))
+    return shape
+
+
+def interpolate_to(job: Job, pairs: list[tuple[int, int]], steps: int) -> tuple[int, ...]:
+    """Write the images on the lines between pairs; returns the shape of their array.
+
+    Arrays are (pair, step, channel, height, width), ``images`` in a ``.npz`` with ``pairs``
+    beside them; a PNG has a row for each pair.
+    """
+    model = job.model
+    ends = check_pairs(pairs, job.images.n_samples)
+    # One row at a time: the pairs may lie anywhere in an input that is larger than memory.
+    rows = [slice(int(index), int(index) + 1) for index in ends.reshape(-1)]
+    with ready(model, job.device) as tensor:
+        inputs = [job.images.read(row, model.image_shape) for row in rows]
+        codes = array(model.encode(tensor(np.concatenate(inputs))))
+        points = between(codes.reshape(len(ends), 2, -1), steps)
+        with _line_output(job, ends, steps) as add:
+            for done, line in enumerate(points, start=1):
+                images = array(model.decode(tensor(line)))
+                add(images if job.kind in ("png", "folder") else images[None])
+                job.tell(done, len(points))
+    return (*points.shape[:2], *model.image_shape)
+
+
+def _line_output(job: Job, ends: np.ndarray, steps: int) -> AbstractContextManager[Add]:
+    if job.kind == "png":
+        return png_output(job.path, len(ends) * steps, steps)
+    if job.kind == "folder":
+        names = [f"{a}-{b}-{step:02d}" for a, b in ends for step in range(steps)]
+        return folder_output(job.path, names)
+    shape = (len(ends), steps, *job.model.image_shape)
+    if job.kind == "npy":
+        return npy_output(job.path, shape)
+    return npz_output(job.path, "images", shape, {"pairs": ends})
+
+
+def picture_names(images: Input) -> list[str]:
+    """Name of each image's PNG, without its ending: that of its file, or its number."""
+    n_samples = images.n_samples
+    if not images.files:
+        width = max(6, len(str(n_samples - 1)))
+        return [f"{index:0{width}d}" for index in range(n_samples)]
+    root = Path(images.source).expanduser()
+    if root.is_file():
+        return [root.stem]
+    inside = [file.relative_to(root) for file in images.files]
+    names = [path.with_suffix("").as_posix() for path in inside]
+    # 'a.jpg' beside 'a.png': then the ending tells them apart.
+    return names if len(set(names)) == len(names) else [path.as_posix() for path in inside]
+
+
+def _results(job: Job, *, decoded: bool, unclamped: bool) -> Iterator[np.ndarray]:
+    model = job.model
+    size = check_batch_size(job.batch_size, model.image_shape)
+    n_samples = job.images.n_samples
+    with ready(model, job.device) as tensor:
+        network = model.forward if decoded else model.encode
+        for rows in batches(n_samples, size):
+            batch = tensor(job.images.read(rows, model.image_shape, unclamped=unclamped))
+            yield array(network(batch))
+            job.tell(rows.stop, n_samples)
+
+
+def _array_output(job: Job, name: str, shape: tuple[int, ...]) -> AbstractContextManager[Add]:
+    if job.kind == "npy":
+        return npy_output(job.path, shape)
+    beside = {}
+    if job.images.labels is not None:
+        beside["labels"] = job.images.labels
+        if job.images.class_names:
+            beside["class_names"] = np.array(job.images.class_names)
+    return npz_output(job.path, name, shape, beside)
