@@ -6,7 +6,7 @@ generation, and results of generations at least ``lookahead`` before it. What th
 have suggested instead is not replayed.
 
     python benchmarks/pruning.py                                        # digits, 4 seeds
-    python benchmarks/pruning.py --dataset mnist --data-dir DIR --limit 6000
+    python benchmarks/pruning.py --dataset mnist --data-dir DIR --limit 6000 --batch-size 200
 
 Prints one JSON line per pruner: epochs saved, and regret (the value of the trial that would
 have been chosen minus that of the best, in standard errors of the best over its folds).
@@ -52,10 +52,15 @@ def record(arguments, seed):
         overrides.append(f"data.data_dir={arguments.data_dir}")
     if arguments.limit:
         overrides.append(f"data.limit={arguments.limit}")
+    if arguments.batch_size:
+        overrides.append(f"training.batch_size={arguments.batch_size}")
     problem = load_problem(load_spec(overrides=overrides), device="cpu")
     spec = problem.spec
-    with tempfile.TemporaryDirectory() as folder:
-        engine = store.open_store(str(Path(folder) / "s.db"))
+    with tempfile.TemporaryDirectory() as temporary:
+        # A kept study goes on where it stopped, and is read when it is finished.
+        folder = Path(arguments.keep or temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        engine = store.open_store(str(folder / f"{arguments.dataset}-{seed}.db"))
         store.create_study(
             engine,
             spec.name,
@@ -139,6 +144,8 @@ def main():
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--data-dir")
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--keep", help="folder for the recorded studies, to replay them again")
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--lookahead", type=int, default=2)

@@ -2,6 +2,7 @@
 
     python benchmarks/run.py --data-dir DIR              # everything
     python benchmarks/run.py --data-dir DIR --only dense # what contains a word
+    python benchmarks/run.py --data-dir DIR --growth     # how the cost grows, instead
 
 Prints one JSON line per measurement and, at the end, a table in Markdown. Peers use all
 cores as threads of one process; ours uses one process of one thread per core side by
@@ -54,6 +55,52 @@ def measurements(cores):
             "population",
             cores,
         )
+
+
+def growth():
+    """How the cost grows: what varies, its value, the arguments, and the way."""
+    digits = ["--dataset", "digits", "--batch-size", "32", "--epochs", "2", "--threads", "1"]
+    mnist = ["--dataset", "mnist", "--epochs", "2", "--threads", "1"]
+    for architecture in ("dense", "conv"):
+        kind = ["--architecture", architecture]
+        for members in (1, 4, 16, 64, 256):
+            extra = [*digits, *kind, "--members", str(members)]
+            yield f"members, digits {architecture}", members, extra, "population"
+        extra = [*digits, *kind]
+        yield f"members, digits {architecture}", "resident loop", extra, "resident"
+    for members in (1, 4, 16, 64, 256):
+        extra = [*mnist, "--images", "1500", "--members", str(members)]
+        yield "members, 1,500 of MNIST, dense", members, extra, "population"
+    yield (
+        "members, 1,500 of MNIST, dense",
+        "resident loop",
+        [*mnist, "--images", "1500"],
+        "resident",
+    )
+    for folds in (2, 3, 5, 10):
+        extra = [*digits, "--folds", str(folds), "--members", str(5 * folds)]
+        yield "folds, digits dense, 5 trials", folds, extra, "population"
+    for images in (1_000, 10_000, 60_000, 240_000):
+        extra = [*mnist, "--images", str(images)]
+        for way in ("population", "resident"):
+            yield f"images, MNIST dense, {way}", images, extra, way
+
+
+def growth_table(data_dir, machine):
+    """Measure how the cost grows and tabulate it; one process of one thread each."""
+    rows = []
+    for what, value, extra, way in growth():
+        found = measure(way, extra, 1, data_dir)
+        print(json.dumps({"varies": what, "value": value} | found | machine), flush=True)
+        rows.append((what, value, found))
+    print("\n| what varies | value | s per fold-epoch | us per image | MB |")
+    print("|---|---|---|---|---|")
+    for what, value, found in rows:
+        seconds = found["seconds_per_fold_epoch"]
+        microseconds = 1e6 * seconds / found["images"]
+        megabytes = found["peak_bytes"] / 2**20
+        shown = f"{value:,}" if isinstance(value, int) else value
+        print(f"| {what} | {shown} | {seconds:.4g} | {microseconds:.3g} | {megabytes:.0f} |")
 
 
 def measure(way, arguments, n_processes, data_dir):
@@ -115,9 +162,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", default="../shared/data")
     parser.add_argument("--only", default="", help="a word in the measurement's name")
+    parser.add_argument("--growth", action="store_true", help="how the cost grows, instead")
     arguments = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     machine = {"machine": platform.machine(), "cores": cores, "torch": torch.__version__}
+    if arguments.growth:
+        growth_table(arguments.data_dir, machine)
+        return
     rates = {}
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         rates[name] = product_rate(dtype, cores)
