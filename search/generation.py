@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from optuna.trial import TrialState
 
+from aesearch.models.denoising import Denoising
 from aesearch.models.population import Member, Population
 from aesearch.problem import Problem
 from aesearch.seeds import derive_seed
 from aesearch.strip import MAX_COLUMNS, reconstruction_strip
 from aesearch.studies.search_results import FoldCurve, Outcome, Picture
 from aesearch.studies.selection import fold_scores, mean_and_standard_error
-from aesearch.studies.spec import Configuration
+from aesearch.studies.spec import Configuration, StudySpec
 from aesearch.studies.stability import unstable_reason
 
 # Optuna's own key for a constraint: above zero, a trial is not feasible and never the best.
@@ -154,6 +155,7 @@ def build_member(
         hidden=tuple(configuration.hidden),
         train_indices=torch.from_numpy(train),
         validation_indices=torch.from_numpy(validation),
+        corruption_level=configuration.corruption_level,
     )
 
 
@@ -185,6 +187,21 @@ def build_population(
         batch_size=training.batch_size,
         device=str(images.device),
         precision=compute.precision,
+        denoising=_denoising(problem.spec),
+    )
+
+
+def _denoising(spec: StudySpec) -> Denoising | None:
+    """What the inputs of every population of a study suffer; None where it is nothing."""
+    training = spec.training
+    if training.corruption == "none":
+        return None
+    assert training.validation_corruption_level is not None, "the spec must be resolved"
+    return Denoising(
+        corruption=training.corruption,
+        clamp=training.corruption_clamp,
+        validation_level=training.validation_corruption_level,
+        validation_seed=derive_seed(spec.seed, "validation-corruption"),
     )
 
 

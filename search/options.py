@@ -51,6 +51,14 @@ FLAGS: Mapping[str, Flag] = {
         "dense or conv alone, or both with a comma to search over them",
         "dense,conv",
     ),
+    "corruption": Flag(
+        "training.corruption",
+        "Train to denoise: none, gaussian, uniform, salt-and-pepper or occlusion",
+        "none",
+    ),
+    "corruption_level": Flag(
+        "training.corruption_level", "How strongly training images are corrupted", "0.3"
+    ),
     "sampler": Flag("search.sampler", "tpe, random, grid, qmc or gp", "tpe"),
     "pruner": Flag("search.pruner", "none, median, halving or hyperband", "halving"),
     "select": Flag("search.select", "How the winner is chosen: best or one-se", "best"),

@@ -51,10 +51,16 @@ class RetrainedSeed:
 
 def retrain_key(spec: StudySpec, configuration: Configuration) -> str:
     """Name everything a retraining depends on besides the data: equal keys, equal weights."""
+    chosen = asdict(configuration)
+    training = spec.training.model_dump(mode="json", exclude={"epochs"})
+    if spec.training.corruption == "none":
+        # A key from before there were corruptions still names the same weights.
+        chosen = {name: value for name, value in chosen.items() if "corruption" not in name}
+        training = {name: value for name, value in training.items() if "corruption" not in name}
     parts = {
         "seed": spec.seed,
-        "configuration": asdict(configuration),
-        "training": spec.training.model_dump(mode="json", exclude={"epochs"}),
+        "configuration": chosen,
+        "training": training,
         "retrain": spec.retrain.model_dump(mode="json"),
         "compute": spec.compute.model_dump(mode="json"),
         "limit": spec.data.limit,

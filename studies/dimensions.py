@@ -18,6 +18,9 @@ from aesearch.studies.spec_problems import CHOICES_TAG, RANGE_TAG, broken, must
 
 Architecture = Literal["dense", "conv"]
 CodeActivation = Literal["linear", "relu"]
+Corruption = Literal["none", "gaussian", "uniform", "salt-and-pepper", "occlusion"]
+# Their levels are shares of the image, so that 1 is all of it.
+SHARES: tuple[Corruption, ...] = ("salt-and-pepper", "occlusion")
 ARCHITECTURES: tuple[Architecture, ...] = ("dense", "conv")
 
 # The bounds of each searchable number, shared by the model or training section and the space.
@@ -26,6 +29,7 @@ LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False, title="Learning
 WeightDecay = Annotated[float, Field(ge=0, allow_inf_nan=False, title="WeightDecay")]
 Dropout = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, title="Dropout")]
 EncodingDim = Annotated[int, Field(ge=1, title="EncodingDim")]
+CorruptionLevel = Annotated[float, Field(ge=0, allow_inf_nan=False, title="CorruptionLevel")]
 
 Value = TypeVar("Value")
 
@@ -230,5 +234,9 @@ DropoutDimension = Annotated[
 ]
 EncodingDimDimension = Annotated[
     Annotated[Range[EncodingDim], _IsRange] | Annotated[Choices[EncodingDim], _IsChoices],
+    _ByForm,
+]
+CorruptionLevelDimension = Annotated[
+    Annotated[Range[CorruptionLevel], _IsRange] | Annotated[Choices[CorruptionLevel], _IsChoices],
     _ByForm,
 ]

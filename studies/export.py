@@ -79,6 +79,7 @@ def chosen_spec(spec: StudySpec, configuration: Configuration) -> StudySpec:
     document["training"] |= {
         "learning_rate": configuration.learning_rate,
         "weight_decay": configuration.weight_decay,
+        "corruption_level": configuration.corruption_level,
     }
     return StudySpec.model_validate(document)
 

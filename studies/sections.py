@@ -7,6 +7,8 @@ from pydantic import BeforeValidator, Field
 from aesearch.studies.dimensions import (
     Architecture,
     CodeActivation,
+    Corruption,
+    CorruptionLevel,
     Dropout,
     EncodingDim,
     LearningRate,
@@ -143,6 +145,26 @@ class TrainingSpec(Section):
         "32 to 1000.",
     )
     epochs: PositiveCount = Field(default=20, description="Epochs of every trial.")
+    corruption: Corruption = Field(
+        default="none",
+        description="Train to denoise: inputs are corrupted like this, targets are the clean "
+        "images. Validation images are corrupted too, always in the same way.",
+    )
+    corruption_level: CorruptionLevel = Field(
+        default=0.3,
+        description="How strongly: standard deviation (gaussian), width of the interval that is "
+        "added from zero on (uniform), share of the pixels that turn black or white "
+        "(salt-and-pepper), side of the black square as a share of the image's shorter side "
+        "(occlusion). Intensities are in [0, 1].",
+    )
+    corruption_clamp: bool = Field(
+        default=True, description="Cut corrupted intensities to [0, 1]; gaussian and uniform only."
+    )
+    validation_corruption_level: CorruptionLevel | None = Field(
+        default=None,
+        description="Level of the validation images, one for all trials; null takes "
+        "corruption_level.",
+    )
 
 
 class SearchSpec(Section):

@@ -12,6 +12,7 @@ from aesearch.studies.dimensions import (
     Architecture,
     Choices,
     CodeActivation,
+    CorruptionLevelDimension,
     Dimension,
     Dropout,
     DropoutDimension,
@@ -58,6 +59,8 @@ class SpaceSpec(Section):
         "batches of one size; set training.batch_size",
         "epochs": "must not be searched, because all trials are compared at the same epoch; "
         "set training.epochs",
+        "corruption": "must not be searched, because losses under different corruptions cannot "
+        "be compared; set training.corruption",
     }
 
     defaults: bool = Field(
@@ -98,6 +101,12 @@ class SpaceSpec(Section):
             default=None,
             description="Activation of the code; null keeps model.code_activation.",
         )
+    )
+    corruption_level: CorruptionLevelDimension | None = Field(
+        default=None,
+        description="How strongly training images are corrupted; needs training.corruption. All "
+        "trials are compared at training.validation_corruption_level. Null keeps "
+        "training.corruption_level.",
     )
 
     @model_validator(mode="before")

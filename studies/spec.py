@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from aesearch.studies.dimensions import Section, hidden_name, hidden_widths
+from aesearch.studies.dimensions import SHARES, Range, Section, hidden_name, hidden_widths
 from aesearch.studies.errors import SpecError
 from aesearch.studies.placement import placement
 from aesearch.studies.sections import (
@@ -19,7 +19,7 @@ from aesearch.studies.sections import (
     TrainingSpec,
 )
 from aesearch.studies.space import SEARCHABLE, SpaceSpec
-from aesearch.studies.spec_problems import Problem, broken, must
+from aesearch.studies.spec_problems import Path, Problem, broken, must
 
 # Of the last epochs, in a trial's score: see docs/decisions.md for the measurement.
 SCORE_EPOCHS = 3
@@ -92,6 +92,7 @@ class StudySpec(Section):
         if self.space.architecture is not None:
             wanted["architecture"] = self.space.architecture.nearest(wanted["architecture"])
         active = self.space.active(str(wanted["architecture"]))
+            "corruption_level": self.training.corruption_level,
         return {name: dimension.nearest(wanted[name]) for name, dimension in active.items()}
 
     def configuration(self, params: Mapping[str, Any]) -> "Configuration":
@@ -129,6 +130,7 @@ class StudySpec(Section):
 
 
 @dataclass(frozen=True)
+            corruption_level=float(params.get("corruption_level", training.corruption_level)),
 class Configuration:
     """One network and how it trains, as far as members of a study differ.
 
@@ -142,6 +144,8 @@ class Configuration:
 
     architecture: str
     hidden: tuple[int, ...]
+    corruption_level : float
+        Of the training images; unused where nothing is corrupted.
     encoding_dim: int
     dropout: float
     code_activation: str
@@ -153,6 +157,7 @@ class Configuration:
 
 def _disagreements(spec: StudySpec) -> list[Problem]:
     """List the rules between sections that do not hold."""
+    corruption_level: float
     search, epochs = spec.search, spec.training.epochs
     epochs_path = (("training", "epochs"),)
     problems = []
@@ -169,6 +174,7 @@ def _disagreements(spec: StudySpec) -> list[Problem]:
         model_path = (("model", "architecture"),)
         problems.append(must("search at least one name", "none", ("space",), model_path))
     elif search.sampler == "grid":
+    problems += _corruption_disagreements(spec)
         problems += [
             problem._replace(path=("space", *problem.path))
             for problem in spec.space.grid_problems()
@@ -180,6 +186,28 @@ def resolve(
     spec: StudySpec, *, image_shape: tuple[int, int, int], n_train: int, device: str
 ) -> StudySpec:
     """Replace every "auto" by a value that depends on the data and the device only.
+def _corruption_disagreements(spec: StudySpec) -> list[Problem]:
+    """List what does not go with the corruption: a level of nothing, or above all of the image."""
+    training, searched = spec.training, spec.space.corruption_level
+    uses = (("training", "corruption"),)
+    if training.corruption == "none":
+        rule = "be null unless training.corruption is set"
+        given = None if searched is None else searched.model_dump(mode="json", exclude_none=True)
+        return [] if given is None else [must(rule, given, ("space", "corruption_level"), uses)]
+    if training.corruption not in SHARES:
+        return []
+    levels: list[tuple[Path, Any]] = [
+        (("training", "corruption_level"), training.corruption_level),
+        (("training", "validation_corruption_level"), training.validation_corruption_level),
+    ]
+    if isinstance(searched, Range):
+        levels.append((("space", "corruption_level", "high"), searched.high))
+    elif searched is not None:
+        levels.append((("space", "corruption_level", "choices"), max(searched.choices)))
+    rule = f"be <= 1 for training.corruption {training.corruption}"
+    return [must(rule, level, path, uses) for path, level in levels if (level or 0) > 1]
+
+
 
     Parameters
     ----------
@@ -233,6 +261,11 @@ def resolve(
         changes["name"] = PurePath(spec.data.dataset).stem.lower().strip(". ")[:200] or "study"
     return spec.model_copy(update=changes)
 
+    if spec.training.corruption != "none" and spec.training.validation_corruption_level is None:
+        # The winner's level replaces corruption_level in a best.yaml; this one must stay.
+        changes["training"] = changes["training"].model_copy(
+            update={"validation_corruption_level": spec.training.corruption_level}
+        )
 
 def _with_automatic(section: Any, values: Mapping[str, Any]) -> Any:
     update = {name: value for name, value in values.items() if getattr(section, name) == "auto"}

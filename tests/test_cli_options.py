@@ -39,7 +39,9 @@ def test_the_help_names_the_default_of_the_spec(name):
     assert FLAGS[name].default in flag_help(name)
 
 
-@pytest.mark.parametrize("name", ["sampler", "pruner", "select", "device", "precision"])
+@pytest.mark.parametrize(
+    "name", ["sampler", "pruner", "select", "device", "precision", "corruption"]
+)
 def test_the_help_names_every_choice(name):
     """A choice that is added to the spec is added to the help, or this fails."""
     field, _ = field_of(FLAGS[name].path)

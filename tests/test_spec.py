@@ -108,6 +108,7 @@ def test_configuration_takes_parameters_over_defaults():
         conv_hidden=128,
         learning_rate=1e-3,
         weight_decay=1e-5,
+        corruption_level=0.3,
     )
 
 

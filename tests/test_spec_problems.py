@@ -88,6 +88,15 @@ HIDDEN_RULE = "must be widths >= 1 such as 256-128, [256, 128] or none"
         ("search: {warmup_epochs: 20}", "search.warmup_epochs: must be < training.epochs (20), got 20 (line 1)"),
         ("data: {limit: 20}\nsearch: {folds: 21}", "search.folds: must be <= data.limit (20), got 21 (line 2)"),
         ("search: {sampler: grid}\nspace: {defaults: false, dropout: {low: 0, high: 0.5}}", "space.dropout: must have choices or step for sampler grid, got a range (line 2)"),
+        # Corruptions.
+        ("training: {corruption: blur}", "training.corruption: must be none, gaussian, uniform, salt-and-pepper or occlusion, got 'blur' (line 1)"),
+        ("training: {corruption: gaussian, corruption_level: -1}", "training.corruption_level: must be >= 0, got -1 (line 1)"),
+        ("training: {corruption: occlusion, corruption_level: 1.5}", "training.corruption_level: must be <= 1 for training.corruption occlusion, got 1.5 (line 1)"),
+        ("training: {corruption: salt-and-pepper, validation_corruption_level: 2}", "training.validation_corruption_level: must be <= 1 for training.corruption salt-and-pepper, got 2.0 (line 1)"),
+        ("training: {corruption: occlusion}\nspace: {corruption_level: {low: 0, high: 2}}", "space.corruption_level.high: must be <= 1 for training.corruption occlusion, got 2.0 (line 2)"),
+        ("training: {corruption: occlusion}\nspace: {corruption_level: {choices: [0.5, 2]}}", "space.corruption_level.choices: must be <= 1 for training.corruption occlusion, got 2.0 (line 2)"),
+        ("space: {corruption_level: {choices: [0.5]}}", "space.corruption_level: must be null unless training.corruption is set, got {'choices': [0.5]} (line 1)"),
+        ("space: {corruption: {choices: [gaussian]}}", "space.corruption: must not be searched, because losses under different corruptions cannot be compared; set training.corruption (line 1)"),
         # YAML itself.
         ("a: 1\nb:\n  c: 1\n  c: 2", "b.c: must be given once, got it again on line 4 (first on line 3)"),
         ("seed: 1\nseed: 1", "seed: must be given once, got it again on line 2 (first on line 1)"),

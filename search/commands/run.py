@@ -46,6 +46,8 @@ def run(  # noqa: PLR0917 - Typer calls it by name
     batch_size: Annotated[str | None, _flag("batch_size", _STUDY)] = None,
     architecture: Annotated[str | None, _flag("architecture", _STUDY)] = None,
     sampler: Annotated[str | None, _flag("sampler", _HOW)] = None,
+    corruption: Annotated[str | None, _flag("corruption", _STUDY)] = None,
+    corruption_level: Annotated[float | None, _flag("corruption_level", _STUDY)] = None,
     pruner: Annotated[str | None, _flag("pruner", _HOW)] = None,
     select: Annotated[str | None, _flag("select", _HOW)] = None,
     seed: Annotated[int | None, _flag("seed", _HOW)] = None,
@@ -108,6 +110,8 @@ def run(  # noqa: PLR0917 - Typer calls it by name
         "epochs": epochs,
         "batch_size": batch_size,
         "architecture": architecture,
+      aesearch run mnist --storage postgresql://me@host/studies --detach
+      aesearch run mnist --corruption gaussian --corruption-level 0.5
         "sampler": sampler,
         "pruner": pruner,
         "select": select,
@@ -117,6 +121,8 @@ def run(  # noqa: PLR0917 - Typer calls it by name
         "timeout": timeout,
         "study": study,
     }
+        "corruption": corruption,
+        "corruption_level": corruption_level,
     interrupted = f"interrupted; everything finished is kept. To go on: {same_command()}"
     with ending(debug=debug, interrupted=interrupted):
         if print_config:
