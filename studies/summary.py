@@ -61,7 +61,8 @@ def summary(snapshot: StudySnapshot) -> dict[str, Any]:
     -------
     dict
         ``study, dataset, image_shape, n_trials``; ``trials`` (count per state), ``finished``
-        (no trial waits or runs); ``selection`` (the rule, None if unknown); ``winner`` and
+        (no trial waits or runs); ``selection`` (the rule, None if unknown); ``denoising``
+        (None, or the ``corruption`` of all validation images and its ``level``); ``winner`` and
         ``best`` (the chosen trial, and the lowest value so far, or None: ``number, params,
         architecture, value, standard_error, fold_scores``); ``indistinguishable`` (None
         where there is nothing to test, else ``test, alpha, n_compared`` and ``trials``:
@@ -89,6 +90,7 @@ def summary(snapshot: StudySnapshot) -> dict[str, Any]:
         "unstable": [
             {"number": trial.number, "reason": trial.unstable}
             for trial in trials
+        "denoising": _denoising(snapshot.spec),
             if trial.state == "complete" and trial.unstable is not None
         ],
         "failed": [
@@ -115,6 +117,24 @@ def summary_text(facts: Mapping[str, Any]) -> str:
     ----------
     facts : mapping
         What `summary` returned.
+def _denoising(spec: Mapping[str, Any]) -> dict[str, Any] | None:
+    training = spec.get("training", {})
+    # A study from before there were corruptions names none.
+    if training.get("corruption", "none") == "none":
+        return None
+    return {
+        "corruption": training["corruption"],
+        "level": training["validation_corruption_level"],
+    }
+
+
+def _validation_words(denoising: Mapping[str, Any] | None) -> str:
+    if denoising is None:
+        return "validation MSE per pixel"
+    noise = f"{denoising['corruption']} {denoising['level']:g}"
+    return f"validation MSE per pixel; inputs corrupted by {noise}, targets clean"
+
+
 
     Returns
     -------
@@ -245,7 +265,7 @@ def _winner_lines(facts: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"  {value_text(trial['value'], error)} "
             f"(mean ± standard error over {_count(len(scores), 'fold')}; "
-            "validation MSE per pixel)"
+            f"{_validation_words(facts['denoising'])})"
         )
     if scores:
         lines.append(f"  per fold: {', '.join(value_text(score) for score in scores)}")
@@ -317,7 +337,8 @@ def _retrain_lines(facts: Mapping[str, Any]) -> list[str]:
         if test["sd"] is None
         else f"mean ± standard deviation over {test['n_seeds']} seeds"
     )
-    lines.append(f"Test MSE per pixel: {value_text(test['mean'], test['sd'])} ({over})")
+    clean = "" if facts["denoising"] is None else " of clean images"
+    lines.append(f"Test MSE per pixel{clean}: {value_text(test['mean'], test['sd'])} ({over})")
     if looks > 1:
         lines.append(
             f"The test set was looked at {looks} times; only the first look is free of bias."

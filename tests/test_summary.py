@@ -144,6 +144,17 @@ Test MSE per pixel: 0.0120 ± 0.0014 (mean ± standard deviation over 2 seeds)""
     )
 
 
+def test_a_denoising_study_says_of_which_images_its_losses_are():
+    """Trials are compared on corrupted inputs; the test number is that of clean images."""
+    training = {"corruption": "gaussian", "validation_corruption_level": 0.5}
+    facts = summary(replace(FINISHED, spec=FINISHED.spec | {"training": training}))
+    assert facts["denoising"] == {"corruption": "gaussian", "level": 0.5}
+    text = summary_text(facts)
+    assert "; validation MSE per pixel; inputs corrupted by gaussian 0.5, targets clean)" in text
+    assert "Test MSE per pixel of clean images: 0.0120 ± 0.0014" in text
+    assert summary(FINISHED)["denoising"] is None
+
+
 def test_text_says_that_a_clear_winner_is_clear():
     clear = replace(
         FINISHED,
