@@ -20,6 +20,7 @@ from aesearch.models.autoencoder import Autoencoder
 from aesearch.options import OptionError, storage_or_default, study_spec
 from aesearch.studies import frames, store
 from aesearch.studies.errors import StudyMismatchError
+from aesearch.studies.evaluation_results import read_evaluation
 from aesearch.studies.export import make_folder, write_whole
 from aesearch.studies.spec import StudySpec
 from aesearch.studies.summary import summary, summary_text
@@ -45,6 +46,9 @@ class SearchResult:
         One row per trial; per trial, fold and epoch; per complete trial and fold.
     summary : dict
         Everything above and more in plain values; what ``aesearch run --json`` prints.
+    evaluation : dict or None
+        What ``model`` reached on the test set, with intervals, the PCA baseline, robustness and
+        latent space; the keys are those of ``aesearch.evaluation.evaluate.evaluate``.
     folder : Path
         Where ``best.yaml``, ``model.safetensors`` and the tables lie.
     """
@@ -57,6 +61,7 @@ class SearchResult:
     standard_error: float | None
     test_mse: float
     summary: dict[str, Any] = field(repr=False)
+    evaluation: dict[str, Any] | None = field(repr=False)
     trials: pd.DataFrame = field(repr=False)
     curves: pd.DataFrame = field(repr=False)
     scores: pd.DataFrame = field(repr=False)
@@ -217,7 +222,9 @@ def found(run: Run) -> SearchResult:
     """Read a finished study back from its store and its folder."""
     engine = store.open_store(run.storage)
     try:
-        curves = store.curves(engine, store.find_study(engine, run.name))
+        study = store.find_study(engine, run.name)
+        curves = store.curves(engine, study)
+        evaluation = read_evaluation(engine, study)
     finally:
         engine.dispose()
     snapshot = run.snapshot
@@ -233,7 +240,8 @@ def found(run: Run) -> SearchResult:
         value=winner.value,
         standard_error=winner.standard_error,
         test_mse=result["test"]["mse"],
-        summary=summary(snapshot),
+        summary=summary(snapshot, evaluation),
+        evaluation=evaluation,
         trials=frames.trials(snapshot),
         curves=frames.curves(curves),
         scores=frames.scores(snapshot),

@@ -9,6 +9,7 @@ import typer
 
 from aesearch import __version__
 from aesearch.commands.data import data_app, presets
+from aesearch.commands.evaluate import evaluate
 from aesearch.commands.run import run
 from aesearch.commands.studies import export, list_studies, show
 from aesearch.commands.train import train, verify
@@ -45,6 +46,7 @@ def _aesearch(
 app.command()(run)
 app.command()(train)
 app.command()(verify)
+app.command()(evaluate)
 app.command("list")(list_studies)
 app.command()(show)
 app.command()(export)

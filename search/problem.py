@@ -28,6 +28,8 @@ class Problem:
     test_images : ndarray, (sample, channel, height, width), uint8
         Looked at once, by the retrained winner.
     labels, test_labels : ndarray or None, (sample,)
+    class_names : tuple of str or None
+        What label 0, 1, ... is called.
     fold_of_sample : ndarray, (sample,)
         Which fold holds each image out.
     """
@@ -42,6 +44,7 @@ class Problem:
     fold_of_sample: np.ndarray
     fingerprint: str
     split_sha256: str
+    class_names: tuple[str, ...] | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -125,6 +128,7 @@ def load_problem(spec: StudySpec, *, device: str, progress: Progress | None = No
         fold_of_sample=fold_of_sample,
         fingerprint=found.fingerprint,
         split_sha256=split_hash(fold_of_sample, parts.test_indices),
+        class_names=found.class_names,
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from sqlalchemy.engine import Engine
 
 from aesearch.decisions import chosen_configuration
-from aesearch.studies import retrain_results, store
+from aesearch.studies import evaluation_files, evaluation_results, retrain_results, store
 from aesearch.studies.errors import RunFailedError
 from aesearch.studies.export import best_yaml, chosen_spec, make_folder, write_tables, write_whole
 from aesearch.studies.records import StudySnapshot
@@ -16,7 +16,7 @@ from aesearch.studies.spec_yaml import to_yaml
 
 
 def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
-    """Write the tables and, once retrained, ``model.safetensors`` and ``best.yaml``.
+    """Write the tables and, once retrained, model, evaluation, pictures and ``best.yaml``.
 
     The same study gives the same bytes. The model is that of the seed with the lowest
     validation loss; the test set has no say.
@@ -43,8 +43,14 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
     spec = store.stored_spec(study)
     best = best_seed(rows)
     write_whole(folder / "model.safetensors", best.weights)
+    evaluation = evaluation_results.read_evaluation(engine, study)
+    if evaluation is not None:
+        pictures = evaluation_results.read_pictures(engine, study)
+        evaluation_files.write_evaluation(folder, evaluation, pictures)
     chosen = chosen_spec(spec, chosen_configuration(engine, study, spec))
-    document = best_yaml(to_yaml(chosen), result(snapshot, rows, best.seed_index))
+    reached = result(snapshot, rows, best.seed_index)
+    reached["test"] |= evaluation_results.main_numbers(evaluation)
+    document = best_yaml(to_yaml(chosen), reached)
     # Last, so that a folder with a best.yaml is whole.
     write_whole(folder / "best.yaml", document)
 

@@ -18,12 +18,14 @@ from sqlalchemy.engine import Engine
 
 from aesearch import model_file
 from aesearch.decisions import chosen_configuration, known_results, settle, suggest_up_to
+from aesearch.evaluation.evaluate import evaluate
 from aesearch.generation import Rung, train_generation
 from aesearch.heartbeat import Heartbeat, StoppedError
 from aesearch.local_workers import worker_name
 from aesearch.models.runtime import prepare_process
 from aesearch.problem import check_same_data, load_problem
 from aesearch.retrain import retrain
+from aesearch.run_folder import best_seed
 from aesearch.studies import ledger, retrain_results, search_results, store
 from aesearch.studies.errors import RunFailedError
 from aesearch.studies.ledger import Lease, LeaseLostError
@@ -121,7 +123,7 @@ class Worker:
                 elif lease.kind == "retrain":
                     self._retrain(lease, study, spec, beat)
                 else:
-                    self._evaluate(lease, study)
+                    self._evaluate(lease, study, spec, beat)
             except LeaseLostError as error:
                 log.warning("lease lost: %s", error)
             except StoppedError:
@@ -242,7 +244,9 @@ class Worker:
         curves = {item.seed_index: item.curve for item in done}
         retrain_results.write_retrained(self._engine, lease, key, rows, curves)
 
-    def _evaluate(self, lease: Lease, study: store.StudyRow) -> None:
+    def _evaluate(
+        self, lease: Lease, study: store.StudyRow, spec: StudySpec, beat: Heartbeat
+    ) -> None:
         rows = retrain_results.retrained(self._engine, study)
         assert study.retrain_key is not None, "the test is leased only after the retraining"
         assert len(rows) == lease.size, "the test is leased only after the retraining"
@@ -252,7 +256,21 @@ class Worker:
             )
             for row in rows
         }
-        retrain_results.write_test(self._engine, lease, study.retrain_key, mse)
+        found = None
+        # A model that kills its evaluation each time still has its test error, and is exported.
+        if lease.attempt <= ledger.MAX_ATTEMPTS:
+            exported = best_seed(rows)
+            try:
+                evaluation = evaluate(
+                    model_file.from_bytes(exported.weights),
+                    replace(self._problem, spec=spec),
+                    seed_index=exported.seed_index,
+                    check=beat.check,
+                )
+                found = (evaluation.document, evaluation.pictures)
+            except (RuntimeError, MemoryError, ValueError):
+                log.exception("the evaluation of study %r failed", study.name)
+        retrain_results.write_test(self._engine, lease, study.retrain_key, mse, found)
 
 
 def mean_squared_error(model: torch.nn.Module, images: np.ndarray) -> float:

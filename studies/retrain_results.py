@@ -8,6 +8,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from aesearch.studies import optuna_rows, tables
 from aesearch.studies.database import reading, writing
+from aesearch.studies.evaluation_results import Picture, insert_evaluation
 from aesearch.studies.ledger import Lease, mark_done, require_held, this_work
 from aesearch.studies.store import StudyRow, lease_row, to_sql
 
@@ -121,8 +122,22 @@ def retrained(engine: Engine, study: StudyRow) -> list[Any]:
         )
 
 
-def write_test(engine: Engine, lease: Lease, retrain_key: str, mse: Mapping[int, float]) -> None:
-    """Record the one look at the test set: mean squared error per pixel by seed index."""
+def write_test(
+    engine: Engine,
+    lease: Lease,
+    retrain_key: str,
+    mse: Mapping[int, float],
+    evaluation: tuple[Mapping[str, Any], Sequence[Picture]] | None = None,
+) -> None:
+    """Record the one look at the test set, and that it was one.
+
+    Parameters
+    ----------
+    mse : mapping
+        Mean squared error per pixel by seed index.
+    evaluation : (document, pictures), optional
+        Of the exported seed.
+    """
     with writing(engine) as connection:
         require_held(connection, lease)
         for index, value in mse.items():
@@ -140,6 +155,8 @@ def write_test(engine: Engine, lease: Lease, retrain_key: str, mse: Mapping[int,
             .where(tables.study.c.study_id == lease.study_id)
             .values(test_looks=tables.study.c.test_looks + 1)
         )
+        if evaluation is not None:
+            insert_evaluation(connection, lease.study_id, retrain_key, *evaluation)
         mark_done(connection, lease)
 
 

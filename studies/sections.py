@@ -242,6 +242,42 @@ class RetrainSpec(Section):
     )
 
 
+def _levels(default: tuple[float, ...], description: str) -> Any:
+    return Field(default=default, strict=False, max_length=50, description=description)
+
+
+_Level = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class RobustnessSpec(Section):
+    """How strongly the test images are corrupted, each kind at several levels; [] for none."""
+
+    gaussian: tuple[_Level, ...] = _levels(
+        (0.1, 0.3, 0.5, 1.0, 2.0), "Standard deviations of added noise; intensities are in [0, 1]."
+    )
+    uniform: tuple[_Level, ...] = _levels(
+        (1.0,), "Noise between zero and this is added to every pixel."
+    )
+    salt_and_pepper: tuple[_Share, ...] = _levels(
+        (0.1, 0.2, 0.3, 0.4, 0.5), "Shares of the pixels, in (0, 1], that turn black or white."
+    )
+    occlusion: tuple[_Share, ...] = _levels(
+        (0.5,), "Sides of a black square, as shares in (0, 1] of the image's shorter side."
+    )
+
+
+class EvaluationSpec(Section):
+    """How the retrained model is measured on the test set."""
+
+    bootstrap: PositiveCount = Field(
+        default=1000, description="Resamples of the test images behind every interval."
+    )
+    robustness: RobustnessSpec = Field(
+        default=RobustnessSpec(), description="Corrupted inputs, held against the clean originals."
+    )
+
+
 class ComputeSpec(Section):
     """Where and how it is computed."""
 

@@ -13,6 +13,7 @@ from aesearch.studies.placement import placement
 from aesearch.studies.sections import (
     ComputeSpec,
     DataSpec,
+    EvaluationSpec,
     ModelSpec,
     RetrainSpec,
     SearchSpec,
@@ -46,6 +47,9 @@ class StudySpec(Section):
     )
     search: SearchSpec = Field(default=SearchSpec(), description="How it is searched.")
     retrain: RetrainSpec = Field(default=RetrainSpec(), description="How the winner is retrained.")
+    evaluation: EvaluationSpec = Field(
+        default=EvaluationSpec(), description="How the retrained model is measured."
+    )
     compute: ComputeSpec = Field(default=ComputeSpec(), description="Where it is computed.")
 
     @field_validator("name")
@@ -88,11 +92,11 @@ class StudySpec(Section):
             "dropout": self.model.dropout,
             "hidden": hidden if isinstance(hidden, str) else hidden_name(hidden),
             "code_activation": self.model.code_activation,
+            "corruption_level": self.training.corruption_level,
         }
         if self.space.architecture is not None:
             wanted["architecture"] = self.space.architecture.nearest(wanted["architecture"])
         active = self.space.active(str(wanted["architecture"]))
-            "corruption_level": self.training.corruption_level,
         return {name: dimension.nearest(wanted[name]) for name, dimension in active.items()}
 
     def configuration(self, params: Mapping[str, Any]) -> "Configuration":
@@ -126,11 +130,11 @@ class StudySpec(Section):
             conv_hidden=model.conv.hidden,
             learning_rate=float(params.get("learning_rate", training.learning_rate)),
             weight_decay=float(params.get("weight_decay", training.weight_decay)),
+            corruption_level=float(params.get("corruption_level", training.corruption_level)),
         )
 
 
 @dataclass(frozen=True)
-            corruption_level=float(params.get("corruption_level", training.corruption_level)),
 class Configuration:
     """One network and how it trains, as far as members of a study differ.
 
@@ -140,12 +144,12 @@ class Configuration:
         Hidden widths of a dense network; empty for none and for a conv network.
     channels, conv_hidden
         Channels of the three convolutions and the width after them; unused by dense networks.
+    corruption_level : float
+        Of the training images; unused where nothing is corrupted.
     """
 
     architecture: str
     hidden: tuple[int, ...]
-    corruption_level : float
-        Of the training images; unused where nothing is corrupted.
     encoding_dim: int
     dropout: float
     code_activation: str
@@ -153,11 +157,11 @@ class Configuration:
     conv_hidden: int
     learning_rate: float
     weight_decay: float
+    corruption_level: float
 
 
 def _disagreements(spec: StudySpec) -> list[Problem]:
     """List the rules between sections that do not hold."""
-    corruption_level: float
     search, epochs = spec.search, spec.training.epochs
     epochs_path = (("training", "epochs"),)
     problems = []
@@ -170,11 +174,11 @@ def _disagreements(spec: StudySpec) -> list[Problem]:
     if spec.data.limit is not None and search.folds > spec.data.limit:
         rule = f"be <= data.limit ({spec.data.limit})"
         problems.append(must(rule, search.folds, ("search", "folds"), (("data", "limit"),)))
+    problems += _corruption_disagreements(spec)
     if not spec.space.dimensions():
         model_path = (("model", "architecture"),)
         problems.append(must("search at least one name", "none", ("space",), model_path))
     elif search.sampler == "grid":
-    problems += _corruption_disagreements(spec)
         problems += [
             problem._replace(path=("space", *problem.path))
             for problem in spec.space.grid_problems()
@@ -182,10 +186,6 @@ def _disagreements(spec: StudySpec) -> list[Problem]:
     return problems
 
 
-def resolve(
-    spec: StudySpec, *, image_shape: tuple[int, int, int], n_train: int, device: str
-) -> StudySpec:
-    """Replace every "auto" by a value that depends on the data and the device only.
 def _corruption_disagreements(spec: StudySpec) -> list[Problem]:
     """List what does not go with the corruption: a level of nothing, or above all of the image."""
     training, searched = spec.training, spec.space.corruption_level
@@ -208,6 +208,12 @@ def _corruption_disagreements(spec: StudySpec) -> list[Problem]:
     return [must(rule, level, path, uses) for path, level in levels if (level or 0) > 1]
 
 
+def resolve(
+    spec: StudySpec, *, image_shape: tuple[int, int, int], n_train: int, device: str
+) -> StudySpec:
+    """Replace every "auto" by a value that depends on the data and the device only.
+
+    The level of corrupted validation images is written out too.
 
     Parameters
     ----------
@@ -255,17 +261,17 @@ def _corruption_disagreements(spec: StudySpec) -> list[Problem]:
         section: _with_automatic(getattr(spec, section), values)
         for section, values in automatic.items()
     }
+    if spec.training.corruption != "none" and spec.training.validation_corruption_level is None:
+        # The winner's level replaces corruption_level in a best.yaml; this one must stay.
+        changes["training"] = changes["training"].model_copy(
+            update={"validation_corruption_level": spec.training.corruption_level}
+        )
     dense = _with_automatic(spec.model.dense, {"hidden": (min(max(pixels // 2, 128), 2048),)})
     changes["model"] = spec.model.model_copy(update={"dense": dense})
     if spec.name is None:
         changes["name"] = PurePath(spec.data.dataset).stem.lower().strip(". ")[:200] or "study"
     return spec.model_copy(update=changes)
 
-    if spec.training.corruption != "none" and spec.training.validation_corruption_level is None:
-        # The winner's level replaces corruption_level in a best.yaml; this one must stay.
-        changes["training"] = changes["training"].model_copy(
-            update={"validation_corruption_level": spec.training.corruption_level}
-        )
 
 def _with_automatic(section: Any, values: Mapping[str, Any]) -> Any:
     update = {name: value for name, value in values.items() if getattr(section, name) == "auto"}

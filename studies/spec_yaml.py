@@ -18,12 +18,16 @@ _PRESETS = "aesearch.studies.presets"
 _RANGE_KEYS = {"low", "high", "log", "step"}
 # Sections that may be left empty in a file, which YAML reads as null.
 _SECTIONS = (
-    *((name,) for name in ("data", "model", "training", "space", "search", "retrain", "compute")),
+    *((name,) for name in ("data", "model", "training", "space", "search", "retrain")),
+    ("evaluation",),
+    ("compute",),
     ("model", "dense"),
     ("model", "conv"),
+    ("evaluation", "robustness"),
 )
 # What may change between two runs of one study: how many trials, when to stop, where the same
-# images lie, which trial is chosen and how that one is retrained. The rest decides the table.
+# images lie, which trial is chosen, and how that one is retrained and measured. The rest decides
+# the table.
 MAY_DIFFER_ON_RESUME = (
     "search.trials",
     "search.timeout",
@@ -31,6 +35,7 @@ MAY_DIFFER_ON_RESUME = (
     "data.data_dir",
     "description",
     "retrain.",
+    "evaluation.",
 )
 
 
@@ -232,7 +237,7 @@ def diff(old: StudySpec, new: StudySpec) -> list[str]:
     list of str
         ``search.folds: 3 -> 5`` each, in the order of the specification; empty if the
         study can go on. The number of trials, the time limit, where the images lie, the
-        description, the choice and the retraining may differ.
+        description, the choice, the retraining and the evaluation may differ.
     """
     before_tree, after_tree = (spec.model_dump(mode="json") for spec in (old, new))
     return [

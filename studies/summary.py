@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from aesearch.studies.evaluation_text import evaluation_lines, evaluation_numbers
 from aesearch.studies.records import RetrainRecord, StudySnapshot, TrialRecord, TrialState
 from aesearch.studies.selection import eligible_trials, indistinguishable
 
@@ -48,7 +49,7 @@ def one_line(text: str) -> str:
     )
 
 
-def summary(snapshot: StudySnapshot) -> dict[str, Any]:
+def summary(snapshot: StudySnapshot, evaluation: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Sum a study up, finished or not, in values that JSON can hold (no nan, no infinity).
 
     Parameters
@@ -56,6 +57,8 @@ def summary(snapshot: StudySnapshot) -> dict[str, Any]:
     snapshot : StudySnapshot
         Of its ``facts``, ``dataset``, ``image_shape``, ``n_train_per_fold`` and
         ``n_validation_per_fold`` are used; each may be missing.
+    evaluation : mapping, optional
+        The document that the evaluation of the exported seed left, if there is one.
 
     Returns
     -------
@@ -68,7 +71,10 @@ def summary(snapshot: StudySnapshot) -> dict[str, Any]:
         where there is nothing to test, else ``test, alpha, n_compared`` and ``trials``:
         ``number, value, p``); ``unstable``, ``failed`` (``number, reason``); ``retrain``
         (None before the first seed is done, else ``seeds`` and ``test_mse``: ``mean, sd,
-        n_seeds``); ``retraining`` (whether seeds are still to be trained); ``test_looks``.
+        n_seeds``); ``retraining`` (whether seeds are still to be trained); ``evaluation`` (None
+        where there is none, else of the exported seed ``seed_index, n_test, encoding_dim,
+        n_live_units``, the four metrics with ``mean, low, high``, and ``pca``: its
+        ``encoding_dim`` and metrics); ``test_looks``.
     """
     trials = sorted(snapshot.trials, key=lambda trial: trial.number)
     ranked = eligible_trials(trials)
@@ -84,13 +90,13 @@ def summary(snapshot: StudySnapshot) -> dict[str, Any]:
         "trials": {state: states[state] for state in get_args(TrialState)},
         "finished": not (states["waiting"] or states["running"]),
         "selection": selection_rule(snapshot.spec),
+        "denoising": _denoising(snapshot.spec),
         "winner": None if winner is None else _trial(winner, snapshot.spec),
         "best": _trial(ranked[0], snapshot.spec) if ranked else None,
         "indistinguishable": _near_ties(ranked, winner, snapshot.facts),
         "unstable": [
             {"number": trial.number, "reason": trial.unstable}
             for trial in trials
-        "denoising": _denoising(snapshot.spec),
             if trial.state == "complete" and trial.unstable is not None
         ],
         "failed": [
@@ -100,6 +106,7 @@ def summary(snapshot: StudySnapshot) -> dict[str, Any]:
         ],
         "retrain": _retrain(snapshot.retrains),
         "retraining": any(lease.kind == "retrain" and not lease.done for lease in snapshot.leases),
+        "evaluation": None if evaluation is None else evaluation_numbers(evaluation),
         "test_looks": snapshot.test_looks,
     }
 
@@ -110,13 +117,6 @@ def selection_rule(spec: Mapping[str, Any]) -> str | None:
     return None if rule is None else str(rule)
 
 
-def summary_text(facts: Mapping[str, Any]) -> str:
-    """Tell a summary in plain words, and say what is missing.
-
-    Parameters
-    ----------
-    facts : mapping
-        What `summary` returned.
 def _denoising(spec: Mapping[str, Any]) -> dict[str, Any] | None:
     training = spec.get("training", {})
     # A study from before there were corruptions names none.
@@ -135,6 +135,13 @@ def _validation_words(denoising: Mapping[str, Any] | None) -> str:
     return f"validation MSE per pixel; inputs corrupted by {noise}, targets clean"
 
 
+def summary_text(facts: Mapping[str, Any]) -> str:
+    """Tell a summary in plain words, and say what is missing.
+
+    Parameters
+    ----------
+    facts : mapping
+        What `summary` returned.
 
     Returns
     -------
@@ -144,7 +151,8 @@ def _validation_words(denoising: Mapping[str, Any] | None) -> str:
     lines = [_study_line(facts), *_winner_lines(facts), *_near_tie_lines(facts)]
     lines += _set_aside("unstable and set aside", facts["unstable"])
     lines += _set_aside("failed", facts["failed"], verb=False)
-    return "\n".join(one_line(line) for line in lines + _retrain_lines(facts))
+    lines += [*_retrain_lines(facts), *evaluation_lines(facts["evaluation"])]
+    return "\n".join(one_line(line) for line in lines)
 
 
 def _finite(value: float | None) -> float | None:

@@ -170,6 +170,7 @@ def _files(result: "SearchResult") -> dict[str, str]:
         "model": "model.safetensors",
         "trials": "trials.csv",
         "curves": "curves.csv",
+        "evaluation": "evaluation.json",
     }
     return {"folder": str(result.folder)} | {
         key: str(result.folder / name) for key, name in names.items()
@@ -185,6 +186,7 @@ def _text(result: "SearchResult") -> str:
             repr(result),
             "  best.yaml          the winning configuration and what it reached",
             "  model.safetensors  the trained model: aesearch.load(path) gives it back",
+            "  evaluation.json, evaluation.csv, robustness.csv, pictures/*.png",
             "  trials.csv, curves.csv, worker-*.log",
             f"Next: aesearch verify {shlex.quote(files['best'])}",
         ]

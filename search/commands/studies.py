@@ -59,15 +59,17 @@ def show(
     with ending(debug=debug):
         from aesearch.commands.stored import open_existing  # noqa: PLC0415
         from aesearch.studies import store  # noqa: PLC0415
+        from aesearch.studies.evaluation_results import read_evaluation  # noqa: PLC0415
         from aesearch.studies.selection import eligible_trials  # noqa: PLC0415
         from aesearch.studies.summary import summary, summary_text  # noqa: PLC0415
 
         engine = open_existing(storage_or_default(storage))
         try:
             snapshot = store.snapshot(engine, study)
+            evaluation = read_evaluation(engine, store.find_study(engine, study))
         finally:
             engine.dispose()
-        facts = summary(snapshot)
+        facts = summary(snapshot, evaluation)
         best = eligible_trials(snapshot.trials)[:BEST_SHOWN]
         if as_json:
             rows: list[dict[str, Any]] = [

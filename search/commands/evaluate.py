@@ -1,0 +1,242 @@
+"""The command ``evaluate``: the retrained model measured on the test set once more."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from aesearch.commands.ending import Debug, ending
+from aesearch.commands.studies import Json, Storage
+from aesearch.commands.train import DataDir, Dataset, OverwriteError
+from aesearch.options import OptionError, storage_or_default
+from aesearch.studies.errors import RunFailedError
+
+if TYPE_CHECKING:
+    from aesearch.evaluation.evaluate import Evaluation
+    from aesearch.studies.spec import StudySpec
+
+
+class Measured(NamedTuple):
+    """An evaluation and what became of it.
+
+    Attributes
+    ----------
+    looks : int
+        How many times the test set was looked at, as far as anybody counts.
+    saved : bool
+        Whether the store holds this evaluation now.
+    said : str
+        Both in words.
+    """
+
+    evaluation: "Evaluation"
+    looks: int
+    saved: bool
+    said: str
+
+
+def evaluate(  # noqa: PLR0917 - Typer calls it by name
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="STUDY",
+            help="Name of a study, or its run folder (or the best.yaml or model in it).",
+            show_default=False,
+        ),
+    ],
+    noise: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--noise",
+            metavar="KIND=LEVELS",
+            help="Corrupt by gaussian, uniform, salt-and-pepper or occlusion at these levels only; "
+            "repeat for more kinds. Default: as the study says.",
+            show_default=False,
+        ),
+    ] = None,
+    bootstrap: Annotated[
+        int | None,
+        typer.Option(help="Resamples behind every interval. Default: as the study says."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for tables and pictures. Default: none.")
+    ] = None,
+    storage: Storage = None,
+    dataset: Dataset = None,
+    data_dir: DataDir = None,
+    *,
+    save: Annotated[
+        bool,
+        typer.Option("--save", help="Keep this evaluation in the store, in place of the last."),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write over an evaluation that is in --out.")
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure the retrained model on the test set: metrics, noise, latent space, pictures.
+
+    Every run does this once by itself; each time again is one more look at the test set.
+
+    \b
+    Examples:
+      aesearch evaluate digits --noise gaussian=0.5,1 --noise occlusion=0.25
+      aesearch evaluate runs/digits --out digits-test
+    """  # noqa: D301 - \b is Typer's
+    with ending(debug=debug, interrupted="interrupted; nothing was measured"):
+        from aesearch.studies.evaluation_files import write_evaluation  # noqa: PLC0415
+        from aesearch.studies.export import make_folder  # noqa: PLC0415
+
+        flags = _evaluation_flags(noise or (), bootstrap)
+        flags |= {
+            f"data.{name}": str(value)
+            for name, value in (("dataset", dataset), ("data_dir", data_dir))
+            if value is not None
+        }
+        if out is not None:
+            if (out / "evaluation.json").exists() and not force:
+                raise OverwriteError(
+                    f"out must hold no evaluation yet, got {str(out)!r} with evaluation.json; "
+                    "name another folder, or --force to write over it"
+                )
+            make_folder(out)
+        best = _best_file(what)
+        if best is not None:
+            if save:
+                raise OptionError(
+                    f"--save must be given with the name of a study, got {what!r}; "
+                    "a run folder is no store"
+                )
+            measured = _of_folder(best, flags)
+        else:
+            measured = _of_study(what, storage_or_default(storage), flags, save=save)
+        evaluation = measured.evaluation
+        files = []
+        if out is not None:
+            files = write_evaluation(out, evaluation.document, evaluation.pictures)
+        if as_json:
+            beside = {"test_looks": measured.looks, "saved": measured.saved}
+            beside |= {"files": [str(path) for path in files]}
+            typer.echo(json.dumps(evaluation.document | beside))
+            return
+        from aesearch.commands.evaluation_tables import print_evaluation  # noqa: PLC0415
+
+        print_evaluation(evaluation.document)
+        typer.echo(measured.said)
+        if out is not None:
+            typer.echo(f"Files: {out}")
+
+
+def _evaluation_flags(noise: Any, bootstrap: int | None) -> dict[str, Any]:
+    """Values by dotted path of the specification; kinds that are not named are left out."""
+    flags: dict[str, Any] = {}
+    if bootstrap is not None:
+        flags["evaluation.bootstrap"] = bootstrap
+    if not noise:
+        return flags
+    from aesearch.studies.sections import RobustnessSpec  # noqa: PLC0415 - imports pydantic
+
+    kinds = {name.replace("_", "-"): name for name in RobustnessSpec.model_fields}
+    levels: dict[str, list[float]] = {name: [] for name in kinds.values()}
+    for each in noise:
+        kind, _, listed = each.partition("=")
+        name = kinds.get(kind.strip().replace("_", "-"))
+        try:
+            found = [float(level) for level in listed.split(",")]
+        except ValueError:
+            found = []
+        if name is None or not found:
+            raise OptionError(
+                f"--noise must be KIND=LEVEL,LEVEL with a kind of {', '.join(kinds)}, got "
+                f"{each!r}; for example --noise gaussian=0.5,1"
+            )
+        levels[name] += found
+    return flags | {f"evaluation.robustness.{name}": found for name, found in levels.items()}
+
+
+def _best_file(what: str) -> Path | None:
+    """The ``best.yaml`` that a path means; None where it is no path but a name."""
+    path = Path(what).expanduser()
+    if path.is_dir() and (path / "best.yaml").is_file():
+        return path / "best.yaml"
+    if path.is_file():
+        beside = path if path.suffix in {".yaml", ".yml"} else path.parent / "best.yaml"
+        if not beside.is_file():
+            raise OptionError(
+                f"{what} must lie beside its best.yaml, which names the test images, got a "
+                "folder without one; give the name of the study instead"
+            )
+        return beside
+    return None
+
+
+def _of_folder(best: Path, flags: dict[str, Any]) -> Measured:
+    from aesearch.best_file import check_same_images, load_best  # noqa: PLC0415 - imports pydantic
+    from aesearch.model_file import load_model  # noqa: PLC0415 - imports torch
+    from aesearch.problem import load_problem  # noqa: PLC0415
+
+    spec, result = load_best(best)
+    model = load_model(best.parent / "model.safetensors")
+    spec = _with(spec, flags)
+    problem = load_problem(spec, device=spec.compute.device)
+    check_same_images(problem, result, str(best))
+    test = result["test"]
+    evaluation = _measure(model, problem, test["seed_index"])
+    looks = test["looks"] + 1
+    said = f"This was look {looks} at the test set; a run folder does not count it, a store does."
+    return Measured(evaluation, looks, saved=False, said=said)
+
+
+def _of_study(name: str, storage: str, flags: dict[str, Any], *, save: bool) -> Measured:
+    from aesearch.commands.stored import open_existing  # noqa: PLC0415 - imports SQLAlchemy
+    from aesearch.model_file import from_bytes  # noqa: PLC0415 - imports torch
+    from aesearch.problem import check_same_data, load_problem  # noqa: PLC0415
+    from aesearch.run_folder import best_seed  # noqa: PLC0415
+    from aesearch.studies import retrain_results, store  # noqa: PLC0415
+    from aesearch.studies.evaluation_results import write_look  # noqa: PLC0415
+
+    engine = open_existing(storage)
+    try:
+        study = store.find_study(engine, name)
+        rows = retrain_results.retrained(engine, study) if study.retrain_key else []
+        if not rows or any(row.test_mse is None for row in rows):
+            raise RunFailedError(
+                f"study {name!r} must be retrained and tested before its model is evaluated, got "
+                f"{len(rows)} retrained seeds; run the same 'aesearch run' command again"
+            )
+        spec = _with(store.stored_spec(study), flags)
+        problem = load_problem(spec, device=spec.compute.device)
+        check_same_data(problem, study.facts, name)
+        exported = best_seed(rows)
+        evaluation = _measure(from_bytes(exported.weights), problem, exported.seed_index)
+        looks, saved = write_look(
+            engine, study, evaluation.document, evaluation.pictures, replace=save
+        )
+    finally:
+        engine.dispose()
+    what = "is in the store now" if saved else "is not kept in the store: --save does that"
+    said = (
+        f"This was look {looks} at the test set, counted in the store; only the first is free of "
+        f"bias. This evaluation {what}."
+    )
+    return Measured(evaluation, looks, saved, said)
+
+
+def _with(spec: "StudySpec", flags: dict[str, Any]) -> "StudySpec":
+    from aesearch.studies.spec_yaml import load_spec, to_yaml  # noqa: PLC0415 - imports pydantic
+
+    return load_spec(text=to_yaml(spec), flags=flags)
+
+
+def _measure(model: Any, problem: Any, seed_index: int) -> "Evaluation":
+    from rich.console import Console  # noqa: PLC0415 - beside its only use
+
+    from aesearch.evaluation.evaluate import evaluate as measure  # noqa: PLC0415 - imports torch
+    from aesearch.models.runtime import prepare_process  # noqa: PLC0415
+
+    # As the worker does: the same numbers come out to the last bit.
+    prepare_process(problem.spec.compute.threads)
+    with Console(stderr=True).status(f"Measuring {len(problem.test_images)} test images…"):
+        return measure(model, problem, seed_index=seed_index)

@@ -1,0 +1,119 @@
+"""What principal components of the same number reach: the number to hold an autoencoder against."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aesearch.evaluation.metrics import measured, squared_errors
+from aesearch.seeds import derive_seed
+from aesearch.studies.evaluation_text import METRICS
+
+# Up to so many values of an image the covariance matrix is decomposed exactly.
+LARGEST_COVARIANCE = 4096
+# A gigabyte of float32: more training images than fit are thinned out.
+LARGEST_TRAINING = 1 << 28
+
+
+class PrincipalComponents:
+    """Principal components of training images, as encoder and decoder of any smaller dimension.
+
+    Parameters
+    ----------
+    images : ndarray, (sample, channel, height, width), uint8
+    encoding_dim : int
+        Components at most; >= 1. There are never more than images or values of an image.
+    seed : int
+        Of the images that are left out where there are too many, and of the randomised
+        decomposition of images above 4096 values.
+
+    Attributes
+    ----------
+    encoding_dim, n_train : int
+        Components there are, and training images they were fitted on.
+    """
+
+    def __init__(self, images: np.ndarray, encoding_dim: int, *, seed: int) -> None:
+        from sklearn.decomposition import PCA  # noqa: PLC0415 - a second of import time
+
+        n_values = int(np.prod(images.shape[1:]))
+        images = _thinned(images, max(2, LARGEST_TRAINING // n_values), seed)
+        flat = images.reshape(len(images), n_values).astype(np.float32)
+        flat /= 255
+        exact = n_values <= LARGEST_COVARIANCE
+        self.n_train = len(images)
+        self.encoding_dim = min(encoding_dim, n_values, len(images))
+        fitted = PCA(
+            self.encoding_dim,
+            svd_solver="covariance_eigh" if exact else "randomized",
+            random_state=derive_seed(seed, "pca") % 2**32,
+        ).fit(flat)
+        self._mean = torch.from_numpy(fitted.mean_.astype(np.float32))
+        self._components = torch.from_numpy(fitted.components_.astype(np.float32))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Codes (sample, encoding_dim) of images (sample, channel, height, width) in [0, 1]."""
+        return (images.flatten(1) - self._mean) @ self._components.T
+
+    def decode(self, codes: Tensor, shape: Sequence[int]) -> Tensor:
+        """Images of the first components' codes, clipped to [0, 1]; ``shape`` of one image."""
+        flat = codes @ self._components[: codes.shape[1]] + self._mean
+        return flat.clamp_(0.0, 1.0).view(len(codes), *shape)
+
+
+def pca_baseline(
+    train: np.ndarray,
+    test: np.ndarray,
+    *,
+    encoding_dim: int,
+    curve_dims: Sequence[int] = (),
+    seed: int,
+) -> dict[str, Any]:
+    """Reconstruct the test images from principal components of the training images.
+
+    Parameters
+    ----------
+    train, test : ndarray, (sample, channel, height, width), uint8
+    encoding_dim : int
+        Of the autoencoder; the baseline has as many components, as far as there are.
+    curve_dims : sequence of int
+        Further dimensions whose error is wanted.
+
+    Returns
+    -------
+    dict
+        ``encoding_dim``; the mean over test images of each of ``METRICS`` (None where undefined);
+        ``clipped`` (True: reconstructions are clipped to [0, 1], which only helps them);
+        ``n_train``; ``curve``: rows of ``encoding_dim`` and ``mse``, ascending.
+    """
+    wanted = sorted({encoding_dim, *curve_dims})
+    components = PrincipalComponents(train, wanted[-1], seed=seed)
+    dims = sorted({min(dim, components.encoding_dim) for dim in wanted})
+    chosen = min(encoding_dim, components.encoding_dim)
+    errors = dict.fromkeys(dims, 0.0)
+
+    def reconstruct(_first: int, batch: Tensor) -> Tensor:
+        codes = components.encode(batch)
+        for dim in dims:
+            smaller = components.decode(codes[:, :dim], batch.shape[1:])
+            errors[dim] += float(squared_errors(smaller, batch).sum())
+        return components.decode(codes[:, :chosen], batch.shape[1:])
+
+    found = measured(reconstruct, test)
+    means = {name: float(found[name].mean()) if name in found else None for name in METRICS}
+    return {
+        "encoding_dim": chosen,
+        **means,
+        "clipped": True,
+        "n_train": components.n_train,
+        "curve": [{"encoding_dim": dim, "mse": errors[dim] / len(test)} for dim in dims],
+    }
+
+
+def _thinned(images: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    if len(images) <= limit:
+        return images
+    rng = np.random.default_rng(derive_seed(seed, "pca", 1))
+    return images[np.sort(rng.choice(len(images), limit, replace=False))]

@@ -1,0 +1,170 @@
+"""The whole evaluation of one model, as one document and its pictures."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from aesearch.evaluation.baseline import pca_baseline
+from aesearch.evaluation.intervals import metric_table
+from aesearch.evaluation.latent import codes_of, latent_map, live_units, sample
+from aesearch.evaluation.metrics import measured
+from aesearch.evaluation.pictures import draw_pictures
+from aesearch.evaluation.robustness import robustness
+from aesearch.models.autoencoder import Autoencoder
+from aesearch.problem import Problem
+from aesearch.seeds import derive_seed
+from aesearch.studies.evaluation_results import Picture
+from aesearch.studies.spec import StudySpec
+
+# Training images whose codes are the neighbours of the test codes.
+MOST_TRAIN_CODES = 10_000
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model is worth on a test set.
+
+    Attributes
+    ----------
+    document : dict
+        Plain values that JSON can hold; see ``evaluate``.
+    pictures : list of Picture
+    """
+
+    document: dict[str, Any]
+    pictures: list[Picture]
+
+
+def evaluate(
+    model: Autoencoder,
+    problem: Problem,
+    *,
+    seed_index: int,
+    check: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Measure a model on the test set.
+
+    Parameters
+    ----------
+    model : Autoencoder
+        On the CPU, in evaluation mode.
+    problem : Problem
+        Its specification says which corruptions, and how many resamples.
+    seed_index : int
+        Which of the retrained seeds the model is.
+    check : callable
+        Called every few seconds; may raise to stop.
+
+    Returns
+    -------
+    Evaluation
+        Its document holds ``n_test, encoding_dim, n_live_units, image_shape, seed_index``;
+        ``metrics`` (``overall`` and ``per_class``, see ``intervals.metric_table``); ``pca``
+        (``baseline.pca_baseline``); ``robustness`` (rows of ``robustness.robustness``);
+        ``latent`` (``latent.latent_map``); ``bootstrap`` (resamples); ``pictures`` (name and
+        alt text); ``omitted`` (what is left out, and why). A function of model and problem,
+        on one kind of machine to the last bit.
+    """
+    spec = problem.spec
+    levels, resamples = noise_levels(spec), spec.evaluation.bootstrap
+    assert isinstance(spec.compute.threads, int), "the spec must be resolved"
+    images, labels = problem.test_images, problem.test_labels
+    class_names = _short_names(problem.class_names)
+    # Sums differ in their last bits with the number of threads, also in NumPy and scikit-learn.
+    with threadpool_limits(spec.compute.threads):
+        found = measured(lambda _first, batch: model(batch), images, check)
+        metrics, omitted = metric_table(
+            found, labels, class_names, resamples=resamples, seed=spec.seed
+        )
+        pca = pca_baseline(
+            problem.images,
+            images,
+            encoding_dim=model.encoding_dim,
+            curve_dims=_curve_dims(spec, model.encoding_dim),
+            seed=spec.seed,
+        )
+        if pca["encoding_dim"] < model.encoding_dim:
+            omitted.append(
+                f"PCA baseline of {model.encoding_dim} components: there are only "
+                f"{pca['encoding_dim']}"
+            )
+        check()
+        rows = robustness(model, images, levels, seed=spec.seed, check=check)
+        codes = codes_of(model, images, check)
+        latent, left_out = _latent(model, problem, codes, class_names, check)
+        omitted += left_out
+        pictures, left_out = draw_pictures(
+            model,
+            images,
+            labels,
+            class_names,
+            errors=found["mse"],
+            levels=levels,
+            seed=spec.seed,
+        )
+    document = {
+        "n_test": len(images),
+        "encoding_dim": model.encoding_dim,
+        "n_live_units": live_units(codes),
+        "image_shape": list(problem.image_shape),
+        "seed_index": seed_index,
+        "metrics": metrics,
+        "pca": pca,
+        "robustness": rows,
+        "latent": latent,
+        "bootstrap": resamples,
+        "pictures": [{"name": picture.name, "alt": picture.alt} for picture in pictures],
+        "omitted": omitted + left_out,
+    }
+    return Evaluation(document, pictures)
+
+
+def noise_levels(spec: StudySpec) -> dict[str, tuple[float, ...]]:
+    """Levels by kind of corruption, as ``aesearch.models.corruptions`` names them."""
+    levels = spec.evaluation.robustness.model_dump()
+    return {name.replace("_", "-"): of_kind for name, of_kind in levels.items()}
+
+
+def _curve_dims(spec: StudySpec, encoding_dim: int) -> list[int]:
+    """Dimensions of the baseline's curve: what was searched, and powers of two up to there."""
+    dimension = spec.space.encoding_dim
+    searched = [encoding_dim]
+    if dimension is not None:
+        ends = getattr(dimension, "choices", None)
+        searched += ends if ends is not None else [dimension.low, dimension.high]
+    powers = [2**power for power in range(max(searched).bit_length())]
+    return sorted({*searched, *powers})
+
+
+def _short_names(class_names: Sequence[str] | None) -> list[str] | None:
+    """Shorten names that begin with their own number, as MNIST's "0 - zero", to the number."""
+    if class_names is None:
+        return None
+    numbered = all(name.startswith(f"{n} - ") for n, name in enumerate(class_names))
+    return [str(n) if numbered else name for n, name in enumerate(class_names)]
+
+
+def _latent(
+    model: Autoencoder,
+    problem: Problem,
+    codes: np.ndarray,
+    class_names: Sequence[str] | None,
+    check: Callable[[], None],
+) -> tuple[dict[str, Any], list[str]]:
+    train_codes = train_labels = None
+    if problem.labels is not None and problem.test_labels is not None:
+        seed = derive_seed(problem.spec.seed, "latent", 2)
+        neighbours = sample(len(problem.images), MOST_TRAIN_CODES, seed)
+        train_codes = codes_of(model, problem.images[neighbours], check)
+        train_labels = problem.labels[neighbours]
+    return latent_map(
+        codes,
+        problem.test_labels,
+        train_codes,
+        train_labels,
+        class_names,
+        seed=problem.spec.seed,
+    )
