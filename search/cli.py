@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from aesearch import __version__
+from aesearch.commands.dashboard import dashboard
 from aesearch.commands.data import data_app, presets
 from aesearch.commands.evaluate import evaluate
 from aesearch.commands.run import run
@@ -50,6 +51,7 @@ app.command()(evaluate)
 app.command("list")(list_studies)
 app.command()(show)
 app.command()(export)
+app.command()(dashboard)
 app.command()(encode)
 app.command()(reconstruct)
 app.command()(denoise)

@@ -93,6 +93,10 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
+def _only_queries(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA query_only=ON")
+
+
 def _begin_sqlite(connection: Connection) -> None:
     reads = connection.get_execution_options().get(_READ, False)
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
@@ -241,8 +245,17 @@ def _fcntl() -> Any:
     return fcntl
 
 
-def optuna_storage(engine: Engine, *, create: bool = False) -> optuna.storages.RDBStorage:
+def optuna_storage(
+    engine: Engine, *, create: bool = False, read_only: bool = False
+) -> optuna.storages.RDBStorage:
     """Optuna's own view of the same database, for its tools: plots, dashboard, frames.
+
+    Parameters
+    ----------
+    create : bool
+        Make Optuna's tables where they are missing.
+    read_only : bool
+        Never write, and never wait for those who do; the database itself refuses to.
 
     Raises
     ------
@@ -265,5 +278,11 @@ def optuna_storage(engine: Engine, *, create: bool = False) -> optuna.storages.R
     if engine.dialect.name == "sqlite":
         event.listen(storage.engine, "connect", _prepare_sqlite)
         event.listen(storage.engine, "begin", _begin_sqlite)
+        if read_only:
+            event.listen(storage.engine, "connect", _only_queries)
         storage.engine.dispose()  # connections made before the listeners
+    if read_only:
+        storage.engine.update_execution_options(**{_READ: True})
+        if engine.dialect.name == "postgresql":
+            storage.engine.update_execution_options(postgresql_readonly=True)
     return storage

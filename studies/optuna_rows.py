@@ -10,7 +10,7 @@ import datetime as dt
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -178,18 +178,27 @@ def finish_trial(
     return True
 
 
-def frozen_trials(connection: Connection, study_id: int) -> list[FrozenTrial]:
-    """Read every trial of a study in number order, with six statements however many there are."""
-    heads = connection.execute(
-        sa.select(TRIALS).where(TRIALS.c.study_id == study_id).order_by(TRIALS.c.number)
-    ).all()
+def frozen_trials(
+    connection: Connection, study_id: int, *, only: Sequence[int] | None = None
+) -> list[FrozenTrial]:
+    """Read the trials of a study in number order, with six statements however many there are.
+
+    Parameters
+    ----------
+    only : sequence of int or None
+        Ids of the trials to read; None for every trial of the study.
+    """
+    wanted = [TRIALS.c.study_id == study_id]
+    if only is not None:
+        wanted.append(TRIALS.c.trial_id.in_(only))
+    heads = connection.execute(sa.select(TRIALS).where(*wanted).order_by(TRIALS.c.number)).all()
 
     def grouped(table: sa.Table, *order: sa.Column) -> dict[int, list[Any]]:
         rows = defaultdict(list)
         query = (
             sa.select(table)
             .join(TRIALS, TRIALS.c.trial_id == table.c.trial_id)
-            .where(TRIALS.c.study_id == study_id)
+            .where(*wanted)
             .order_by(*order)
         )
         for row in connection.execute(query):

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Connection, Engine
 
 from aesearch.studies import optuna_rows, tables
+from aesearch.studies.dashboard.publishing import note_trials
 from aesearch.studies.database import reading, writing
 from aesearch.studies.ledger import Lease, require_held, this_work
 from aesearch.studies.store import StudyRow, to_sql
@@ -145,6 +146,8 @@ def write_rung(
             optuna_rows.report(connection, ids[number], values)
         for outcome in outcomes:
             _write_outcome(connection, ids[outcome.number], outcome)
+        # Now, not when somebody publishes: a page that shows a finished trial asks no more for it.
+        note_trials(connection, lease.study_id, [ids[outcome.number] for outcome in outcomes])
         connection.execute(
             tables.lease.update()
             .where(*this_work(lease.study_id, lease.kind, lease.position))

@@ -1,0 +1,1 @@
+"""Optuna's dashboard behind a guard; what it shows is written by ``studies.dashboard``."""

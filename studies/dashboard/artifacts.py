@@ -1,0 +1,177 @@
+"""Files that the dashboard shows with a trial: made from the store's rows whenever asked for."""
+
+import csv
+import hashlib
+import io
+import json
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import sqlalchemy as sa
+from optuna.artifacts.exceptions import ArtifactNotFound
+from PIL import Image
+from sqlalchemy.engine import Connection, Engine
+
+from aesearch.studies import optuna_rows
+from aesearch.studies.dashboard.drawing import draw_curves
+from aesearch.studies.dashboard.finished import FinishedTrial, finished_trials
+from aesearch.studies.database import reading
+from aesearch.studies.export import write_whole
+
+KEY_PREFIX = "artifacts:"  # Optuna's own, see optuna.artifacts.upload_artifact
+_CURVES_PICTURE, _CURVES_TABLE = "curves.png", "curves.csv"
+_STRIP_WIDTH = 600  # pixels that a strip is enlarged to at least
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file of a trial: its id is a function of the study, the trial and what is in it.
+
+    Attributes
+    ----------
+    alt : str or None
+        What is to be seen; None for a file that is no picture.
+    """
+
+    artifact_id: str
+    filename: str
+    alt: str | None
+
+    @property
+    def attribute(self) -> tuple[str, str]:
+        """Key and value of the system attribute by which Optuna knows it."""
+        kind = "text/csv" if self.alt is None else "image/png"
+        meta = {
+            "artifact_id": self.artifact_id,
+            "filename": self.filename,
+            "mimetype": kind,
+            "encoding": None,
+        }
+        return KEY_PREFIX + self.artifact_id, json.dumps(meta)
+
+
+def artifacts(study_name: str, trial: FinishedTrial) -> list[Artifact]:
+    """List a trial's files; the curves first, so that an index means the same in every trial."""
+    sources: list[tuple[str, str | None, bytes]] = []
+    if trial.curve:
+        table = curve_table(trial)
+        seen = "training and validation loss by epoch, one line per fold"
+        sources = [(_CURVES_TABLE, None, table), (_CURVES_PICTURE, seen, table)]
+    sources += [(name, picture.alt, picture.png) for name, picture in trial.pictures.items()]
+    return [
+        Artifact(_artifact_id(study_name, trial.record.number, name, source), name, alt)
+        for name, alt, source in sources
+    ]
+
+
+def _artifact_id(study_name: str, number: int, filename: str, source: bytes) -> str:
+    # A UUID as Optuna's are, but the same for the same study: a folder never mixes two.
+    digest = hashlib.sha256(json.dumps([study_name, number, filename]).encode() + source)
+    return str(uuid.UUID(bytes=digest.digest()[:16], version=4))
+
+
+def content(trial: FinishedTrial, filename: str) -> bytes:
+    """Make a file of a trial; raises KeyError for a name that it has none of."""
+    if filename == _CURVES_TABLE:
+        return curve_table(trial)
+    if filename == _CURVES_PICTURE:
+        return draw_curves(trial.curve, f"Trial {trial.record.number}: MSE per pixel by epoch")
+    return _enlarged(trial.pictures[filename].png)
+
+
+def curve_table(trial: FinishedTrial) -> bytes:
+    """Write a trial's losses as CSV; a loss that is not finite is left empty."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["fold", "epoch", "train_loss", "validation_loss"])
+    for point in trial.curve:
+        losses = ("" if loss != loss else loss for loss in (point.train, point.validation))  # noqa: PLR0124
+        writer.writerow([point.fold, point.epoch, *losses])
+    return stream.getvalue().encode()
+
+
+def _enlarged(png: bytes) -> bytes:
+    # In whole pixels: a browser would smooth what the network left rough.
+    picture = Image.open(io.BytesIO(png))
+    factor = -(-_STRIP_WIDTH // picture.width)
+    if factor <= 1:
+        return png
+    stream = io.BytesIO()
+    size = (picture.width * factor, picture.height * factor)
+    picture.resize(size, Image.Resampling.NEAREST).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def stored_artifacts(connection: Connection, study_id: int) -> dict[str, tuple[int, str]]:
+    """Map every artifact id of a study's trials to its trial id and file name."""
+    attributes, trials = optuna_rows.SYSTEM_ATTRIBUTES, optuna_rows.TRIALS
+    rows = connection.execute(
+        sa.select(attributes.c.trial_id, attributes.c.value_json)
+        .join(trials, trials.c.trial_id == attributes.c.trial_id)
+        .where(trials.c.study_id == study_id, attributes.c.key.startswith(KEY_PREFIX))
+        .order_by(attributes.c.trial_id, attributes.c.trial_system_attribute_id)
+    )
+    found = {}
+    for row in rows:
+        meta = _meta(row.value_json)
+        if meta is not None:
+            found[str(meta["artifact_id"])] = (int(row.trial_id), str(meta["filename"]))
+    return found
+
+
+def _meta(value_json: str) -> dict[str, Any] | None:
+    meta = json.loads(json.loads(value_json))
+    return meta if isinstance(meta, dict) else None  # the dashboard writes null when it deletes
+
+
+class StoredArtifacts:
+    """An artifact store for Optuna's dashboard that keeps no files: all is in the database.
+
+    Parameters
+    ----------
+    folder : Path or None
+        Where files that people upload are kept, and looked for first; None to take none.
+    """
+
+    def __init__(self, engine: Engine, folder: Path | None = None) -> None:
+        self._engine = engine
+        self._folder = folder
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """Open a file; raises ArtifactNotFound where there is none."""
+        if self._folder is not None and (self._folder / _safe(artifact_id)).is_file():
+            return (self._folder / artifact_id).open("rb")
+        attributes, trials = optuna_rows.SYSTEM_ATTRIBUTES, optuna_rows.TRIALS
+        with reading(self._engine) as connection:
+            row = connection.execute(
+                sa.select(attributes.c.trial_id, attributes.c.value_json, trials.c.study_id)
+                .join(trials, trials.c.trial_id == attributes.c.trial_id)
+                .where(attributes.c.key == KEY_PREFIX + artifact_id)
+            ).first()
+            meta = None if row is None else _meta(row.value_json)
+            if row is None or meta is None:
+                raise ArtifactNotFound(artifact_id)
+            found = finished_trials(connection, row.study_id, [row.trial_id])
+        try:
+            return io.BytesIO(content(found[0], str(meta["filename"])))
+        except (IndexError, KeyError):
+            raise ArtifactNotFound(artifact_id) from None
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """Keep an uploaded file."""
+        if self._folder is None:
+            raise PermissionError("a folder must be named to take files; use --artifact-dir")
+        write_whole(self._folder / _safe(artifact_id), content_body.read())
+
+    def remove(self, artifact_id: str) -> None:
+        """Forget an uploaded file; what is in the database goes with its trial."""
+        if self._folder is not None:
+            (self._folder / _safe(artifact_id)).unlink(missing_ok=True)
+
+
+def _safe(artifact_id: str) -> str:
+    if Path(artifact_id).name != artifact_id or artifact_id in {"", ".", ".."}:
+        raise ArtifactNotFound(artifact_id)
+    return artifact_id

@@ -1,0 +1,212 @@
+"""The notes of the dashboard, in Markdown: one for a finished trial, one for the study."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aesearch.studies.dashboard.finished import CurvePoint, FinishedTrial
+from aesearch.studies.summary import one_line, parameter_text, value_text
+
+_REASON_SHOWN = 400  # characters
+_SET_ASIDE_SHOWN = 5  # trials
+_SPACE = 3 * "\u00a0"  # the dashboard's tables have none between their columns
+
+
+def trial_note(
+    trial: FinishedTrial, pictures: Sequence[tuple[str, str]] = (), *, score_epochs: int
+) -> str:
+    """Tell how a trial ended, with one row per fold.
+
+    Parameters
+    ----------
+    pictures : sequence of (alt, path)
+        Shown below; where the dashboard has no files, the words of ``alt`` stand for them.
+    score_epochs : int
+        Over how many of the last epochs a fold's score is a mean.
+    """
+    parts = [_ending(trial)]
+    if trial.curve:
+        parts.append(_fold_table(trial))
+        words = (
+            f"Losses are mean squared errors per pixel at epoch {trial.record.epochs}, "
+            "the last one trained."
+        )
+        if trial.record.fold_scores and score_epochs > 1:
+            words += f" The score is the mean validation loss of the last {score_epochs} epochs."
+        parts.append(words)
+    parts += [f"![{_escaped(alt)}]({path})" for alt, path in pictures]
+    return "\n\n".join(parts) + "\n"
+
+
+def _ending(trial: FinishedTrial) -> str:
+    record = trial.record
+    if record.state != "complete":
+        words = "Pruned" if record.state == "pruned" else "Failed"
+        return f"**{words}:** {_escaped(record.reason or 'no reason was stored')}"
+    folds = len(record.fold_scores)
+    value = value_text(record.value, record.standard_error)
+    text = (
+        f"**{value}** validation MSE per pixel (mean ± standard error over {folds} folds), "
+        f"after {_count(record.epochs, 'epoch')}"
+    )
+    if record.unstable is None:
+        return text
+    return f"**Unstable, never chosen:** {_escaped(record.unstable)}\n\n{text}"
+
+
+def _fold_table(trial: FinishedTrial) -> str:
+    record = trial.record
+    last: dict[int, CurvePoint] = {point.fold: point for point in trial.curve}
+    scored = bool(record.fold_scores)
+    table = [["fold", "score", "validation loss", "training loss"]]
+    for fold, point in sorted(last.items()):
+        score = value_text(record.fold_scores[fold]) if scored else ""
+        table.append([str(fold), score, _loss(point.validation), _loss(point.train)])
+    table.append(
+        [
+            "mean",
+            f"**{value_text(record.value, record.standard_error)}**",
+            _loss(sum(point.validation for point in last.values()) / len(last)),
+            _loss(sum(point.train for point in last.values()) / len(last)),
+        ]
+    )
+    return _table([row if scored else [row[0], *row[2:]] for row in table], numbers=True)
+
+
+def _table(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
+    rule = ":--" + ("|--:" if numbers else "|:--") * (len(rows[0]) - 1)
+    head, *body = ("|".join([row[0], *(_SPACE + cell for cell in row[1:])]) for row in rows)
+    return "\n".join(f"|{line}|" for line in (head, rule, *body))
+
+
+def study_note(facts: Mapping[str, Any], *, study_id: int, folds: int) -> str:
+    """Tell what a study found and how sure that is.
+
+    Parameters
+    ----------
+    facts : mapping
+        From ``studies.summary.summary``.
+    study_id : int
+        Optuna's, for the links to trials.
+    folds : int
+        Of the cross-validation.
+    """
+    parts = [_progress(facts), *_winner(facts, study_id, folds), *_certainty(facts, study_id)]
+    parts += _tested(facts)
+    for what, key in (("unstable and set aside", "unstable"), ("failed", "failed")):
+        parts += _set_aside(what, facts[key], study_id)
+    return "\n\n".join(parts) + "\n"
+
+
+def _progress(facts: Mapping[str, Any]) -> str:
+    counts = facts["trials"]
+    done = counts["complete"] + counts["pruned"] + counts["failed"]
+    ended = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    images = "" if facts["dataset"] is None else f" on {_escaped(str(facts['dataset']))}"
+    if facts["image_shape"]:
+        images += f" ({' x '.join(map(str, facts['image_shape']))} images)"
+    return f"{done} of {_count(facts['n_trials'], 'trial')} finished{images}: {ended}."
+
+
+def _winner(facts: Mapping[str, Any], study_id: int, folds: int) -> list[str]:
+    winner, best = facts["winner"], facts["best"]
+    trial = winner or best
+    if trial is None:
+        return ["**No winner:** no trial has completed and is stable so far."]
+    name = "Winner" if winner else "Best so far"
+    value = value_text(trial["value"], trial["standard_error"])
+    parts = [
+        f"### {name}: {_link(trial['number'], study_id)}",
+        f"**{value}** validation MSE per pixel (mean ± standard error over {folds} folds)",
+    ]
+    rows = [] if trial["architecture"] is None else [("architecture", trial["architecture"])]
+    rows += [item for item in trial["params"].items() if item[0] != "architecture"]
+    if rows:
+        cells = [(_escaped(name), _escaped(parameter_text(value))) for name, value in rows]
+        parts.append(_table([("hyperparameter", "value"), *cells]))
+    if winner and best and best["number"] != winner["number"]:
+        parts.append(
+            f"Chosen by the rule {facts['selection']}, although {_link(best['number'], study_id)} "
+            f"has the lowest mean, {value_text(best['value'], best['standard_error'])}."
+        )
+    return parts
+
+
+def _certainty(facts: Mapping[str, Any], study_id: int) -> list[str]:
+    ties = facts["indistinguishable"]
+    if facts["winner"] is None or ties is None:
+        return []
+    how = f"({ties['test']}, p ≥ {ties['alpha']:g})"
+    if not ties["n_compared"]:
+        text = "There is no other eligible trial to compare it with."
+    elif not ties["trials"]:
+        text = (
+            f"All {ties['n_compared']} other eligible trials can be told apart from it "
+            f"{how.replace('≥', '<')}."
+        )
+    else:
+        shown = ", ".join(
+            f"{_link(tie['number'], study_id)} (p = {tie['p']:.2f})" for tie in ties["trials"][:10]
+        )
+        more = len(ties["trials"]) - 10
+        text = (
+            f"{len(ties['trials'])} of {ties['n_compared']} other eligible trials cannot be told "
+            f"apart from it {how}: {shown}" + (f" and {more} more." if more > 0 else ".")
+        )
+    return ["### How sure", text]
+
+
+def _tested(facts: Mapping[str, Any]) -> list[str]:
+    if facts["winner"] is None:
+        return []
+    retrain = facts["retrain"]
+    if retrain is None:
+        return ["It has not been retrained yet."]
+    test, seeds = retrain["test_mse"], _count(len(retrain["seeds"]), "seed")
+    if test is None:
+        return [f"Retrained with {seeds}; the test set has not been looked at yet."]
+    spread = "" if test["sd"] is None else "mean ± standard deviation over "
+    text = (
+        f"Retrained: **{value_text(test['mean'], test['sd'])}** MSE per pixel on the test set "
+        f"({spread}{_count(test['n_seeds'], 'seed')})."
+    )
+    if facts["test_looks"] > 1:
+        text += (
+            f" The test set was looked at {facts['test_looks']} times; only the first look is "
+            "free of bias."
+        )
+    return [text]
+
+
+def _set_aside(what: str, rows: Sequence[Mapping[str, Any]], study_id: int) -> list[str]:
+    if not rows:
+        return []
+    lines = [
+        f"- {_link(row['number'], study_id)}: {_escaped(row['reason'] or 'no reason was stored')}"
+        for row in rows[:_SET_ASIDE_SHOWN]
+    ]
+    more = len(rows) - _SET_ASIDE_SHOWN
+    if more > 0:
+        lines.append(f"- and {more} more")
+    return [f"{_count(len(rows), 'trial')} {what}:", "\n".join(lines)]
+
+
+def _link(number: int, study_id: int) -> str:
+    return f"[trial {number}](/dashboard/studies/{study_id}/trials?numbers={number})"
+
+
+def _escaped(text: str) -> str:
+    """Text as text: nothing in it is read as Markdown, HTML or a link."""
+    short = one_line(text)
+    if len(short) > _REASON_SHOWN:
+        short = short[: _REASON_SHOWN - 1] + "…"
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", short)
+
+
+def _loss(value: float) -> str:
+    return value_text(value) if math.isfinite(value) else "not finite"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,207 @@
+"""Publishing a study to Optuna's dashboard: only what is new is written, whoever writes it."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from aesearch.studies import database, optuna_rows, store, tables
+from aesearch.studies.dashboard import rows
+from aesearch.studies.dashboard.artifacts import artifacts, content, stored_artifacts
+from aesearch.studies.dashboard.figures import study_figures
+from aesearch.studies.dashboard.finished import FINISHED, FinishedTrial, finished_trials
+from aesearch.studies.dashboard.notes import study_note, trial_note
+from aesearch.studies.export import OutputError, make_folder
+from aesearch.studies.records import StudySnapshot
+from aesearch.studies.selection import eligible_trials
+from aesearch.studies.summary import summary
+
+# The dashboard looks through all notes for each trial that it shows: with a note on each of
+# 10,000 trials a page would take a minute. Larger studies get them on their best trials only.
+MAX_NOTED = 1000
+_SLICE = 200  # trials read at a time
+
+
+def note_trials(connection: Connection, study_id: int, trial_ids: Sequence[int]) -> None:
+    """Write notes and list the files of finished trials, inside the transaction that ends them.
+
+    Does nothing in a study of more than ``MAX_NOTED`` trials: who is best is known at its end.
+    """
+    if trial_ids and _n_trials(connection, study_id) <= MAX_NOTED:
+        _write(connection, study_id, trial_ids)
+
+
+def publish(engine: Engine, name: str, folder: Path | None = None) -> bool:
+    """Bring notes, figures and files of a study up to date for Optuna's dashboard.
+
+    Everything is a function of what the store holds; a second call writes nothing. A note
+    that somebody edited in the dashboard is left alone.
+
+    Parameters
+    ----------
+    folder : Path or None
+        Where to write the files as well, for ``optuna-dashboard --artifact-dir``; files that
+        are there already are not written again.
+
+    Returns
+    -------
+    bool
+        Whether the store was changed.
+
+    Raises
+    ------
+    StudyNotFoundError, StoreError
+    OutputError
+        The folder cannot be written.
+    """
+    study = store.find_study(engine, name)
+    snapshot = store.snapshot(engine, name)
+    with database.reading(engine) as connection:
+        missing = _without_note(connection, study.study_id, snapshot)
+    for start in range(0, len(missing), _SLICE):
+        with database.writing(engine) as connection:
+            _write(connection, study.study_id, missing[start : start + _SLICE])
+    changed = _publish_study(engine, study.study_id, snapshot)
+    if folder is not None:
+        write_files(engine, name, folder)
+    return bool(missing) or changed
+
+
+def write_files(engine: Engine, name: str, folder: Path) -> int:
+    """Write the files of a study's trials that a folder lacks.
+
+    Returns
+    -------
+    int
+        How many were written.
+    """
+    make_folder(folder)
+    study = store.find_study(engine, name)
+    present = {path.name for path in folder.iterdir() if path.stat().st_size}
+    wanted: dict[int, list[tuple[str, str]]] = {}
+    with database.reading(engine) as connection:
+        for artifact_id, (trial_id, filename) in stored_artifacts(
+            connection, study.study_id
+        ).items():
+            if artifact_id not in present:
+                wanted.setdefault(trial_id, []).append((artifact_id, filename))
+    ids, written = sorted(wanted), 0
+    for start in range(0, len(ids), _SLICE):
+        with database.reading(engine) as connection:
+            found = finished_trials(connection, study.study_id, ids[start : start + _SLICE])
+        for trial in found:
+            for artifact_id, filename in wanted[trial.trial_id]:
+                if filename in _filenames(name, trial):
+                    _write_file(folder / artifact_id, content(trial, filename))
+                    written += 1
+    return written
+
+
+def change_mark(connection: Connection, study_id: int) -> tuple[Any, ...]:
+    """Give a small value that differs whenever there may be something new to publish."""
+    trials, study, retrain = optuna_rows.TRIALS, tables.study, tables.retrain
+    finished = (
+        sa.select(sa.func.count())
+        .select_from(trials)
+        .where(trials.c.study_id == study_id, trials.c.state.in_(FINISHED))
+        .scalar_subquery()
+    )
+    retrained = (
+        sa.select(sa.func.count())
+        .select_from(retrain)
+        .where(retrain.c.study_id == study_id)
+        .scalar_subquery()
+    )
+    row = connection.execute(
+        sa.select(
+            finished, retrained, study.c.chosen_trial_id, study.c.retrain_key, study.c.test_looks
+        ).where(study.c.study_id == study_id)
+    ).first()
+    return () if row is None else tuple(row)
+
+
+def _n_trials(connection: Connection, study_id: int) -> int:
+    return connection.execute(
+        sa.select(sa.func.count())
+        .select_from(optuna_rows.TRIALS)
+        .where(optuna_rows.TRIALS.c.study_id == study_id)
+    ).scalar_one()
+
+
+def _without_note(connection: Connection, study_id: int, snapshot: StudySnapshot) -> list[int]:
+    """Ids of the trials that should have a note and have none, in number order."""
+    finished = [t for t in snapshot.trials if t.state not in ("waiting", "running")]
+    if snapshot.n_trials > MAX_NOTED:
+        over = len(finished) == snapshot.n_trials or snapshot.chosen is not None
+        finished = eligible_trials(finished)[:MAX_NOTED] if over else []
+    ids = optuna_rows.trial_ids(connection, study_id)
+    noted = rows.noted_trials(connection, study_id)
+    wanted = sorted(trial.number for trial in finished)
+    return [ids[number] for number in wanted if number in ids and ids[number] not in noted]
+
+
+def _write(connection: Connection, study_id: int, trial_ids: Sequence[int]) -> None:
+    row = connection.execute(
+        sa.select(optuna_rows.STUDIES.c.study_name, tables.study.c.spec)
+        .join(tables.study, tables.study.c.study_id == optuna_rows.STUDIES.c.study_id)
+        .where(tables.study.c.study_id == study_id)
+    ).one()
+    score_epochs = json.loads(row.spec)["search"]["score_epochs"]
+    attributes, notes = [], {}
+    for trial in finished_trials(connection, study_id, trial_ids):
+        files = artifacts(row.study_name, trial)
+        attributes += [
+            {"trial_id": trial.trial_id, "key": key, "value_json": json.dumps(value)}
+            for key, value in (file.attribute for file in files)
+        ]
+        pictures = [
+            (file.alt, f"/artifacts/{study_id}/{trial.trial_id}/{file.artifact_id}")
+            for file in files
+            if file.alt is not None
+        ]
+        notes[trial.trial_id] = trial_note(trial, pictures, score_epochs=score_epochs)
+    optuna_rows.insert_new(connection, optuna_rows.SYSTEM_ATTRIBUTES, attributes)
+    rows.add_trial_notes(connection, study_id, notes)
+
+
+def _publish_study(engine: Engine, study_id: int, snapshot: StudySnapshot) -> bool:
+    facts = summary(snapshot)
+    shown = facts["winner"] or facts["best"]
+    note = study_note(facts, study_id=study_id, folds=int(snapshot.spec["search"]["folds"]))
+    ties = facts["indistinguishable"]
+    with database.writing(engine) as connection:
+        ids = optuna_rows.trial_ids(connection, study_id)
+        if not ids:
+            return False  # deleted in this moment
+        best = [] if shown is None else [ids[shown["number"]]]
+        figures = study_figures(
+            snapshot.trials,
+            ties=None if ties is None else [tie["number"] for tie in ties["trials"]],
+            winner=snapshot.chosen,
+            curve=[
+                point
+                for trial in finished_trials(connection, study_id, best)
+                for point in trial.curve
+            ],
+        )
+        wrote_note = rows.write_study_note(connection, study_id, note)
+        return rows.write_figures(connection, study_id, figures) or wrote_note
+
+
+def _filenames(study_name: str, trial: FinishedTrial) -> set[str]:
+    return {artifact.filename for artifact in artifacts(study_name, trial)}
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    # Not synced to the disk as results are: what a power cut leaves empty is made again.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
