@@ -1,6 +1,7 @@
 """The commands ``list``, ``show`` and ``export``: what a store knows; none of them makes one."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -102,31 +103,85 @@ def _trial_table(trials: list[Any]) -> str:
 
 
 def export(
-    study: Study,
+    study: Annotated[
+        str,
+        typer.Argument(
+            metavar="STUDY",
+            help="Its name; with --format also the path of a model.safetensors, run folder (with "
+            "a separator: ./digits) or best.yaml.",
+            show_default=False,
+        ),
+    ],
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write. Default: runs/<study>.")
+        Path | None,
+        typer.Option(help="Folder to write. Default: runs/<study>, or where the model lies."),
     ] = None,
     storage: Storage = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="Also write the model, its encoder and its decoder as onnx (needs the extra of "
+            "that name) or pt2 (torch.export); may be given twice.",
+        ),
+    ] = None,
     *,
     debug: Debug = False,
 ) -> None:
-    """Write the run folder of a study again: best.yaml, model, tables.
+    """Write the run folder of a study again: best.yaml, model, tables, pictures.
+
+    With --format also model, encoder and decoder for other programs, with any number of
+    images at once; each file is compared with the model before it is announced.
 
     \b
     Example:
       aesearch export digits --out digits-results
+      aesearch export digits --format onnx
+      aesearch export runs/digits/model.safetensors --format pt2
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.commands.stored import open_existing  # noqa: PLC0415
-        from aesearch.driver import default_folder  # noqa: PLC0415
-        from aesearch.run_folder import write_run_folder  # noqa: PLC0415
-        from aesearch.studies import store  # noqa: PLC0415
+        if formats:
+            from aesearch.export_formats import check_formats  # noqa: PLC0415 - imports torch
 
-        engine = open_existing(storage_or_default(storage))
-        try:
-            store.find_study(engine, study)
-            folder = out or default_folder(study)
-            write_run_folder(engine, study, folder)
-        finally:
-            engine.dispose()
-        typer.echo(str(folder))
+            check_formats(formats)
+        if formats and _is_model(study):
+            from aesearch.model_file import find_model  # noqa: PLC0415 - imports torch
+
+            model = find_model(study)
+            folder = out or model.parent
+        else:
+            folder = _export_study(study, out, storage)
+            model = folder / "model.safetensors"
+            typer.echo(str(folder))
+        if formats:
+            from aesearch.export_formats import export_formats  # noqa: PLC0415
+            from aesearch.model_file import load_model  # noqa: PLC0415
+
+            for done in export_formats(load_model(model), folder, formats):
+                typer.echo(
+                    f"{done.path}: checked on 1 and 7 random images, largest difference "
+                    f"{done.largest_difference:.1g}"
+                )
+
+
+def _is_model(study: str) -> bool:
+    # A bare word is always a study: a folder of that name may well lie beside the store.
+    path = Path(study).expanduser()
+    looks = "/" in study or os.sep in study or path.suffix in (".safetensors", ".yaml", ".yml")
+    return looks and path.exists()
+
+
+def _export_study(study: str, out: Path | None, storage: str | None) -> Path:
+    from aesearch.commands.stored import open_existing  # noqa: PLC0415
+    from aesearch.driver import default_folder  # noqa: PLC0415
+    from aesearch.run_folder import write_run_folder  # noqa: PLC0415
+    from aesearch.studies import store  # noqa: PLC0415
+
+    engine = open_existing(storage_or_default(storage))
+    try:
+        store.find_study(engine, study)
+        folder = out or default_folder(study)
+        write_run_folder(engine, study, folder)
+    finally:
+        engine.dispose()
+    return folder
