@@ -11,6 +11,7 @@ from aesearch import __version__
 from aesearch.commands.dashboard import dashboard
 from aesearch.commands.data import data_app, presets
 from aesearch.commands.evaluate import evaluate
+from aesearch.commands.report import report
 from aesearch.commands.run import run
 from aesearch.commands.studies import export, list_studies, show
 from aesearch.commands.train import train, verify
@@ -52,6 +53,7 @@ app.command("list")(list_studies)
 app.command()(show)
 app.command()(export)
 app.command()(dashboard)
+app.command()(report)
 app.command()(encode)
 app.command()(reconstruct)
 app.command()(denoise)

@@ -12,6 +12,7 @@ from aesearch.studies import evaluation_files, evaluation_results, retrain_resul
 from aesearch.studies.errors import RunFailedError
 from aesearch.studies.export import best_yaml, chosen_spec, make_folder, write_tables, write_whole
 from aesearch.studies.records import StudySnapshot
+from aesearch.studies.report.stored import stored_report
 from aesearch.studies.spec_yaml import to_yaml
 
 
@@ -51,6 +52,7 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
     reached = result(snapshot, rows, best.seed_index)
     reached["test"] |= evaluation_results.main_numbers(evaluation)
     document = best_yaml(to_yaml(chosen), reached)
+    write_whole(folder / "report.html", stored_report(engine, name))
     # Last, so that a folder with a best.yaml is whole.
     write_whole(folder / "best.yaml", document)
 

@@ -10,7 +10,7 @@ from aesearch.studies import optuna_rows, tables
 from aesearch.studies.database import reading, writing
 from aesearch.studies.evaluation_results import Picture, insert_evaluation
 from aesearch.studies.ledger import Lease, mark_done, require_held, this_work
-from aesearch.studies.store import StudyRow, lease_row, to_sql
+from aesearch.studies.store import StudyRow, from_sql, lease_row, to_sql
 
 
 def begin_retraining(
@@ -204,3 +204,25 @@ def _delete_checkpoint(connection: Connection, lease: Lease) -> None:
             table.c.position == lease.position,
         )
     )
+
+
+def retrain_curves(engine: Engine, study: StudyRow) -> list[tuple[int, int, float, float]]:
+    """Every loss of the retraining of the chosen configuration.
+
+    Returns
+    -------
+    list of (seed_index, epoch, train_loss, validation_loss)
+        In that order of sorting; epochs from 1, losses are mean squared errors per pixel.
+    """
+    table = tables.retrain_curve
+    query = (
+        sa.select(table.c.seed_index, table.c.epoch, table.c.train_loss, table.c.validation_loss)
+        .where(table.c.study_id == study.study_id, table.c.retrain_key == study.retrain_key)
+        .order_by(table.c.seed_index, table.c.epoch)
+    )
+    with reading(engine) as connection:
+        rows = connection.execute(query).all()
+    return [
+        (row.seed_index, row.epoch, from_sql(row.train_loss), from_sql(row.validation_loss))
+        for row in rows
+    ]

@@ -1,0 +1,84 @@
+"""The command that makes a study again: what its specification says beyond the defaults."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from aesearch.studies.spec import StudySpec, resolve
+
+_FLAGS = {
+    "data.dataset": "--dataset",
+    "search.folds": "--folds",
+    "search.trials": "--trials",
+    "training.epochs": "--epochs",
+    "seed": "--seed",
+    "name": "--study",
+}
+# Where somebody keeps the images changes nothing and helps nobody else.
+_PRIVATE = (("data", "data_dir"),)
+
+
+def reproducing_command(spec: StudySpec, facts: Mapping[str, Any]) -> str:
+    """Write the ``aesearch run`` that gives this study again, quoted for a shell.
+
+    Folds and trials are always said; everything else only where it is not the default
+    for these images.
+
+    Parameters
+    ----------
+    spec : StudySpec
+        Resolved.
+    facts : mapping
+        With ``image_shape`` and ``n_images``; without them everything that could have been
+        automatic is written out.
+    """
+    # What is automatic goes by the epochs.
+    layer = {"data": {"dataset": spec.data.dataset}, "training": {"epochs": spec.training.epochs}}
+    defaults = StudySpec.model_validate(layer)
+    if facts.get("image_shape") and facts.get("n_images"):
+        channel, height, width = facts["image_shape"]
+        device = "cuda" if spec.compute.device == "cuda" else "cpu"
+        defaults = resolve(
+            defaults,
+            image_shape=(channel, height, width),
+            n_train=int(facts["n_images"]),
+            device=device,
+        )
+    words = ["aesearch", "run"]
+    default, wanted = defaults.model_dump(mode="json"), spec.model_dump(mode="json")
+    plain = StudySpec()
+    default["data"]["dataset"] = plain.data.dataset
+    default["training"]["epochs"] = plain.training.epochs
+    for section, key in _PRIVATE:
+        default[section][key] = wanted[section][key]
+    default["description"] = wanted["description"]
+    for key, value in _differing(default, wanted):
+        flag = _FLAGS.get(key)
+        if flag is not None and isinstance(value, str | int):
+            words.append(f"{flag}={value}")
+        else:
+            words.append(f"--set={key}={json.dumps(value)}")
+    said = [word.split("=")[0] for word in words]
+    words += [
+        f"{flag}={value}"
+        for flag, value in (("--folds", spec.search.folds), ("--trials", spec.search.trials))
+        if flag not in said
+    ]
+    return shlex.join(words)
+
+
+def _differing(default: Any, wanted: Any, path: str = "") -> list[tuple[str, Any]]:
+    """List what differs, section by section; a dimension of the space is one value."""
+    if not isinstance(wanted, dict) or not isinstance(default, dict) or path.startswith("space."):
+        return [] if wanted == default else [(path, _without_nulls(wanted))]
+    found = []
+    for key, value in wanted.items():
+        found += _differing(default.get(key), value, f"{path}.{key}" if path else key)
+    return found
+
+
+def _without_nulls(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}

@@ -1,0 +1,192 @@
+"""Figures of training the chosen configuration: on every fold, and again from every seed."""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aesearch.studies.records import TrialRecord
+from aesearch.studies.report.look import Figure, color, loss_axis
+from aesearch.studies.summary import value_text
+
+
+def fold_curves(
+    trial: TrialRecord | None, curves: pd.DataFrame, *, score_epochs: int
+) -> Figure | str:
+    """Draw the loss of one trial on every fold, their mean, and a band of one standard error.
+
+    Parameters
+    ----------
+    trial : TrialRecord or None
+        The winner, or the best so far.
+    curves : DataFrame
+        Of ``frames.curves``.
+    score_epochs : int
+        The last epochs that make up the score.
+    """
+    if trial is None:
+        return "No trial is complete and stable yet, so there are no fold curves to draw."
+    own = curves[curves["number"] == trial.number]
+    if own.empty:
+        return f"The store holds no loss curves of trial {trial.number}."
+    table = own.pivot_table(index="epoch", columns="fold", values="validation_loss", dropna=False)
+    training = own.groupby("epoch")["train_loss"].mean()
+    epochs = [int(epoch) for epoch in table.index]
+    losses = table.to_numpy(dtype=float)
+    mean = losses.mean(axis=1)
+    n_folds = losses.shape[1]
+    error = losses.std(axis=1, ddof=1) / math.sqrt(n_folds) if n_folds > 1 else np.zeros(len(mean))
+    band = {"type": "scatter", "mode": "lines", "x": epochs, "hoverinfo": "skip"}
+    band |= {"line": {"width": 0}, "showlegend": False}
+    data: list[dict[str, Any]] = [
+        band | {"y": (mean - error).tolist()},
+        band
+        | {"y": (mean + error).tolist(), "fill": "tonexty", "fillcolor": color("accent-soft")}
+        | {"name": "± standard error", "showlegend": True},
+    ]
+    data += [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "each fold",
+            "legendgroup": "folds",
+            "showlegend": position == 0,
+            "x": epochs,
+            "y": losses[:, position].tolist(),
+            "line": {"color": color("accent"), "width": 0.9, "dash": "dot"},
+            "hovertemplate": f"fold {fold}, epoch %{{x}}: %{{y:.4~g}}<extra></extra>",
+        }
+        for position, fold in enumerate(table.columns)
+    ]
+    data += [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "mean over folds",
+            "x": epochs,
+            "y": mean.tolist(),
+            "line": {"color": color("accent"), "width": 2.5},
+            "hovertemplate": "epoch %{x}: mean %{y:.4~g}<extra></extra>",
+        },
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "training loss",
+            "x": epochs,
+            "y": training.tolist(),
+            "line": {"color": color("baseline"), "width": 1.5, "dash": "dash"},
+            "hovertemplate": "epoch %{x}: training %{y:.4~g}<extra></extra>",
+        },
+    ]
+    first = epochs[-1] - min(score_epochs, len(epochs)) + 1
+    scored = "the last epoch" if first == epochs[-1] else f"epochs {first} to {epochs[-1]}"
+    return Figure(
+        name="folds",
+        title=f"Trial {trial.number} on each fold",
+        alt=f"Line plot of the validation loss of trial {trial.number} over {len(epochs)} epochs "
+        f"on {n_folds} folds. The mean falls from {value_text(float(mean[0]))} to "
+        f"{value_text(float(mean[-1]))}.",
+        caption=f"Its score is the mean over {scored} (shaded), so no epoch is picked. The "
+        "training loss is measured with dropout, while the weights still change.",
+        data=data,
+        layout={
+            "xaxis": {"title": {"text": "epoch"}, "tickformat": "d"},
+            "yaxis": loss_axis([*losses.ravel().tolist(), *training]),
+            "shapes": [
+                {
+                    "type": "rect",
+                    "xref": "x",
+                    "yref": "paper",
+                    "x0": first - 0.5,
+                    "x1": epochs[-1] + 0.5,
+                    "y0": 0,
+                    "y1": 1,
+                    "line": {"width": 0},
+                    "fillcolor": color("shade"),
+                    "layer": "below",
+                }
+            ],
+        },
+    )
+
+
+def retraining(
+    rows: Sequence[tuple[int, int, float, float]], best_epochs: Mapping[int, int]
+) -> Figure | str:
+    """Draw the losses of every retrained seed, and which epoch's weights are kept.
+
+    Parameters
+    ----------
+    rows : sequence of (seed_index, epoch, train_loss, validation_loss)
+    best_epochs : mapping
+        Seed index to the epoch, from 1, that was kept.
+    """
+    if not rows:
+        return "The winner has not been retrained yet."
+    by_seed: dict[int, list[tuple[int, float, float]]] = defaultdict(list)
+    for seed, epoch, train, validation in rows:
+        by_seed[seed].append((epoch, train, validation))
+    dashes = ("solid", "dash", "dot", "dashdot", "longdash")
+    data: list[dict[str, Any]] = []
+    told = []
+    for position, seed in enumerate(sorted(by_seed)):
+        epochs, train, validation = zip(*sorted(by_seed[seed]), strict=True)
+        shade = color(f"seed-{position % 4}")
+        line = {"color": shade, "width": 2, "dash": dashes[position % len(dashes)]}
+        group = {"type": "scatter", "legendgroup": f"seed {seed}", "x": list(epochs)}
+        data += [
+            group
+            | {
+                "mode": "lines",
+                "name": f"training, seed {seed}",
+                "showlegend": False,
+                "y": list(train),
+                "line": {"color": shade, "width": 0.8},
+                "opacity": 0.55,
+                "hovertemplate": f"seed {seed}, epoch %{{x}}: training %{{y:.4~g}}<extra></extra>",
+            },
+            group
+            | {
+                "mode": "lines",
+                "name": f"seed {seed}",
+                "y": list(validation),
+                "line": line,
+                "hovertemplate": f"seed {seed}, epoch %{{x}}: %{{y:.4~g}}<extra></extra>",
+            },
+        ]
+        kept = best_epochs.get(seed)
+        if kept in epochs:
+            loss = validation[epochs.index(kept)]
+            told.append(f"seed {seed} keeps epoch {kept} of {epochs[-1]} with {value_text(loss)}")
+            data.append(
+                group
+                | {
+                    "x": [kept],
+                    "y": [loss],
+                    "mode": "markers",
+                    "name": f"best epoch, seed {seed}",
+                    "showlegend": False,
+                    "marker": {
+                        "size": 10,
+                        "color": color("surface"),
+                        "line": {"color": shade, "width": 2.5},
+                    },
+                    "hovertemplate": f"seed {seed} keeps epoch %{{x}}: %{{y:.4~g}}<extra></extra>",
+                }
+            )
+    losses = [value for row in rows for value in row[2:]]
+    return Figure(
+        name="retraining",
+        title="Retraining, seed by seed",
+        alt=f"Line plot of the loss on the held-out part over the epochs: {'; '.join(told)}.",
+        caption="Loss on the part of the training set that was held out for early stopping; thin: "
+        "training loss. A ring marks the epoch whose weights are kept.",
+        data=data,
+        layout={
+            "xaxis": {"title": {"text": "epoch"}, "tickformat": "d"},
+            "yaxis": loss_axis(losses),
+        },
+    )

@@ -1,0 +1,118 @@
+"""How much each hyperparameter matters, by Optuna's fANOVA on several seeded forests."""
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from aesearch.studies.dimensions import Choices, Dimension
+from aesearch.studies.records import StudySnapshot
+
+LEAST_TRIALS = 10  # complete trials below which a forest learns nothing that would be worth a bar
+FORESTS = 4
+TREES = 32  # of each forest: the forests differ more among themselves than with more trees
+
+
+def shares(
+    snapshot: StudySnapshot, dimensions: Mapping[str, Dimension], *, seed: int
+) -> dict[str, tuple[float, float, float]] | str:
+    """Give the share of the variance that each hyperparameter explains.
+
+    Only complete trials count, the unstable ones too: what was stopped early was measured
+    at another epoch.
+
+    Parameters
+    ----------
+    dimensions : mapping
+        What is searched, by name. A dimension that some trials do not have is left out.
+    seed : int
+        Of the forests.
+
+    Returns
+    -------
+    dict or str
+        Mean, lowest and highest share over the forests by name, in [0, 1]; or a sentence
+        that says why there are none.
+
+    References
+    ----------
+    Hutter, F., Hoos, H. and Leyton-Brown, K., "An Efficient Approach for Assessing
+    Hyperparameter Importance", ICML 2014.
+    """
+    trials = [
+        trial
+        for trial in snapshot.trials
+        if trial.state == "complete" and trial.value is not None and math.isfinite(trial.value)
+    ]
+    if len(trials) < LEAST_TRIALS:
+        return (
+            f"Importances need {LEAST_TRIALS} complete trials, and there are {len(trials)}: "
+            "fewer would say nothing."
+        )
+    if len({trial.value for trial in trials}) == 1:
+        return "All complete trials have the same value, so nothing can be said to matter."
+    common = [name for name in dimensions if all(name in trial.params for trial in trials)]
+    varied = [name for name in common if len({str(t.params[name]) for t in trials}) > 1]
+    if not varied:
+        return "No hyperparameter differs among the complete trials."
+    if len(varied) == 1:
+        return f"Only one hyperparameter differs among the complete trials: {varied[0]}."
+    with _quiet():
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    distributions = {name: _distribution(dimensions[name]) for name in varied}
+    study.add_trials(
+        [
+            optuna.trial.create_trial(
+                params={name: trial.params[name] for name in varied},
+                distributions=distributions,
+                value=trial.value,
+            )
+            for trial in trials
+        ]
+    )
+    forests = [_forest(study, seed + forest) for forest in range(FORESTS)]
+    table = {name: [forest[name] for forest in forests] for name in varied}
+    if not all(math.isfinite(share) for found in table.values() for share in found):
+        return "The forests could not tell the hyperparameters apart."
+    return {name: (float(np.mean(f)), min(f), max(f)) for name, f in table.items()}
+
+
+def _forest(study: optuna.Study, seed: int) -> dict[str, float]:
+    from optuna.importance import (  # noqa: PLC0415 - imports scikit-learn
+        FanovaImportanceEvaluator,
+        get_param_importances,
+    )
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        evaluator = FanovaImportanceEvaluator(n_trees=TREES, seed=seed)
+        return get_param_importances(study, evaluator=evaluator)
+
+
+def _distribution(dimension: Dimension) -> BaseDistribution:
+    if isinstance(dimension, Choices):
+        return CategoricalDistribution(dimension.choices)
+    low, high, log, step = dimension.low, dimension.high, dimension.log, dimension.step
+    if dimension.integer:
+        return IntDistribution(low, high, log=log, step=1 if step is None else step)
+    return FloatDistribution(low, high, log=log, step=step)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Optuna from telling of a study that nobody asked for."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)

@@ -1,0 +1,231 @@
+"""The whole report as one string of HTML, from plain arguments; nothing is read from a store."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from aesearch.studies.dimensions import Dimension
+from aesearch.studies.records import StudySnapshot
+from aesearch.studies.report import (
+    figures_dimension,
+    figures_parallel,
+    figures_search,
+    figures_test,
+    figures_training,
+    tables,
+    words,
+)
+from aesearch.studies.report.command import reproducing_command
+from aesearch.studies.report.importances import shares
+from aesearch.studies.report.look import TEMPLATE, Figure, spelled
+from aesearch.studies.selection import eligible_trials
+from aesearch.studies.spec import StudySpec
+from aesearch.studies.spec_yaml import spec_from_mapping, to_yaml
+from aesearch.studies.summary import parameter_text, summary
+
+Picture = tuple[str, str, bytes]  # name, alternative text, PNG
+
+
+def report_page(
+    snapshot: StudySnapshot,
+    curves: pd.DataFrame,
+    *,
+    retrain_curves: Sequence[tuple[int, int, float, float]] = (),
+    document: Mapping[str, Any] | None = None,
+    pictures: Sequence[Picture] = (),
+) -> str:
+    """Write the report of a study at any moment of its life.
+
+    Parameters
+    ----------
+    snapshot : StudySnapshot
+        With the resolved specification.
+    curves : DataFrame
+        Of ``frames.curves``; those of the winner, or of the best so far, are enough.
+    retrain_curves : sequence of (seed_index, epoch, train_loss, validation_loss)
+    document : mapping or None
+        The evaluation on the test set, as the store keeps it.
+    pictures : sequence of (name, alt, png)
+
+    Returns
+    -------
+    str
+        One HTML file that asks for nothing: equal arguments give equal text. What is absent
+        is said in its place.
+    """
+    spec = spec_from_mapping(snapshot.spec, f"the specification of study {snapshot.name!r}")
+    facts = summary(snapshot)
+    drawn = _figures(snapshot, spec, curves, retrain_curves, document)
+    dimensions = spec.space.dimensions()
+    ranked = eligible_trials(snapshot.trials)
+    trial = next((t for t in snapshot.trials if t.number == snapshot.chosen), None)
+    trial = trial or (ranked[0] if ranked else None)
+    configuration = [] if trial is None else _configuration(spec, trial.params)
+    rows = figures_dimension.dimension_rows(snapshot, spec.model.encoding_dim, _pca_curve(document))
+    script, styles = _text("page.js"), _text("page.css")
+    plotly = (resources.files("plotly") / "package_data" / "plotly.min.js").read_text("utf-8")
+    figures = [figure for figure in drawn.values() if isinstance(figure, Figure)]
+    data = {"template": TEMPLATE, "figures": [figure.drawing() for figure in figures]}
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(_text("page.html")).render(
+        policy=_policy(plotly, script),
+        styles=Markup(styles),  # noqa: S704 - our own file, as the two below
+        plotly=Markup(plotly),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+        data=_json(data),
+        snapshot=snapshot,
+        spec=spec,
+        facts=facts,
+        status=words.status(facts),
+        subtitle=words.subtitle(snapshot),
+        lead=words.lead(snapshot, facts, document),
+        tiles=words.tiles(facts, document),
+        trial=trial,
+        configuration=configuration,
+        figures=drawn,
+        document=document,
+        pictures=[_picture(*picture) for picture in _ordered(pictures, document)],
+        trials_table=tables.trials(snapshot, list(dimensions)),
+        dimensions_table=tables.dimensions(rows) if len(rows) > 1 else None,
+        metrics_table=tables.metrics(document) if document else None,
+        robustness_table=tables.robustness((document or {}).get("robustness") or ()),
+        retrained_table=tables.retrained(snapshot.retrains) if snapshot.retrains else None,
+        searched=_space(dimensions),
+        command=reproducing_command(spec, snapshot.facts),
+        specification=to_yaml(spec),
+    )
+
+
+def _figures(
+    snapshot: StudySnapshot,
+    spec: StudySpec,
+    curves: pd.DataFrame,
+    retrain_curves: Sequence[tuple[int, int, float, float]],
+    document: Mapping[str, Any] | None,
+) -> dict[str, Figure | str]:
+    """Draw everything; a sentence stands where a figure is absent."""
+    dimensions = spec.space.dimensions()
+    ranked = eligible_trials(snapshot.trials)
+    winner = next((t for t in snapshot.trials if t.number == snapshot.chosen), None)
+    default_dim = spec.model.encoding_dim
+    pca = _pca_curve(document)
+    rows = figures_dimension.dimension_rows(snapshot, default_dim, pca)
+    score_epochs = spec.search.score_epochs
+    best_epochs = {record.seed_index: record.best_epoch for record in snapshot.retrains}
+    drawn = {
+        "history": figures_search.history(snapshot),
+        "importances": figures_search.importances(shares(snapshot, dimensions, seed=spec.seed)),
+        "parallel": figures_parallel.parallel(snapshot, dimensions),
+        "dimensions": figures_dimension.by_dimension(snapshot, rows, default_dim, pca),
+        "folds": figures_training.fold_curves(
+            winner or (ranked[0] if ranked else None),
+            curves,
+            score_epochs=score_epochs if isinstance(score_epochs, int) else 1,
+        ),
+        "retraining": figures_training.retraining(retrain_curves, best_epochs),
+    }
+    if document is not None:
+        drawn |= {
+            "classes": figures_test.per_class(document["metrics"]),
+            "robustness": figures_test.robustness(document.get("robustness") or ()),
+            "latent": figures_test.latent(document.get("latent")),
+        }
+    return drawn
+
+
+def _pca_curve(document: Mapping[str, Any] | None) -> dict[int, float]:
+    """Test MSE of PCA by number of components."""
+    pca = (document or {}).get("pca") or {}
+    found = {int(row["encoding_dim"]): float(row["mse"]) for row in pca.get("curve") or ()}
+    return found | ({int(pca["encoding_dim"]): float(pca["mse"])} if pca else {})
+
+
+def _configuration(spec: StudySpec, params: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
+    """Name, value, and whether it was searched, of everything that makes the configuration."""
+    whole = spec.configuration(params)
+    names = ["architecture", "encoding_dim", "learning_rate", "weight_decay", "dropout"]
+    shown = [(name, getattr(whole, name)) for name in names]
+    if whole.architecture == "dense":
+        shown.insert(1, ("hidden", "-".join(map(str, whole.hidden)) or "none"))
+    else:
+        shown.insert(1, ("channels", "-".join(map(str, whole.channels))))
+    shown.append(("code_activation", whole.code_activation))
+    shown += [("optimizer", spec.training.optimizer), ("batch_size", spec.training.batch_size)]
+    return [(spelled(name), parameter_text(value), name in params) for name, value in shown]
+
+
+def _space(dimensions: Mapping[str, Dimension]) -> list[tuple[str, str]]:
+    """Say in words what was searched."""
+    found = []
+    for name, dimension in dimensions.items():
+        choices = getattr(dimension, "choices", None)
+        if choices is not None:
+            text = ", ".join(map(parameter_text, choices))
+        else:
+            low, high = getattr(dimension, "low", None), getattr(dimension, "high", None)
+            text = f"{parameter_text(low)} to {parameter_text(high)}"
+            text += ", on a logarithmic scale" if getattr(dimension, "log", False) else ""
+        found.append((spelled(name), text))
+    return found
+
+
+_TITLES = {
+    "samples": "Random images",
+    "reconstructions-best": "The easiest",
+    "reconstructions-median": "The middling",
+    "reconstructions-worst": "The hardest",
+    "corruption-gaussian": "Gaussian noise",
+    "corruption-uniform": "Uniform noise",
+    "corruption-salt-and-pepper": "Salt and pepper",
+    "corruption-occlusion": "A black square",
+    "interpolation": "From one image to another",
+}
+
+
+def _ordered(pictures: Sequence[Picture], document: Mapping[str, Any] | None) -> list[Picture]:
+    names = [row["name"] for row in (document or {}).get("pictures") or ()]
+    order = {name: position for position, name in enumerate(names)}
+    return sorted(pictures, key=lambda picture: (order.get(picture[0], len(order)), picture[0]))
+
+
+def _picture(name: str, alt: str, png: bytes) -> dict[str, Any]:
+    """Give a picture as a data URI with its size, so that the page does not jump."""
+    width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+    title = _TITLES.get(name, name.replace("-", " ").capitalize())
+    source = "data:image/png;base64," + base64.b64encode(png).decode()
+    return {"title": title, "alt": alt, "source": source, "width": width, "height": height}
+
+
+def _text(name: str) -> str:
+    # Line ends as in every checkout: a browser reads CRLF as LF before it takes the hash.
+    text = (resources.files("aesearch.studies.report") / name).read_text("utf-8")
+    return text.replace("\r\n", "\n")
+
+
+def _json(data: Any) -> Markup:
+    """Write JSON that no text in it can end the script element of."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    for letter in "<>&":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return Markup(text)  # noqa: S704 - what could end the element is gone
+
+
+def _policy(*scripts: str) -> str:
+    """Forbid everything but the page's own scripts, by hash, its styles and inline images."""
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+        for text in scripts
+    )
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )

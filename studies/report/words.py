@@ -1,0 +1,245 @@
+"""What the report says in plain words; every text of the study is escaped by ``Markup.format``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from aesearch.studies.records import StudySnapshot
+from aesearch.studies.report.look import spelled
+from aesearch.studies.summary import parameter_text, value_text
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number that the reader should take away, with what it is."""
+
+    label: str
+    value: str
+    note: str
+    kind: str = ""
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number with its noun in the singular or plural."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def status(facts: Mapping[str, Any]) -> tuple[str, str]:
+    """Say how far the study is: a word for the style sheet, and a few for the reader."""
+    counts = facts["trials"]
+    finished = counts["complete"] + counts["pruned"] + counts["failed"]
+    if not facts["finished"] and facts["winner"] is None:
+        running = f", {counts['running']} running" if counts["running"] else ""
+        return "open", f"In mid-search: {finished} of {facts['n_trials']} trials finished{running}"
+    if facts["winner"] is None:
+        return "open", f"{count(finished, 'trial')} finished, nothing chosen yet"
+    if facts["retrain"] is None or facts["retraining"]:
+        return "open", "Search finished, retraining not finished"
+    if not facts["finished"]:
+        return "open", f"Stopped early: {finished} of {facts['n_trials']} trials finished"
+    return "done", f"Finished: {count(facts['n_trials'], 'trial')}"
+
+
+def subtitle(snapshot: StudySnapshot) -> str:
+    """Name the images and their number."""
+    facts = snapshot.facts
+    parts = []
+    if facts.get("dataset"):
+        parts.append(str(facts["dataset"]))
+    if facts.get("n_images"):
+        parts.append(f"{int(facts['n_images']):,} images for the search")
+    if facts.get("n_test"):
+        parts.append(f"{int(facts['n_test']):,} for the test")
+    if facts.get("image_shape"):
+        channel, height, width = facts["image_shape"]
+        shade = {1: "grey", 3: "colour"}.get(int(channel), f"{channel} channels")
+        parts.append(f"{height} x {width} pixels, {shade}")
+    return " · ".join(parts)
+
+
+def lead(
+    snapshot: StudySnapshot, facts: Mapping[str, Any], document: Mapping[str, Any] | None
+) -> list[Markup]:
+    """Tell what was searched and what was found, in a few short paragraphs."""
+    paragraphs = [_searched(snapshot, facts), _won(facts), _ties(facts)]
+    paragraphs += [_retrained(facts, document), _against_pca(document)]
+    return [paragraph for paragraph in paragraphs if paragraph]
+
+
+def _searched(snapshot: StudySnapshot, facts: Mapping[str, Any]) -> Markup:
+    counts = facts["trials"]
+    search = snapshot.spec.get("search", {})
+    finished = counts["complete"] + counts["pruned"] + counts["failed"]
+    text = Markup(
+        "aesearch looks for the autoencoder that gives these images back best. It has tried "
+        "<strong>{}</strong> of {}, each trained and judged on {} folds of the images"
+    ).format(count(finished, "configuration"), facts["n_trials"], search.get("folds", "several"))
+    if finished == facts["n_trials"]:
+        text = Markup(
+            "aesearch looked for the autoencoder that gives these images back best. It tried "
+            "<strong>{}</strong>, each trained and judged on {} folds of the images"
+        ).format(count(finished, "configuration"), search.get("folds", "several"))
+    ends = []
+    if counts["pruned"]:
+        ends.append(f"{counts['pruned']} were stopped early as hopeless")
+    if facts["unstable"]:
+        ends.append(f"{len(facts['unstable'])} set aside as unstable")
+    if counts["failed"]:
+        ends.append(f"{counts['failed']} failed")
+    return text + (Markup("; {}.").format(_joined(ends)) if ends else Markup("."))
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def described(trial: Mapping[str, Any]) -> str:
+    """Put a configuration into one phrase."""
+    params = {k: v for k, v in trial["params"].items() if k != "architecture"}
+    kind = "" if trial["architecture"] is None else f"a {trial['architecture']} network"
+    pairs = [f"{spelled(name)} {parameter_text(value)}" for name, value in params.items()]
+    if not kind:
+        return ", ".join(pairs)
+    return f"{kind} with {_joined(pairs)}" if pairs else kind
+
+
+def _won(facts: Mapping[str, Any]) -> Markup:
+    trial = facts["winner"] or facts["best"]
+    if trial is None:
+        return Markup("No trial is complete and stable yet, so there is no winner.")
+    error = "" if trial["standard_error"] is None else " ± standard error"
+    said = "The winner is" if facts["winner"] else "Best so far is"
+    text = Markup(
+        "{} <strong>trial {}</strong>: {}. On images that it did not see in training its mean "
+        "squared error per pixel is <strong>{}</strong> (mean{} over {})."
+    ).format(
+        said,
+        trial["number"],
+        described(trial),
+        value_text(trial["value"], trial["standard_error"]),
+        error,
+        count(len(trial["fold_scores"]), "fold"),
+    )
+    best = facts["best"]
+    if facts["winner"] and best is not None and best["number"] != trial["number"]:
+        text += Markup(
+            " It was chosen by the rule {} although trial {} has the lowest mean, {}."
+        ).format(
+            facts["selection"],
+            best["number"],
+            value_text(best["value"], best["standard_error"]),
+        )
+    return text
+
+
+def _ties(facts: Mapping[str, Any]) -> Markup:
+    ties = facts["indistinguishable"]
+    if facts["winner"] is None:
+        return Markup("")
+    if ties is None:
+        return Markup("Whether other trials can be told apart from it was not tested.")
+    if not ties["n_compared"]:
+        return Markup("There is no other complete, stable trial to compare it with.")
+    how = Markup('<span class="aside">({}, {} {:g})</span>')
+    if not ties["trials"]:
+        told = how.format(ties["test"], "p <", ties["alpha"])
+        return Markup("Every other complete trial is worse beyond doubt {}.").format(told)
+    told = how.format(ties["test"], "p ≥", ties["alpha"])
+    numbers = [str(tie["number"]) for tie in ties["trials"]]
+    if len(numbers) == 1:
+        return Markup(
+            "<strong>Trial {}</strong> cannot be told apart from it by these folds {}."
+        ).format(numbers[0], told)
+    shown = numbers if len(numbers) <= 12 else [*numbers[:12], f"{len(numbers) - 12} more"]
+    return Markup(
+        "<strong>{} other trials</strong> cannot be told apart from it by these folds {}: {}."
+    ).format(len(numbers), told, _joined(shown))
+
+
+def _retrained(facts: Mapping[str, Any], document: Mapping[str, Any] | None) -> Markup:
+    if facts["winner"] is None:
+        return Markup("")
+    retrain = facts["retrain"]
+    if retrain is None:
+        return Markup("It has not been retrained yet.")
+    text = Markup("Retrained from {} until it stopped getting better").format(
+        count(len(retrain["seeds"]), "seed")
+    )
+    test = retrain["test_mse"]
+    if test is None:
+        return text + Markup("; the test set has not been looked at yet.")
+    over = "one seed" if test["sd"] is None else "mean ± standard deviation over the seeds"
+    text += Markup(", it reaches <strong>{}</strong> on the test set ({}).").format(
+        value_text(test["mean"], test["sd"]), over
+    )
+    looks = facts["test_looks"]
+    if looks == 1:
+        text += Markup(" The test set was looked at once.")
+    elif looks > 1:
+        text += Markup(
+            " The test set was looked at {} times: only the first look is free of bias."
+        ).format(looks)
+    live, dim = (document or {}).get("n_live_units"), (document or {}).get("encoding_dim")
+    if live is not None and dim is not None and live < dim:
+        text += Markup(" Only {} of the {} numbers of its code are in use.").format(live, dim)
+    return text
+
+
+def _against_pca(document: Mapping[str, Any] | None) -> Markup:
+    pca, ours = _baseline(document)
+    if pca is None or ours is None or document is None:
+        return Markup("")
+    factor = pca / ours if ours else 0.0
+    compared = (
+        f"{factor:.2g} times the error of the autoencoder"
+        if factor >= 1.1
+        else "about the same"
+        if factor > 0.9
+        else f"less than the autoencoder, so a linear map serves better here ({factor:.2g} times)"
+    )
+    return Markup(
+        "For scale: PCA, the best linear map through {} numbers, reaches {} on the same images: {}."
+    ).format(document["pca"]["encoding_dim"], value_text(pca), compared)
+
+
+def _baseline(document: Mapping[str, Any] | None) -> tuple[float | None, float | None]:
+    """Give the test MSE of PCA and of the model that is exported."""
+    if not document:
+        return None, None
+    pca = (document.get("pca") or {}).get("mse")
+    overall = ((document.get("metrics") or {}).get("overall") or {}).get("mse") or {}
+    return pca, overall.get("mean")
+
+
+def tiles(facts: Mapping[str, Any], document: Mapping[str, Any] | None) -> list[Tile]:
+    """Give the few numbers that stand at the top."""
+    found = []
+    trial = facts["winner"] or facts["best"]
+    if trial is not None:
+        found.append(
+            Tile(
+                "cross-validated MSE",
+                value_text(trial["value"], trial["standard_error"]),
+                f"trial {trial['number']}, {count(len(trial['fold_scores']), 'fold')}",
+                "winner",
+            )
+        )
+    test = (facts["retrain"] or {}).get("test_mse")
+    if test is not None:
+        seeds = count(test["n_seeds"], "seed")
+        found.append(Tile("test MSE", value_text(test["mean"], test["sd"]), seeds, "accent"))
+    pca, _ = _baseline(document)
+    if pca is not None and document is not None:
+        dim = document["pca"]["encoding_dim"]
+        found.append(Tile("PCA, test MSE", value_text(pca), count(dim, "component"), "baseline"))
+    ties = facts["indistinguishable"]
+    if ties is not None and ties["n_compared"]:
+        n_ties = len(ties["trials"])
+        found.append(
+            Tile(
+                "as good within the noise", str(n_ties), f"other trial{'' if n_ties == 1 else 's'}"
+            )
+        )
+    return found

@@ -1,0 +1,238 @@
+"""The report says what a study holds, names what it lacks, and is deterministic."""
+
+import json
+import math
+import re
+import shlex
+from dataclasses import replace
+from html import unescape
+
+import numpy as np
+import pytest
+from report_study import report_arguments
+
+from aesearch.studies.records import TrialRecord
+from aesearch.studies.report.command import reproducing_command
+from aesearch.studies.report.figures_dimension import dimension_rows
+from aesearch.studies.report.importances import shares
+from aesearch.studies.report.look import clean, log_ticks, loss_axis
+from aesearch.studies.report.page import report_page
+from aesearch.studies.spec import resolve
+from aesearch.studies.spec_yaml import load_spec, spec_from_mapping
+
+FIGURES = {
+    "history",
+    "importances",
+    "parallel",
+    "dimensions",
+    "folds",
+    "retraining",
+    "classes",
+    "robustness",
+    "latent",
+}
+
+
+def drawn(html: str) -> dict:
+    """Read the figures back out of the page, by name."""
+    found = re.search(r'<script type="application/json" id="figures">(.*?)</script>', html)
+    return {figure["name"]: figure for figure in json.loads(found[1])["figures"]}
+
+
+def words(html: str) -> str:
+    """Take the page without scripts, styles and tags, spaces made one."""
+    text = re.sub(r"<(script|style).*?</\1>", " ", html, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", text))
+
+
+def test_the_same_study_gives_the_same_bytes():
+    """Nothing in the page depends on the time, on chance or on the order of a set."""
+    assert report_page(**report_arguments()) == report_page(**report_arguments())
+
+
+def test_a_finished_study_has_every_figure_and_number():
+    """The winner, its error, the test and the baseline stand in the words; nothing is left out."""
+    html = report_page(**report_arguments())
+    figures = drawn(html)
+    text = words(html)
+    assert set(figures) == FIGURES
+    assert 'class="absent"' not in html.replace("<noscript><p class=", "")
+    for part in (
+        "The winner is trial 23",
+        "PCA, the best linear map through 32 numbers, reaches 0.02",
+        "0.01060 ± 0.00071",
+        "Only 31 of the 32 numbers of its code are in use",
+        "Trial 3 : loss nan",
+        "Trial 5 : the loss oscillates",
+        "SSIM: too small",
+        "aesearch run",
+        "ten images pens",
+    ):
+        assert part in text, part
+
+
+def test_every_figure_is_what_plotly_takes():
+    """Plotly's own validation finds no property that it does not know."""
+    from plotly import graph_objects
+
+    figures = drawn(report_page(**report_arguments()))
+    assert figures
+    for figure in figures.values():
+        layout = {k: v for k, v in figure["layout"].items() if k != "template"}
+        graph_objects.Figure(data=figure["data"], layout=layout)
+
+
+def test_fifty_trials_stay_below_six_megabytes():
+    """The page can be sent by mail: most of it is plotly.js, embedded once."""
+    html = report_page(**report_arguments(50))
+    assert len(html.encode()) < 6_000_000
+    assert html.count("* plotly.js v") == 1
+
+
+def test_the_page_asks_for_nothing():
+    """No element names another place, and the policy forbids what a script might try."""
+    html = report_page(**report_arguments())
+    policy = unescape(re.search(r'http-equiv="Content-Security-Policy" content="(.*?)"', html)[1])
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe-eval" not in policy
+    assert "http" not in policy
+    own = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
+    assert set(re.findall(r'(?:src|href)="([^"#][^:]*):', own)) == {"data"}
+
+
+def test_a_study_in_mid_search_says_how_far_it_is():
+    """Without winner, retraining and evaluation the page is whole, and names what is missing."""
+    arguments = report_arguments()
+    snapshot = arguments["snapshot"]
+    waiting = tuple(TrialRecord(number, "waiting") for number in range(12, 30))
+    snapshot = replace(
+        snapshot, trials=snapshot.trials[:12] + waiting, chosen=None, retrains=(), test_looks=0
+    )
+    html = report_page(snapshot, arguments["curves"])
+    text = words(html)
+    assert "In mid-search: 12 of 30 trials finished" in text
+    assert "Best so far is trial 11" in text
+    assert "Importances need 10 complete trials, and there are 7" in text
+    assert "has not been evaluated on the test set yet" in text
+    assert set(drawn(html)) == {"history", "parallel", "dimensions", "folds"}
+
+
+def test_a_study_without_a_result_has_a_page():
+    """Before the first trial is complete there is a page that says so."""
+    arguments = report_arguments()
+    nothing = tuple(TrialRecord(number, "waiting") for number in range(30))
+    snapshot = replace(arguments["snapshot"], trials=nothing, chosen=None, retrains=())
+    text = words(report_page(snapshot, arguments["curves"].iloc[:0]))
+    assert "No trial is complete and stable yet, so there is no winner" in text
+    assert "no optimisation history to draw" in text
+
+
+def test_without_labels_class_figures_are_left_out():
+    """Images without labels: no numbers per class, a map in one colour."""
+    arguments = report_arguments()
+    document = arguments["document"]
+    document["metrics"]["per_class"] = None
+    document["latent"] |= {"labels": None, "class_names": None, "silhouette": None}
+    html = report_page(**arguments)
+    assert "The images have no labels" in words(html)
+    assert [trace["name"] for trace in drawn(html)["latent"]["data"]] == ["test images"]
+
+
+HOSTILE = (
+    "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>&amp;\"'"
+)
+
+
+def test_text_of_a_study_is_only_text():
+    """A name made of markup appears escaped, in the words and in the JSON alike."""
+    html = report_page(**report_arguments(text=HOSTILE))
+    assert "<script>window.hacked" not in html
+    assert "<img src=x" not in html
+    assert html.count("</script>") == 3  # figures, plotly.js, page.js
+    names = [trace["name"] for trace in drawn(html)["latent"]["data"]]
+    assert names[0].startswith("0 &lt;/script&gt;")
+
+
+def test_dimension_rows_agree_with_a_plain_search():
+    """The best stable trial of each size, and the front, as two loops find them."""
+    snapshot = report_arguments()["snapshot"]
+    rows = dimension_rows(snapshot, 16, {8: 0.5})
+    eligible = [trial for trial in snapshot.trials if trial.eligible]
+    for row in rows:
+        same = [t for t in eligible if t.params["encoding_dim"] == row.encoding_dim]
+        assert row.trial.value == min(t.value for t in same)
+        assert row.n_trials == len(same)
+        smaller = [t.value for t in eligible if t.params["encoding_dim"] < row.encoding_dim]
+        assert row.on_front == all(row.trial.value < value for value in smaller)
+        assert row.pca_mse == (0.5 if row.encoding_dim == 8 else None)
+    assert [row.encoding_dim for row in rows] == [4, 8, 16, 32]
+
+
+def test_what_decides_the_value_is_most_important():
+    """The encoding dimension makes the value of these trials; the forests are seeded."""
+    snapshot = report_arguments()["snapshot"]
+    spec = spec_from_mapping(snapshot.spec, "test")
+    found = shares(snapshot, spec.space.dimensions(), seed=3)
+    assert max(found, key=lambda name: found[name][0]) == "encoding_dim"
+    assert all(low <= mean <= high for mean, low, high in found.values())
+    assert found == shares(snapshot, spec.space.dimensions(), seed=3)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["data.dataset=mnist", "data.limit=5000", "search.folds=5", "training.epochs=7"],
+        ["name=two words", "space.encoding_dim.low=2", "space.encoding_dim.high=9"],
+        ["space.architecture=null", "model.architecture=conv", "compute.precision=bfloat16"],
+        ["space.weight_decay={low: 1.0e-08, high: 1.0e-05, log: true}", "seed=11"],
+        ["space.defaults=false", "space.hidden.choices=[64, 32-16]", "search.select=one-se"],
+        ["training.batch_size=64", "search.score_epochs=1", "retrain.min_delta=1.0e-07"],
+    ],
+)
+def test_the_command_gives_the_same_study_again(overrides):
+    """What the command says, laid over the defaults, is the specification."""
+    facts = {"image_shape": [1, 28, 28], "n_images": 5000}
+    resolving = {"image_shape": (1, 28, 28), "n_train": 5000, "device": "cpu"}
+    spec = resolve(load_spec(overrides=overrides), **resolving)
+    words_of_it = shlex.split(reproducing_command(spec, facts))
+    assert words_of_it[:2] == ["aesearch", "run"]
+    paths = {
+        "--dataset": "data.dataset",
+        "--folds": "search.folds",
+        "--trials": "search.trials",
+        "--epochs": "training.epochs",
+        "--seed": "seed",
+        "--study": "name",
+    }
+    again = []
+    for word in words_of_it[2:]:
+        flag, value = word.split("=", 1)
+        again.append(value if flag == "--set" else f"{paths[flag]}={value}")
+    assert resolve(load_spec(overrides=again), **resolving) == spec
+
+
+ROUND = ("1.", "1.5", "2.", "3.", "4.", "5.", "7.")
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.008, 0.21), (1e-5, 3.0), (0.011, 0.05), (2.0, 2e6)])
+def test_ticks_are_round_and_inside(low, high):
+    """A logarithmic axis has between four and a dozen round values, in order."""
+    ticks = log_ticks(low, high)
+    assert 4 <= len(ticks) <= 12
+    assert ticks == sorted(ticks)
+    assert low <= ticks[0]
+    assert ticks[-1] <= high
+    assert {f"{tick:.9e}".split("e")[0].rstrip("0") for tick in ticks} <= set(ROUND)
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.1], [0.0101, 0.0102], [], [None, math.nan]])
+def test_losses_that_no_logarithm_suits_get_a_plain_axis(values):
+    """Zero has no logarithm, and values of one size need none."""
+    assert "type" not in loss_axis(values)
+
+
+def test_json_holds_no_nan():
+    """Numbers that JSON has no word for become null; others keep six digits."""
+    found = clean({"a": [math.nan, math.inf, 1 / 3], "b": np.float32(2.0), 3: (True, None, "x")})
+    assert found == {"a": [None, None, 0.333333], "b": 2.0, "3": [True, None, "x"]}
