@@ -18,6 +18,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from aesearch.halving import halving_losers, halving_rungs
 from aesearch.seeds import derive_seed
 from aesearch.studies.space import Choices, Dimension
 from aesearch.studies.spec import StudySpec
@@ -180,7 +181,10 @@ class Pruner:
         trials: Mapping[int, FrozenTrial],
     ) -> None:
         self._spec = spec
+        self._finished = finished
         self._trials: dict[int, optuna.Trial] = {}
+        if spec.search.pruner in ("none", "halving"):
+            return
         with _quiet():
             self._study = _scratch(spec, pruner=_optuna_pruner(spec))
             for trial in finished:
@@ -205,8 +209,17 @@ class Pruner:
         reports : mapping of trial number to {epoch: mean over folds}
             Epochs since the last rung, the rung itself last.
         """
-        if self._spec.search.pruner == "none":
+        search = self._spec.search
+        if search.pruner == "none":
             return []
+        if search.pruner == "halving":
+            rung = max(max(reports[number]) for number in alive)
+            reached = [trial.intermediate_values.get(rung) for trial in self._finished]
+            return halving_losers(
+                {number: reports[number][rung] for number in alive},
+                [loss for loss in reached if loss is not None],
+                reduction_factor=search.reduction_factor,
+            )
         with _quiet():
             for number in alive:
                 for epoch, mean in reports[number].items():
@@ -215,6 +228,8 @@ class Pruner:
 
     def memory(self, number: int) -> dict[str, Any]:
         """What the pruner must find again on this trial when later generations are judged."""
+        if number not in self._trials:
+            return {}
         trial = self._trials[number]
         attributes = self._study.get_trials(deepcopy=False)[trial.number].system_attrs
         return {k: v for k, v in attributes.items() if k.startswith(_RUNG_ATTRIBUTE)}
@@ -223,12 +238,8 @@ class Pruner:
 def _optuna_pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
     search, warmup = spec.search, _warmup(spec)
     makers: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
-        "none": optuna.pruners.NopPruner,
         "median": lambda: optuna.pruners.MedianPruner(
             n_startup_trials=search.startup_trials, n_warmup_steps=0
-        ),
-        "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(
-            min_resource=warmup, reduction_factor=search.reduction_factor
         ),
         "hyperband": lambda: optuna.pruners.HyperbandPruner(
             min_resource=warmup,
@@ -247,14 +258,16 @@ def _warmup(spec: StudySpec) -> int:
 def rungs(spec: StudySpec) -> list[int]:
     """Epochs at which losers are pruned; the last one is the end of training.
 
-    ``median`` looks about ten times after the warm-up, ``halving`` and ``hyperband`` at
-    warm-up times powers of the reduction factor.
+    ``median`` looks about ten times after the warm-up, ``hyperband`` at warm-up times powers
+    of the reduction factor, ``halving`` too, but not in the second half.
     """
     last, warmup = spec.training.epochs, _warmup(spec)
     if spec.search.pruner == "none":
         return [last]
     if spec.search.pruner == "median":
         return [*range(warmup, last, max(1, round(last / 10))), last]
+    if spec.search.pruner == "halving":
+        return [*halving_rungs(warmup, last, spec.search.reduction_factor), last]
     epochs = []
     rung = warmup
     while rung < last:
