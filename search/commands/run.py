@@ -184,6 +184,7 @@ def _text(result: "SearchResult") -> str:
     return "\n".join(
         [
             repr(result),
+        "report": "report.html",
             "  best.yaml          the winning configuration and what it reached",
             "  model.safetensors  the trained model: aesearch.load(path) gives it back",
             "  evaluation.json, evaluation.csv, robustness.csv, pictures/*.png",
@@ -191,3 +192,4 @@ def _text(result: "SearchResult") -> str:
             f"Next: aesearch verify {shlex.quote(files['best'])}",
         ]
     )
+            "  report.html        everything on one page: open it in a browser",
