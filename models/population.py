@@ -23,17 +23,11 @@ from aesearch.models.minibatches import (
 )
 from aesearch.models.network import ParameterLayout, PopulationNetwork
 from aesearch.models.optimisers import OPTIMISERS, Optimiser
+from aesearch.models.precision import PRECISIONS, compute_types
 from aesearch.models.randomness import step_keys
 from aesearch.models.schedules import Schedule
 
 STATUSES = ("training", "diverged", "stopped")
-
-# Type of the weights, and of the activations and gradients.
-PRECISIONS = {
-    "float32": (torch.float32, torch.float32),
-    "float64": (torch.float64, torch.float64),
-    "bfloat16": (torch.float32, torch.bfloat16),
-}
 
 # Samples that an evaluation takes at a time at least: small training minibatches would
 # spend their time between operations. A constant, so that no neighbour shifts a last bit.
@@ -71,7 +65,8 @@ class Population:
         >= 1; the last minibatch of an epoch holds the rest.
     device : str
     precision : {"float32", "float64", "bfloat16"}
-        ``bfloat16`` computes with a bfloat16 copy of float32 weights.
+        ``bfloat16`` computes with a bfloat16 copy of float32 weights; convolutions on a
+        CPU stay in float32 (see ``precision``).
     denoising : Denoising, optional
         How the inputs are corrupted; targets are always the clean images. Without it
         nothing is, whatever level the members have.
@@ -128,7 +123,9 @@ class Population:
         self._epochs = epochs
         self._batch_size = batch_size
         self._device = torch.device(device)
-        self._dtype, self._compute_dtype = PRECISIONS[precision]
+        self._dtype, self._compute_dtype = compute_types(
+            precision, architecture=architecture, device=self._device.type
+        )
         self._optimizer = optimizer
         self._momentum = momentum
         self._network_settings: dict[str, Any] = {
