@@ -265,6 +265,8 @@ def test_difference_names_key_and_both_values(override, line):
         "description=other words",
         "retrain.seeds=5",
         "retrain.holdout=0.2",
+        "evaluation.bootstrap=10",
+        "evaluation.robustness.gaussian=[]",
     ],
 )
 def test_what_may_change_between_runs_is_no_difference(override):

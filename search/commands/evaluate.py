@@ -117,7 +117,7 @@ def evaluate(  # noqa: PLR0917 - Typer calls it by name
         if out is not None:
             files = write_evaluation(out, evaluation.document, evaluation.pictures)
         if as_json:
-            beside = {"test_looks": measured.looks, "saved": measured.saved}
+            beside: dict[str, Any] = {"test_looks": measured.looks, "saved": measured.saved}
             beside |= {"files": [str(path) for path in files]}
             typer.echo(json.dumps(evaluation.document | beside))
             return

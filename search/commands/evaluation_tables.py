@@ -11,9 +11,13 @@ from rich.text import Text
 from aesearch.studies.evaluation_text import baseline_text, evaluation_numbers, interval_text
 
 # Where no terminal says how wide it is: nothing is cut off.
-_WIDTH = 132
-_METRICS = (("mse", "MSE", "#.4g"), ("psnr", "PSNR [dB]", ".2f"), ("ssim", "SSIM", ".3f"))
-_METRICS += (("binary_accuracy", "binary accuracy", ".4f"),)
+_WIDTH = 160
+_METRICS = (
+    ("mse", "MSE", "#.4g"),
+    ("psnr", "PSNR [dB]", ".2f"),
+    ("ssim", "SSIM", ".3f"),
+    ("binary_accuracy", "binary accuracy", ".4f"),
+)
 
 
 def print_evaluation(document: Mapping[str, Any]) -> None:

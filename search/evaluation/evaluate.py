@@ -16,6 +16,7 @@ from aesearch.evaluation.robustness import robustness
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.problem import Problem
 from aesearch.seeds import derive_seed
+from aesearch.studies.dimensions import Range
 from aesearch.studies.evaluation_results import Picture
 from aesearch.studies.spec import StudySpec
 
@@ -132,9 +133,10 @@ def _curve_dims(spec: StudySpec, encoding_dim: int) -> list[int]:
     """Dimensions of the baseline's curve: what was searched, and powers of two up to there."""
     dimension = spec.space.encoding_dim
     searched = [encoding_dim]
-    if dimension is not None:
-        ends = getattr(dimension, "choices", None)
-        searched += ends if ends is not None else [dimension.low, dimension.high]
+    if isinstance(dimension, Range):
+        searched += [dimension.low, dimension.high]
+    elif dimension is not None:
+        searched += dimension.choices
     powers = [2**power for power in range(max(searched).bit_length())]
     return sorted({*searched, *powers})
 

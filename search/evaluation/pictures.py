@@ -157,8 +157,8 @@ def _interpolation(
 
 def _pair(n_images: int, labels: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
     """Draw two images, of different classes where there are any."""
-    present = np.unique(labels) if labels is not None else []
-    if labels is None or len(present) < 2:
+    present = np.unique(labels) if labels is not None else np.empty(0)
+    if len(present) < 2:
         return rng.choice(n_images, 2, replace=False)
     classes = rng.choice(present, 2, replace=False)
     return np.array([rng.choice(np.flatnonzero(labels == label)) for label in classes])

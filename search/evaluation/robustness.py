@@ -1,7 +1,8 @@
 """What becomes of the reconstruction when the input is corrupted; always against the clean image.
 
-Gaussian and uniform noise are measured twice: as they are, and clamped to [0, 1]. A network that
-never saw an intensity above 1 does much worse on the former, so a table must say which it is.
+Gaussian and uniform noise are measured twice, clamped to [0, 1] and as they are. These are two
+corruptions: on a black pixel clamped Gaussian noise is never negative, so that it turns a dark
+image into a bright haze, where the same noise unclamped cancels out. A table must say which it is.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
