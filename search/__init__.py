@@ -8,6 +8,7 @@ __all__ = [
     "__version__",
     "decode",
     "encode",
+    "frames",
     "interpolate",
     "load",
     "reconstruct",
@@ -24,12 +25,15 @@ _LAZY = {
     "reconstruct": "aesearch.inference.functions",
     "search": "aesearch.api",
 }
+_LAZY_MODULES = ("frames",)
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use."""
-    if name in _LAZY:
-        from importlib import import_module  # noqa: PLC0415
+    from importlib import import_module  # noqa: PLC0415
 
+    if name in _LAZY_MODULES:
+        return import_module(f"aesearch.{name}")
+    if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'aesearch' has no attribute {name!r}")

@@ -14,6 +14,7 @@ from aesearch.commands.evaluate import evaluate
 from aesearch.commands.report import report
 from aesearch.commands.run import run
 from aesearch.commands.studies import export, list_studies, show
+from aesearch.commands.tables import trials
 from aesearch.commands.train import train, verify
 from aesearch.commands.use import denoise, encode, interpolate, reconstruct
 from aesearch.commands.worker import worker
@@ -51,6 +52,7 @@ app.command()(verify)
 app.command()(evaluate)
 app.command("list")(list_studies)
 app.command()(show)
+app.command()(trials)
 app.command()(export)
 app.command()(dashboard)
 app.command()(report)

@@ -1,4 +1,7 @@
-"""A study as pandas tables with documented columns; how they are written to files is elsewhere."""
+"""A study as pandas tables with documented columns; how they are written to files is elsewhere.
+
+Types are pandas': what is missing is NaN in a float64 column, NA in an Int64 or string column.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +10,15 @@ import pandas as pd
 
 from aesearch.studies.records import StudySnapshot
 
+_CURVE_TYPES = {
+    "number": "int64",
+    "fold": "int64",
+    "epoch": "int64",
+    "train_loss": "float64",
+    "validation_loss": "float64",
+}
+_SCORE_TYPES = {"number": "int64", "fold": "int64", "score": "float64"}
+
 
 def trials(snapshot: StudySnapshot) -> pd.DataFrame:
     """One row per trial, in number order.
@@ -14,26 +26,42 @@ def trials(snapshot: StudySnapshot) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns: ``number``; ``state`` (waiting, running, complete, pruned, failed); ``value``
-        (mean over folds, MSE per pixel; for a pruned trial its last mean);
-        ``standard_error``; ``fold_0`` … one score per fold; ``epochs`` trained; ``unstable``
-        and ``reason`` in words; one column per searched name, empty where it did not apply.
+        ``number`` : int64, from 0.
+        ``state`` : string; waiting, running, complete, pruned, failed.
+        ``value`` : float64; mean over folds, MSE per pixel; for a pruned trial its last mean.
+        ``standard_error`` : float64; of ``value``, over folds.
+        ``fold_0``, ``fold_1``, … : float64; score of each fold of a complete trial.
+        ``epochs`` : int64; trained so far.
+        ``unstable``, ``reason`` : string; why it is never chosen, why it was pruned or failed.
+        One column per searched name, missing where it did not apply or the trial waits:
+        Int64 (``encoding_dim``), float64 (``learning_rate``) or string (``architecture``).
     """
     n_folds = int(snapshot.spec["search"]["folds"])
-    names = list(dict.fromkeys(name for trial in snapshot.trials for name in trial.params))
-    rows = []
-    for trial in snapshot.trials:
-        row: dict[str, Any] = {
-            "number": trial.number,
-            "state": trial.state,
-            "value": trial.value,
-            "standard_error": trial.standard_error,
-        }
-        scores = trial.fold_scores or (None,) * n_folds
-        row |= {f"fold_{fold}": score for fold, score in enumerate(scores)}
-        row |= {"epochs": trial.epochs, "unstable": trial.unstable, "reason": trial.reason}
-        rows.append(row | {name: trial.params.get(name) for name in names})
-    return pd.DataFrame(rows)
+    rows = snapshot.trials
+    columns: dict[str, pd.Series] = {
+        "number": pd.Series([row.number for row in rows], dtype="int64"),
+        "state": pd.Series([row.state for row in rows], dtype="string"),
+        "value": pd.Series([row.value for row in rows], dtype="float64"),
+        "standard_error": pd.Series([row.standard_error for row in rows], dtype="float64"),
+    }
+    for fold in range(n_folds):
+        scores = [row.fold_scores[fold] if row.fold_scores else None for row in rows]
+        columns[f"fold_{fold}"] = pd.Series(scores, dtype="float64")
+    columns["epochs"] = pd.Series([row.epochs for row in rows], dtype="int64")
+    columns["unstable"] = pd.Series([row.unstable for row in rows], dtype="string")
+    columns["reason"] = pd.Series([row.reason for row in rows], dtype="string")
+    for name in dict.fromkeys(name for row in rows for name in row.params):
+        columns[name] = _of_one_type([row.params.get(name) for row in rows])
+    return pd.DataFrame(columns)
+
+
+def _of_one_type(values: Sequence[Any]) -> pd.Series:
+    there = [value for value in values if value is not None]
+    if all(isinstance(value, int) for value in there):
+        return pd.Series(values, dtype="Int64")
+    if all(isinstance(value, int | float) for value in there):
+        return pd.Series(values, dtype="float64")
+    return pd.Series([None if v is None else str(v) for v in values], dtype="string")
 
 
 def curves(rows: Sequence[tuple[int, int, int, float, float]]) -> pd.DataFrame:
@@ -42,18 +70,25 @@ def curves(rows: Sequence[tuple[int, int, int, float, float]]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns ``number``, ``fold``, ``epoch`` (from 1), ``train_loss`` (mean over the
-        epoch's minibatches, with dropout), ``validation_loss`` (after the epoch); MSE per pixel.
+        ``number``, ``fold``, ``epoch`` : int64; the epoch from 1.
+        ``train_loss`` : float64; mean over the epoch's minibatches, with dropout.
+        ``validation_loss`` : float64; after the epoch. Both MSE per pixel.
     """
-    columns = ["number", "fold", "epoch", "train_loss", "validation_loss"]
-    return pd.DataFrame(list(rows), columns=columns)
+    return pd.DataFrame(list(rows), columns=list(_CURVE_TYPES)).astype(_CURVE_TYPES)
 
 
 def scores(snapshot: StudySnapshot) -> pd.DataFrame:
-    """One row per fold of each complete trial: ``number``, ``fold``, ``score`` (MSE per pixel)."""
+    """One row per fold of each complete trial.
+
+    Returns
+    -------
+    DataFrame
+        ``number``, ``fold`` : int64.
+        ``score`` : float64; MSE per pixel.
+    """
     rows = [
         (trial.number, fold, score)
         for trial in snapshot.trials
         for fold, score in enumerate(trial.fold_scores)
     ]
-    return pd.DataFrame(rows, columns=["number", "fold", "score"])
+    return pd.DataFrame(rows, columns=list(_SCORE_TYPES)).astype(_SCORE_TYPES)

@@ -270,16 +270,13 @@ def _asked(
 def _job(
     asked: dict[str, Any], *, batch_size: int | None, device: str, quiet: bool
 ) -> Iterator["Job"]:
-    import torch  # noqa: PLC0415 - --help must not pay for it
-
-    from aesearch.display import make_display  # noqa: PLC0415
+    from aesearch.display import make_display  # noqa: PLC0415 - --help must not pay for it
     from aesearch.inference.inputs import open_input  # noqa: PLC0415
     from aesearch.inference.layouts import layout_of  # noqa: PLC0415
+    from aesearch.inference.network import denormals_flushed  # noqa: PLC0415
     from aesearch.inference.stream import Job  # noqa: PLC0415
     from aesearch.model_file import load_model  # noqa: PLC0415
 
-    # As in training: a trained network is full of numbers that are slow and count for nothing.
-    torch.set_flush_denormal(True)
     network = load_model(asked["model"])
     with make_display(quiet=quiet) as display:
         images = open_input(
@@ -289,7 +286,7 @@ def _job(
             progress=display.download,
         )
     layout_of(images.shape, network.image_shape, images.source)
-    with _progress(quiet=quiet) as tell:
+    with denormals_flushed(), _progress(quiet=quiet) as tell:
         yield Job(network, images, asked["path"], asked["kind"], batch_size, device, tell)
 
 

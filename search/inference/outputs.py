@@ -63,8 +63,8 @@ def kind_of(path: Path, *, is_folder: bool, pictures: bool) -> Kind:
     )
 
 
-def check_output(path: Path, *, is_folder: bool, force: bool) -> None:
-    """Refuse an output before any work is done for it.
+def check_output(path: Path, *, is_folder: bool, force: bool, name: str = "OUTPUT") -> None:
+    """Refuse an output, which is called ``name``, before any work is done for it.
 
     Raises
     ------
@@ -74,20 +74,20 @@ def check_output(path: Path, *, is_folder: bool, force: bool) -> None:
         It lies in no folder that can be written, or is a file where a folder is asked for.
     """
     if is_folder and path.exists() and not path.is_dir():
-        raise OutputError(f"OUTPUT must be a folder, got {str(path)!r}, which is a file")
+        raise OutputError(f"{name} must be a folder, got {str(path)!r}, which is a file")
     if not is_folder and path.is_dir():
-        raise OutputError(f"OUTPUT must be a file, got {str(path)!r}, which is a folder")
+        raise OutputError(f"{name} must be a file, got {str(path)!r}, which is a folder")
     taken = path.is_dir() and any(path.iterdir()) if is_folder else path.exists()
     if taken and not force:
         remedy = "files of the same names in it" if is_folder else "it"
         raise OutputExistsError(
-            f"OUTPUT must not exist, got {str(path)!r}, which does; "
+            f"{name} must not exist, got {str(path)!r}, which does; "
             f"name another, or replace {remedy} with --force"
         )
     parent = path.absolute().parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise OutputError(
-            f"OUTPUT must lie in an existing folder that can be written, got {str(path)!r}"
+            f"{name} must lie in an existing folder that can be written, got {str(path)!r}"
         )
 
 
