@@ -13,6 +13,7 @@ from aesearch.commands.data import data_app, presets
 from aesearch.commands.evaluate import evaluate
 from aesearch.commands.report import report
 from aesearch.commands.run import run
+from aesearch.commands.status import status
 from aesearch.commands.studies import export, list_studies, show
 from aesearch.commands.tables import trials
 from aesearch.commands.train import train, verify
@@ -54,13 +55,14 @@ app.command("list")(list_studies)
 app.command()(show)
 app.command()(trials)
 app.command()(export)
-app.command()(dashboard)
 app.command()(report)
+app.command()(dashboard)
 app.command()(encode)
 app.command()(reconstruct)
 app.command()(denoise)
 app.command()(interpolate)
 app.command()(presets)
+app.command()(status)
 app.command()(worker)
 app.add_typer(data_app, name="data")
 

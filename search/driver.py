@@ -9,17 +9,23 @@ from pathlib import Path
 from sqlalchemy.engine import Engine
 
 from aesearch import __version__
+from aesearch.data.load import known_name
 from aesearch.decisions import settle
-from aesearch.display import Display
+from aesearch.device import present_device
+from aesearch.display import FINISHED, Display
 from aesearch.local_workers import Workers, default_workers, free_the_dead
 from aesearch.problem import Problem, Progress, check_same_data, load_problem
 from aesearch.run_folder import write_run_folder
-from aesearch.studies import database, ledger, retrain_results, store
-from aesearch.studies.errors import SpecError, StudyMismatchError
+from aesearch.studies import database, ledger, migrations, retrain_results, status, store
+from aesearch.studies.dashboard.publishing import publish
+from aesearch.studies.errors import StudyMismatchError
 from aesearch.studies.export import make_folder
 from aesearch.studies.records import StudySnapshot
-from aesearch.studies.spec import StudySpec
+from aesearch.studies.spec import StudySpec, resolve
 from aesearch.studies.spec_yaml import diff
+from aesearch.studies.store_errors import describe
+from aesearch.studies.waiting import Patience, be_patient, retry_s
+from aesearch.versions import check_versions
 
 POLL_S = 0.5
 
@@ -80,10 +86,81 @@ def run_study(
         )
         folder = out if out is not None else default_folder(str(problem.spec.name))
         make_folder(folder)
-        database.prepare(engine)
+        migrations.prepare(engine)
         return _run(engine, problem, storage, folder, workers=workers, display=display)
     finally:
         engine.dispose()
+
+
+@dataclass(frozen=True)
+class Detached:
+    """A study that was left to the workers that serve its store.
+
+    Attributes
+    ----------
+    storage : str
+        Without its password.
+    finished, trials : int
+        How many trials are finished, and how many there are in all.
+    """
+
+    study: str
+    storage: str
+    finished: int
+    trials: int
+
+
+def leave_study(
+    spec: StudySpec, *, storage: str, display: Display, progress: Progress | None = None
+) -> Detached:
+    """Create a study, or go on with it, and return at once: ``aesearch worker`` does the work.
+
+    Parameters
+    ----------
+    spec : StudySpec
+        May hold ``auto`` values; they are resolved for the data and device found here.
+    storage : str
+        Database URL or path of an SQLite file.
+    progress : callable or None
+        Told about downloads; None for the display.
+
+    Raises
+    ------
+    AesearchError
+        What the user can mend, named.
+    """
+    engine = database.open_engine(database.parse_url(storage))
+    try:
+        problem = load_problem(
+            _with_absolute_path(spec),
+            device=present_device(spec),
+            progress=progress or display.download,
+        )
+        migrations.prepare(engine)
+        _create_or_resume(engine, problem, display)
+        name = str(problem.spec.name)
+        study = store.find_study(engine, name)
+        if not ledger.open_work(engine, study)["search"]:
+            # What may differ on a resume can change the choice or the retraining.
+            settle(engine, name)
+        counts = status.trial_counts(engine, study)
+        return Detached(
+            study=name,
+            storage=describe(engine.url),
+            finished=sum(counts[state] for state in FINISHED),
+            trials=sum(counts.values()),
+        )
+    finally:
+        engine.dispose()
+
+
+def _with_absolute_path(spec: StudySpec) -> StudySpec:
+    # A worker that was started in another folder finds the images too.
+    path = Path(spec.data.dataset).expanduser()
+    if known_name(spec.data.dataset) is not None or not path.exists():
+        return spec
+    data = spec.data.model_copy(update={"dataset": str(path.absolute())})
+    return spec.model_copy(update={"data": data})
 
 
 def _run(
@@ -97,6 +174,8 @@ def _run(
 ) -> Run:
     name = str(problem.spec.name)
     spec = _create_or_resume(engine, problem, display)
+    # From here on a server that restarts is waited for; before, a person wants to know at once.
+    be_patient(engine, Patience(retry_s()))
     url = database.parse_url(storage).render_as_string(hide_password=False)
     crew = Workers(
         engine,
@@ -108,6 +187,7 @@ def _run(
     )
     with _stopping(crew):
         snapshot = _watch(engine, name, spec, crew, display)
+    publish(engine, name)
     write_run_folder(engine, name, folder)
     return Run(storage, name, folder, snapshot)
 
@@ -126,6 +206,7 @@ def _create_or_resume(engine: Engine, problem: Problem, display: Display) -> Stu
         n_trials=n_trials,
         generation_size=spec.search.generation_size,
         version=__version__,
+        timeout=spec.search.timeout,
     )
     if created:
         display.message(
@@ -135,7 +216,20 @@ def _create_or_resume(engine: Engine, problem: Problem, display: Display) -> Stu
         )
         return spec
     study = store.find_study(engine, name)
-    differences = diff(store.stored_spec(study), spec)
+    check_versions(study)
+    stored = store.stored_spec(study)
+    if _same_place(stored.data.dataset, spec.data.dataset):
+        spec = spec.model_copy(
+            update={"data": spec.data.model_copy(update={"dataset": stored.data.dataset})}
+        )
+    # Settings that came after the study was made are compared as they are resolved today.
+    stored = resolve(
+        stored,
+        image_shape=problem.image_shape,
+        n_train=len(problem.images),
+        device=stored.compute.device,
+    )
+    differences = diff(stored, spec)
     if differences:
         listed = "\n".join(f"  - {line}" for line in differences)
         raise StudyMismatchError(
@@ -144,19 +238,24 @@ def _create_or_resume(engine: Engine, problem: Problem, display: Display) -> Stu
         )
     check_same_data(problem, study.facts, name)
     free_the_dead(engine, study)
-    store.replace_spec(engine, study, spec.model_dump(mode="json"))
+    store.replace_spec(engine, study, spec.model_dump(mode="json"), timeout=spec.search.timeout)
     have = store.raise_trials(engine, study, n_trials, spec.search.generation_size)
     if have > n_trials:
         display.message(f"study {name!r} has {have} trials already; none is taken away")
     work = ledger.open_work(engine, study)
+    ledger.forgive(engine, study)
     if work["search"]:
         retrain_results.reopen_choice(engine, study)
-        snapshot = store.snapshot(engine, name)
-        finished = sum(t.state not in ("waiting", "running") for t in snapshot.trials)
+        counts = status.trial_counts(engine, study)
+        finished = sum(counts[state] for state in FINISHED)
         display.message(f"study {name!r} goes on: {finished} of {have} trials are finished")
     else:
         display.message(f"study {name!r} is finished: all {have} trials are done")
     return spec
+
+
+def _same_place(one: str, other: str) -> bool:
+    return Path(one).expanduser().absolute() == Path(other).expanduser().absolute()
 
 
 def _watch(
@@ -206,22 +305,6 @@ def _stopping(crew: Workers) -> Iterator[None]:
         yield
     finally:
         crew.stop()
-
-
-def present_device(spec: StudySpec) -> str:
-    """Decide where a specification trains on this machine: ``cpu`` or ``cuda``.
-
-    Raises
-    ------
-    SpecError
-        It asks for a device that is not here.
-    """
-    from aesearch.models.runtime import pick_device  # noqa: PLC0415 - imports torch
-
-    try:
-        return pick_device(spec.compute.device)
-    except ValueError as error:
-        raise SpecError("study", [f"compute.device: {error}"]) from error
 
 
 def default_folder(name: str) -> Path:

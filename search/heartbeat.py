@@ -9,10 +9,11 @@ from typing import Any, Self
 from sqlalchemy.engine import Engine
 
 from aesearch.studies.errors import StoreError
-from aesearch.studies.ledger import LEASE_S, Lease, LeaseLostError, renew
+from aesearch.studies.ledger import Lease, LeaseLostError, renew
+from aesearch.studies.waiting import lease_s
 
 _PROGRESS_S = 1.0
-_RENEW_S = LEASE_S / 4
+_RENEWALS = 4  # within one lease
 
 
 class StoppedError(Exception):
@@ -77,11 +78,12 @@ class Heartbeat:
     def _beat(self) -> None:
         said: dict[str, Any] = {}
         renewed = time.monotonic()
-        while not self._over.wait(_PROGRESS_S):
+        every_s = lease_s() / _RENEWALS
+        while not self._over.wait(min(_PROGRESS_S, every_s)):
             if self._parent is not None and os.getppid() != self._parent:
                 self._stop.set()
             progress = self._progress
-            if progress == said and time.monotonic() - renewed < _RENEW_S:
+            if progress == said and time.monotonic() - renewed < every_s:
                 continue
             try:
                 renew(self._engine, self._lease, progress)

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Engine
 
 from aesearch import model_file
 from aesearch.decisions import chosen_configuration, known_results, settle, suggest_up_to
+from aesearch.device import present_device
 from aesearch.evaluation.evaluate import evaluate
 from aesearch.generation import Rung, train_generation
 from aesearch.heartbeat import Heartbeat, StoppedError
@@ -27,18 +28,23 @@ from aesearch.problem import check_same_data, load_problem
 from aesearch.retrain import retrain
 from aesearch.run_folder import best_seed
 from aesearch.studies import ledger, retrain_results, search_results, store
-from aesearch.studies.errors import RunFailedError
-from aesearch.studies.ledger import Lease, LeaseLostError
+from aesearch.studies.errors import (
+    AesearchError,
+    RunFailedError,
+    StudyMismatchError,
+    StudyNotFoundError,
+)
+from aesearch.studies.ledger import ALL_KINDS, Lease, LeaseLostError
 from aesearch.studies.search_results import Outcome
-from aesearch.studies.spec import StudySpec
+from aesearch.studies.spec import StudySpec, resolve
 from aesearch.suggest import Pruner, rungs
+from aesearch.versions import check_versions
 
 log = logging.getLogger("aesearch.worker")
 
 POLL_S = 0.25
 CHECKPOINT_S = 30.0
 KINDS = {"search": ("search",), "retrain": ("retrain", "evaluate")}
-ALL_KINDS = ("search", "retrain", "evaluate")
 
 
 class Worker:
@@ -50,6 +56,8 @@ class Worker:
         Study.
     kinds : tuple of str
         What it takes: ``search``, ``retrain``, ``evaluate``.
+    devices : tuple of str, optional
+        Which devices it may train on; None for all that are here.
     stop : threading.Event
         Set to make it give its work back and return.
     parent : int or None
@@ -66,6 +74,7 @@ class Worker:
         name: str,
         *,
         kinds: tuple[str, ...] = ALL_KINDS,
+        devices: tuple[str, ...] | None = None,
         stop: threading.Event,
         parent: int | None = None,
     ) -> None:
@@ -74,48 +83,115 @@ class Worker:
         self._kinds = kinds
         self._stop = stop
         self._parent = parent
-        study = store.find_study(engine, name)
-        spec = store.stored_spec(study)
+        self._hopeless = False
+        self._study = store.find_study(engine, name)
+        check_versions(self._study)
+        spec = store.stored_spec(self._study)
+        device = present_device(spec)
+        if devices is not None and device not in devices:
+            raise StudyMismatchError(
+                f"study {name!r} must be trained on {device}, where it was begun, "
+                f"got a worker for {' and '.join(devices)}; start it with --device {device}"
+            )
         assert isinstance(spec.compute.threads, int), "the stored spec is resolved"
         prepare_process(spec.compute.threads)
-        self._problem = load_problem(spec, device=spec.compute.device)
-        check_same_data(self._problem, study.facts, name)
-        self._images = torch.from_numpy(self._problem.images).to(spec.compute.device)
+        self._problem = load_problem(spec, device=device)
+        check_same_data(self._problem, self._study.facts, name)
+        self._images = torch.from_numpy(self._problem.images).to(device)
 
     def run(self, *, exit_when_idle: bool = True) -> None:
-        """Work until the study is finished, there is nothing to take, or the stop is set."""
+        """Work until the study is finished or the stop is set.
+
+        Parameters
+        ----------
+        exit_when_idle : bool
+            False to wait for more trials after the end.
+
+        Raises
+        ------
+        StudyNotFoundError
+            The study was deleted or renamed.
+        """
         while not self._stop.is_set():
-            study = store.find_study(self._engine, self._name)
-            spec = store.stored_spec(study)
-            assert isinstance(spec.search.lookahead, int), "the stored spec is resolved"
-            lease = ledger.claim(
-                self._engine,
-                study,
-                owner=worker_name(os.getpid()),
-                lookahead=spec.search.lookahead,
-                kinds=self._kinds,
-            )
-            if lease is None:
-                try:
-                    settled = settle(self._engine, self._name)
-                except RunFailedError as error:
-                    # Whoever asked for the study is told by the run itself.
-                    log.error("study %r: %s", self._name, error)  # noqa: TRY400 - no bug, no trace
-                    return
-                work = ledger.open_work(self._engine, study)
-                if settled and exit_when_idle and not any(work[kind] for kind in self._kinds):
-                    return
-                self._stop.wait(POLL_S)
-                if self._parent is not None and os.getppid() != self._parent:
-                    return
+            if self.step():
                 continue
+            if self.is_over() and exit_when_idle:
+                return
+            self._stop.wait(POLL_S)
+            if self._parent is not None and os.getppid() != self._parent:
+                return
+
+    def step(self) -> bool:
+        """Take one unit of work and do it.
+
+        Returns
+        -------
+        bool
+            False when there was nothing to take at this moment.
+        """
+        study = self._present()
+        lease = ledger.claim(
+            self._engine,
+            study,
+            owner=worker_name(os.getpid()),
+            lookahead=int(study.spec["search"]["lookahead"]),
+            kinds=self._kinds,
+        )
+        if lease is not None:
+            self._hopeless = False
             self._do(lease)
+        return lease is not None
+
+    def is_over(self) -> bool:
+        """Choose the winner if the search is over; whether nothing of its kinds is left then."""
+        study = self._present()
+        if study.chosen_trial_id is None and not self._hopeless:
+            try:
+                settle(self._engine, self._name, unfinished=ledger.timed_out(self._engine, study))
+            except RunFailedError as error:
+                # Whoever asked for the study is told by the run itself.
+                log.error("study %r: %s", self._name, error)  # noqa: TRY400 - no bug, no trace
+                self._hopeless = True
+            study = self._present()
+        if study.chosen_trial_id is None:
+            return self._hopeless
+        work = ledger.open_work(self._engine, study)
+        # What is left of the search after a choice was cut off by a time limit.
+        return not any(work[kind] for kind in self._kinds if kind != "search")
+
+    def _present(self) -> store.StudyRow:
+        """Read the study again; a new one of the same name is another."""
+        try:
+            study = store.find_study(self._engine, self._name)
+        except StudyNotFoundError as error:
+            raise StudyNotFoundError(
+                f"study {self._name!r} is gone: it was deleted or renamed while this worker "
+                f"served it ({error})"
+            ) from error
+        if not study.same(self._study):
+            raise StudyNotFoundError(
+                f"study {self._name!r} is gone: another one has its name now; "
+                "start this worker again to serve that"
+            )
+        return study
+
+    def _spec(self, study: store.StudyRow) -> StudySpec:
+        # Settings that came after the study was made are resolved by the same rule as ever.
+        spec = store.stored_spec(study)
+        return resolve(
+            spec,
+            image_shape=self._problem.image_shape,
+            n_train=len(self._problem.images),
+            device=spec.compute.device,
+        )
 
     def _do(self, lease: Lease) -> None:
         # Read after the claim: the choice may have been made between a look and the claim.
-        study = store.find_study(self._engine, self._name)
-        spec = store.stored_spec(study)
-        log.info("%s %d: attempt %d", lease.kind, lease.position, lease.attempt)
+        study = self._present()
+        spec = self._spec(study)
+        log.info(
+            "study %r, %s %d: attempt %d", self._name, lease.kind, lease.position, lease.attempt
+        )
         with Heartbeat(self._engine, lease, self._stop, self._parent) as beat:
             try:
                 if lease.kind == "search":
@@ -128,6 +204,10 @@ class Worker:
                 log.warning("lease lost: %s", error)
             except StoppedError:
                 ledger.release(self._engine, lease)
+            except RunFailedError:
+                # Whoever mends the cause must not wait for the lease of who gave up.
+                ledger.release(self._engine, lease)
+                raise
 
     # -------------------------------------------------------------------- search
 
@@ -175,6 +255,8 @@ class Worker:
                 on_epoch=on_epoch,
                 on_rung=on_rung,
             )
+        except AesearchError:
+            raise  # the store, not the training: the generation is as good as before
         except (RuntimeError, MemoryError, ValueError, SystemExit) as error:
             log.exception("generation %d failed", lease.position)
             self._fail(lease, f"{type(error).__name__}: {str(error).splitlines()[0][:200]}")

@@ -1,7 +1,6 @@
-"""Opening a store: its URL, its engine, its tables, and what can be wrong with them."""
+"""Opening a database and its transactions; which tables it must have is in ``migrations``."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
-from aesearch.studies import tables
 from aesearch.studies.errors import StoreError
+from aesearch.studies.store_errors import describe, translated
+from aesearch.studies.waiting import CONNECT_TIMEOUT_S, LOCK_TIMEOUT_S, lease_s
 
-LOCK_TIMEOUT_S = 60.0
 _READ = "aesearch_read"
 
 
@@ -47,7 +46,7 @@ def parse_url(storage: str) -> URL:
             "use sqlite:///study.db or postgresql://user@host/database"
         ) from error
     backend = url.get_backend_name()
-    if backend == "postgresql":
+    if backend in ("postgresql", "postgres"):
         return url.set(drivername="postgresql+psycopg")
     if backend == "sqlite" and url.database not in (None, "", ":memory:"):
         return url
@@ -55,11 +54,6 @@ def parse_url(storage: str) -> URL:
         f"storage must be an SQLite file or a PostgreSQL database, got {describe(url)!r}; "
         "use sqlite:///study.db or postgresql://user@host/database"
     )
-
-
-def describe(url: URL) -> str:
-    """Give the URL as text without its password: for messages, logs and the screen."""
-    return url.render_as_string(hide_password=True)
 
 
 def open_engine(url: URL) -> Engine:
@@ -70,12 +64,16 @@ def open_engine(url: URL) -> Engine:
     """
     if url.get_backend_name() != "sqlite":
         try:
-            return sa.create_engine(url, pool_pre_ping=True)
+            engine = sa.create_engine(
+                url, pool_pre_ping=True, connect_args=_postgres_arguments(url)
+            )
         except ModuleNotFoundError as error:
             raise StoreError(
                 "PostgreSQL needs the driver psycopg, which is not installed; "
                 "run pip install 'aesearch[postgres]'"
             ) from error
+        event.listen(engine, "connect", _prepare_postgres)
+        return engine
     folder = Path(str(url.database)).absolute().parent
     if not folder.is_dir():
         raise StoreError(
@@ -85,6 +83,34 @@ def open_engine(url: URL) -> Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _postgres_arguments(url: URL) -> dict[str, Any]:
+    # A machine that vanished sends no goodbye: without these, a worker waits for it for hours.
+    arguments = {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 60_000,
+        "application_name": "aesearch",
+    }
+    return {name: value for name, value in arguments.items() if name not in url.query}
+
+
+def _prepare_postgres(connection: Any, _record: Any) -> None:
+    # A worker that is paused inside a transaction keeps its row locks and would stop everyone:
+    # the server ends its session well before its lease runs out.
+    idle_ms = round(1000 * min(lease_s() / 4, 15.0))
+    before, connection.autocommit = connection.autocommit, True
+    connection.execute(f"SET idle_in_transaction_session_timeout = {idle_ms}")
+    connection.execute(f"SET lock_timeout = {round(1000 * LOCK_TIMEOUT_S)}")
+    # A worker goes on from what it has committed: a crash of the server must not take that back.
+    connection.execute(
+        "SELECT set_config('synchronous_commit', 'on', false) "
+        "WHERE current_setting('synchronous_commit') = 'off'"
+    )
+    connection.autocommit = before
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -129,122 +155,6 @@ def reading(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-@contextlib.contextmanager
-def translated(engine: Engine) -> Iterator[None]:
-    """Turn what the driver says into one line that names the database and the remedy."""
-    try:
-        yield
-    except (sa.exc.OperationalError, sa.exc.DatabaseError) as error:
-        if isinstance(error, sa.exc.IntegrityError):
-            raise
-        raise StoreError(_explain(engine.url, error)) from error
-    except optuna.exceptions.StorageInternalError as error:
-        raise StoreError(_explain(engine.url, error.__cause__ or error)) from error
-
-
-_REMEDIES = {
-    "file is not a database": "it is not an SQLite file; name another file or move this one away",
-    "malformed": "the file is damaged; restore a copy (with its -wal file beside it)",
-    "readonly": "the file or its folder is read-only; make it writable or name another",
-    "read-only": "the file or its folder is read-only; make it writable or name another",
-    "unable to open": "it cannot be opened; check that the folder is there and writable",
-    "locked": f"another process held its lock for over {LOCK_TIMEOUT_S:.0f} s; "
-    "end that process and run the same command again, nothing is lost",
-    "disk is full": "the disk is full; free some space and run the same command again",
-    "password authentication failed": "the user or password is wrong; check the URL",
-    "does not exist": "no such database or role; create it first",
-    "refused": "no server answers there; check the host and port, and that it runs",
-    "could not translate host": "there is no such host; check the URL",
-    "resolve": "there is no such host; check the URL",
-}
-
-
-def _explain(url: URL, error: BaseException) -> str:
-    cause = str(getattr(error, "orig", None) or error).strip().splitlines() or ["no reason given"]
-    text = " ".join(cause)
-    for part, remedy in _REMEDIES.items():
-        if part in text:
-            return f"the store {describe(url)} cannot be used: {remedy}"
-    password = url.password or ""
-    shown = cause[0].replace(password, "***") if password else cause[0]
-    return f"the store {describe(url)} cannot be used: {shown}"
-
-
-def prepare(engine: Engine) -> None:
-    """Create Optuna's tables and ours where they are missing; check that they are of this version.
-
-    Raises
-    ------
-    StoreError
-        The tables belong to another version of Optuna or aesearch, or to another program.
-    """
-    with translated(engine):
-        if _ready(engine):
-            return
-        with _creation_lock(engine):
-            if not _ready(engine):
-                _create(engine)
-
-
-def _ready(engine: Engine) -> bool:
-    inspector = sa.inspect(engine)
-    names = set(inspector.get_table_names())
-    if "aesearch_schema" not in names:
-        foreign = names & {"trials", "studies"} and "version_info" not in names
-        if foreign:
-            raise StoreError(
-                f"the store {describe(engine.url)} must be empty or made by aesearch or Optuna, "
-                f"got tables of another program ({', '.join(sorted(names)[:5])}); name another"
-            )
-        return False
-    with reading(engine) as connection:
-        found = connection.execute(sa.select(tables.schema.c.version)).scalar()
-    if found is None:
-        return False
-    if found != tables.SCHEMA_VERSION:
-        raise StoreError(
-            f"the store {describe(engine.url)} must have schema {tables.SCHEMA_VERSION}, "
-            f"got {found}; use the aesearch version that made it, or another store"
-        )
-    return True
-
-
-def _create(engine: Engine) -> None:
-    optuna_storage(engine, create=True)
-    with engine.begin() as connection:
-        tables.metadata.create_all(connection, tables=tables.OWN_TABLES)
-        connection.execute(tables.schema.insert().values(version=tables.SCHEMA_VERSION))
-
-
-@contextlib.contextmanager
-def _creation_lock(engine: Engine) -> Iterator[None]:
-    # Optuna's own creation of a fresh database crashes when two processes meet in it.
-    if engine.dialect.name == "sqlite":
-        fcntl = _fcntl()
-        folder = os.open(Path(str(engine.url.database)).absolute().parent, os.O_RDONLY)
-        try:
-            if fcntl is not None:
-                fcntl.flock(folder, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(folder)
-    else:
-        with engine.connect() as connection:
-            connection.execute(sa.text("SELECT pg_advisory_lock(6301974)"))
-            try:
-                yield
-            finally:
-                connection.execute(sa.text("SELECT pg_advisory_unlock(6301974)"))
-
-
-def _fcntl() -> Any:
-    try:
-        import fcntl  # noqa: PLC0415 - absent on Windows, where the lock is left out
-    except ImportError:
-        return None
-    return fcntl
-
-
 def optuna_storage(
     engine: Engine, *, create: bool = False, read_only: bool = False
 ) -> optuna.storages.RDBStorage:
@@ -264,7 +174,15 @@ def optuna_storage(
     """
     # Optuna fills placeholders of a URL with str.format: braces must be doubled.
     url = engine.url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
-    kwargs = {"connect_args": {"timeout": LOCK_TIMEOUT_S}} if url.startswith("sqlite") else {}
+    sqlite = engine.dialect.name == "sqlite"
+    kwargs: dict[str, Any] = (
+        {"connect_args": {"timeout": LOCK_TIMEOUT_S}}
+        if sqlite
+        else {"pool_pre_ping": True, "connect_args": _postgres_arguments(engine.url)}
+    )
+    if create:
+        # Used once; and an error in its making would leave pooled connections open.
+        kwargs["poolclass"] = sa.pool.NullPool
     try:
         storage = optuna.storages.RDBStorage(
             url, engine_kwargs=kwargs, skip_table_creation=not create
@@ -275,7 +193,7 @@ def optuna_storage(
             f"(here {optuna.__version__}); upgrade it with 'optuna storage upgrade', or name "
             "another store"
         ) from error
-    if engine.dialect.name == "sqlite":
+    if sqlite:
         event.listen(storage.engine, "connect", _prepare_sqlite)
         event.listen(storage.engine, "begin", _begin_sqlite)
         if read_only:
@@ -286,3 +204,9 @@ def optuna_storage(
         if engine.dialect.name == "postgresql":
             storage.engine.update_execution_options(postgresql_readonly=True)
     return storage
+
+
+def close_storage(storage: optuna.storages.RDBStorage) -> None:
+    """Close every connection of what ``optuna_storage`` gave."""
+    storage.remove_session()
+    storage.engine.dispose()

@@ -36,6 +36,20 @@ class StoreError(AesearchError, RuntimeError):
     """A database that cannot be opened, is not ours, or does not answer."""
 
 
+class TransientStoreError(StoreError):
+    """A transaction that did not go through although nothing is wrong with it.
+
+    Attributes
+    ----------
+    conflict : bool
+        It met another transaction and may be repeated at once; otherwise the store is away.
+    """
+
+    def __init__(self, message: str, *, conflict: bool = False) -> None:
+        self.conflict = conflict
+        super().__init__(message)
+
+
 class StudyMismatchError(AesearchError, ValueError):
     """A resume with another spec, data set or split than the study was created with."""
 

@@ -17,9 +17,10 @@ from sqlalchemy.engine import Connection, Engine
 
 from aesearch.studies import tables
 from aesearch.studies.database import reading, writing
-from aesearch.studies.store import StudyRow, now
+from aesearch.studies.store import StudyRow, clock
+from aesearch.studies.waiting import lease_s, repeatable
 
-LEASE_S = 60.0
+ALL_KINDS = ("search", "retrain", "evaluate")
 MAX_ATTEMPTS = 3
 
 
@@ -51,72 +52,207 @@ def claim(
     *,
     owner: str,
     lookahead: int,
-    kinds: Iterable[str] = ("search", "retrain", "evaluate"),
-    seconds: float = LEASE_S,
+    kinds: Iterable[str] = ALL_KINDS,
+    seconds: float | None = None,
 ) -> Lease | None:
     """Take the first unit of work that is free.
 
     A generation is free when nobody holds it (or its lease has expired by the database's
-    clock) and every generation ``lookahead`` or more before it is done. Retraining waits
-    for nothing (it exists only once the search is over); the test waits for all retraining.
+    clock), every generation ``lookahead`` or more before it is done, no choice has been made,
+    and the study's deadline has not passed. Retraining waits for nothing (it exists only once
+    the search is over); the test waits for all retraining.
+
+    Parameters
+    ----------
+    seconds : float, optional
+        Until the lease expires; None for ``lease_s()``.
 
     Returns
     -------
     Lease or None
         None when there is nothing to take at this moment.
     """
+    duration = lease_s() if seconds is None else seconds
+    # Drawn once: a claim that is repeated because nobody knows whether it was carried out
+    # finds its own token.
+    token = secrets.token_hex(16)
+    return _claim(
+        engine,
+        study.study_id,
+        tuple(kinds),
+        lookahead=lookahead,
+        owner=owner,
+        seconds=duration,
+        token=token,
+    )
+
+
+@repeatable
+def _claim(
+    engine: Engine,
+    study_id: int,
+    kinds: tuple[str, ...],
+    *,
+    lookahead: int,
+    owner: str,
+    seconds: float,
+    token: str,
+) -> Lease | None:
     table = tables.lease
     with writing(engine) as connection:
-        moment = now(connection)
-        open_rows = connection.execute(
+        mine = connection.execute(
+            sa.select(table).where(table.c.study_id == study_id, table.c.token == token)
+        ).one_or_none()
+        if mine is not None:
+            return _lease(mine)
+        row = _first_free(connection, study_id, kinds, lookahead, lock=True)
+        if row is None:
+            return None
+        connection.execute(
+            table.update()
+            .where(*this_work(study_id, row.kind, row.position))
+            .values(
+                owner=owner,
+                token=token,
+                attempt=row.attempt + 1,
+                claimed=clock(connection),
+                expires=clock(connection) + seconds,
+                progress=None,
+            )
+        )
+    return Lease(study_id, row.kind, row.position, row.first, row.size, token, row.attempt + 1)
+
+
+def _first_free(
+    connection: Connection,
+    study_id: int,
+    kinds: Iterable[str],
+    lookahead: int,
+    *,
+    lock: bool,
+) -> Any | None:
+    """Find the row of the first free unit of work, if asked for locked against other claims."""
+    table = tables.lease
+    for kind in kinds:
+        first_open = connection.execute(
+            sa.select(sa.func.min(table.c.position)).where(*_open(study_id, kind))
+        ).scalar()
+        if first_open is None:
+            continue
+        query = (
             sa.select(table)
-            .where(table.c.study_id == study.study_id, table.c.done.is_(False))
+            .where(
+                *_open(study_id, kind),
+                sa.or_(table.c.expires.is_(None), table.c.expires < clock(connection)),
+            )
             .order_by(table.c.position)
-            .with_for_update()
-        ).all()
-        # In position order, so the first row of a kind is the first that is open.
-        first_open: dict[str, int] = {}
-        for row in open_rows:
-            first_open.setdefault(row.kind, row.position)
-        for kind in kinds:
-            for row in open_rows:
-                if row.kind != kind or (row.expires is not None and row.expires >= moment):
-                    continue
-                if kind == "search" and row.position >= first_open["search"] + lookahead:
-                    break
-                if kind == "evaluate" and "retrain" in first_open:
-                    break
-                token = secrets.token_hex(16)
-                connection.execute(
-                    table.update()
-                    .where(*this_work(row.study_id, kind, row.position))
-                    .values(
-                        owner=owner,
-                        token=token,
-                        attempt=row.attempt + 1,
-                        expires=moment + seconds,
-                        progress=None,
-                    )
-                )
-                return Lease(
-                    row.study_id, kind, row.position, row.first, row.size, token, row.attempt + 1
-                )
+            .limit(1)
+        )
+        if kind == "search":
+            if not _searching(connection, study_id):
+                continue
+            query = query.where(table.c.position < first_open + lookahead)
+        if lock:
+            # A row that is locked is being taken or renewed: not waited for.
+            query = query.with_for_update(skip_locked=True)
+        if (
+            kind == "evaluate"
+            and connection.execute(
+                sa.select(table.c.position).where(*_open(study_id, "retrain")).limit(1)
+            ).first()
+        ):
+            continue
+        row = connection.execute(query).one_or_none()
+        if row is not None:
+            return row
     return None
 
 
+def _open(study_id: int, kind: str) -> tuple[Any, ...]:
+    table = tables.lease
+    return table.c.study_id == study_id, table.c.kind == kind, table.c.done.is_(False)
+
+
+def _searching(connection: Connection, study_id: int) -> bool:
+    table = tables.study
+    return bool(
+        connection.execute(
+            sa.select(table.c.study_id).where(
+                table.c.study_id == study_id,
+                table.c.chosen_trial_id.is_(None),
+                sa.or_(table.c.deadline.is_(None), table.c.deadline > clock(connection)),
+            )
+        ).first()
+    )
+
+
+def _lease(row: Any) -> Lease:
+    return Lease(row.study_id, row.kind, row.position, row.first, row.size, row.token, row.attempt)
+
+
+@repeatable
+def claimable(
+    engine: Engine, study: StudyRow, *, lookahead: int, kinds: Iterable[str] = ALL_KINDS
+) -> bool:
+    """Whether a claim would give something at this moment; nothing is taken."""
+    with reading(engine) as connection:
+        row = _first_free(connection, study.study_id, kinds, lookahead, lock=False)
+    return row is not None
+
+
+@repeatable
+def timed_out(engine: Engine, study: StudyRow) -> bool:
+    """Whether a study's deadline has passed and nobody works on its search any more."""
+    table = tables.lease
+    with reading(engine) as connection:
+        passed = connection.execute(
+            sa.select(tables.study.c.study_id).where(
+                tables.study.c.study_id == study.study_id,
+                tables.study.c.deadline <= clock(connection),
+            )
+        ).first()
+        held = connection.execute(
+            sa.select(table.c.position)
+            .where(*_open(study.study_id, "search"), table.c.expires >= clock(connection))
+            .limit(1)
+        ).first()
+    return passed is not None and held is None
+
+
+@repeatable
+def forgive(engine: Engine, study: StudyRow) -> None:
+    """Forget the failed attempts at unfinished retraining: a person has mended the cause."""
+    table = tables.lease
+    with writing(engine) as connection:
+        connection.execute(
+            table.update()
+            .where(
+                table.c.study_id == study.study_id,
+                table.c.kind != "search",
+                table.c.done.is_(False),
+            )
+            .values(attempt=0)
+        )
+
+
 def renew(
-    engine: Engine, lease: Lease, progress: Mapping[str, Any], seconds: float = LEASE_S
+    engine: Engine, lease: Lease, progress: Mapping[str, Any], seconds: float | None = None
 ) -> None:
-    """Keep a claim and say how far it is; raises LeaseLostError when it is somebody else's."""
+    """Keep a claim and say how far it is; raises LeaseLostError when it is somebody else's.
+
+    Not repeated while the store is away: the next renewal is as good.
+    """
+    duration = lease_s() if seconds is None else seconds
     with writing(engine) as connection:
         require_held(connection, lease)
         connection.execute(
             tables.lease.update()
             .where(*this_work(lease.study_id, lease.kind, lease.position))
-            .values(expires=now(connection) + seconds, progress=json.dumps(progress))
+            .values(expires=clock(connection) + duration, progress=json.dumps(progress))
         )
 
 
+@repeatable
 def release(engine: Engine, lease: Lease) -> None:
     """Give unfinished work back at once; the attempt does not count."""
     with writing(engine) as connection:
@@ -133,6 +269,7 @@ def release(engine: Engine, lease: Lease) -> None:
         )
 
 
+@repeatable
 def free_owner(engine: Engine, owner: str) -> None:
     """Let the work of a process that is known to be dead be taken at once; the attempt counts."""
     with writing(engine) as connection:
@@ -143,6 +280,7 @@ def free_owner(engine: Engine, owner: str) -> None:
         )
 
 
+@repeatable
 def owners(engine: Engine, study: StudyRow) -> list[str]:
     """Who holds unfinished work of a study at this moment, or held it last."""
     table = tables.lease
@@ -159,6 +297,7 @@ def owners(engine: Engine, study: StudyRow) -> list[str]:
         return list(rows.scalars())
 
 
+@repeatable
 def open_work(engine: Engine, study: StudyRow) -> dict[str, int]:
     """How many units of work of each kind are not done."""
     table = tables.lease
@@ -197,5 +336,5 @@ def mark_done(connection: Connection, lease: Lease) -> None:
     connection.execute(
         tables.lease.update()
         .where(*this_work(lease.study_id, lease.kind, lease.position))
-        .values(done=True, expires=None, token=None)
+        .values(done=True, expires=None, token=None, finished=clock(connection))
     )

@@ -11,8 +11,10 @@ from aesearch.studies.database import reading, writing
 from aesearch.studies.evaluation_results import Picture, insert_evaluation
 from aesearch.studies.ledger import Lease, mark_done, require_held, this_work
 from aesearch.studies.store import StudyRow, from_sql, lease_row, to_sql
+from aesearch.studies.waiting import repeatable
 
 
+@repeatable
 def begin_retraining(
     engine: Engine,
     study: StudyRow,
@@ -30,9 +32,10 @@ def begin_retraining(
     with writing(engine) as connection:
         chosen = optuna_rows.trial_ids(connection, study.study_id)[number]
         current = connection.execute(
-            sa.select(tables.study.c.chosen_trial_id, tables.study.c.retrain_key).where(
-                tables.study.c.study_id == study.study_id
-            )
+            sa.select(tables.study.c.chosen_trial_id, tables.study.c.retrain_key)
+            .where(tables.study.c.study_id == study.study_id)
+            # Several workers see the end of the search at once; the second must see the first.
+            .with_for_update()
         ).one()
         if tuple(current) == (chosen, retrain_key):
             return
@@ -63,6 +66,7 @@ def begin_retraining(
         optuna_rows.insert_new(connection, lease, new)
 
 
+@repeatable
 def reopen_choice(engine: Engine, study: StudyRow) -> None:
     """Forget what was chosen while the search is open again; retrained seeds stay in the store."""
     with writing(engine) as connection:
@@ -78,6 +82,7 @@ def reopen_choice(engine: Engine, study: StudyRow) -> None:
         )
 
 
+@repeatable
 def write_retrained(
     engine: Engine,
     lease: Lease,
@@ -109,6 +114,7 @@ def write_retrained(
         mark_done(connection, lease)
 
 
+@repeatable
 def retrained(engine: Engine, study: StudyRow) -> list[Any]:
     """Rows of the retrained seeds of the chosen configuration, weights included, by seed index."""
     table = tables.retrain
@@ -122,6 +128,7 @@ def retrained(engine: Engine, study: StudyRow) -> list[Any]:
         )
 
 
+@repeatable
 def write_test(
     engine: Engine,
     lease: Lease,
@@ -160,6 +167,7 @@ def write_test(
         mark_done(connection, lease)
 
 
+@repeatable
 def write_checkpoint(engine: Engine, lease: Lease, key: str, payload: bytes) -> None:
     """Replace the checkpoint of this work; ``key`` says what it belongs to."""
     with writing(engine) as connection:
@@ -181,6 +189,7 @@ def write_checkpoint(engine: Engine, lease: Lease, key: str, payload: bytes) -> 
         )
 
 
+@repeatable
 def read_checkpoint(engine: Engine, lease: Lease, key: str) -> bytes | None:
     """Return the last checkpoint of this work if it belongs to ``key``."""
     table = tables.checkpoint
@@ -206,6 +215,7 @@ def _delete_checkpoint(connection: Connection, lease: Lease) -> None:
     )
 
 
+@repeatable
 def retrain_curves(engine: Engine, study: StudyRow) -> list[tuple[int, int, float, float]]:
     """Every loss of the retraining of the chosen configuration.
 

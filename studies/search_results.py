@@ -12,8 +12,9 @@ from sqlalchemy.engine import Connection, Engine
 from aesearch.studies import optuna_rows, tables
 from aesearch.studies.dashboard.publishing import note_trials
 from aesearch.studies.database import reading, writing
-from aesearch.studies.ledger import Lease, require_held, this_work
+from aesearch.studies.ledger import Lease, mark_done, require_held, this_work
 from aesearch.studies.store import StudyRow, to_sql
+from aesearch.studies.waiting import repeatable
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Outcome:
     pictures: tuple[Picture, ...] = ()
 
 
+@repeatable
 def unsuggested(engine: Engine, study: StudyRow, position: int) -> list[Lease]:
     """Generations up to ``position`` whose trials have no parameters yet, in order."""
     table = tables.lease
@@ -66,6 +68,7 @@ def unsuggested(engine: Engine, study: StudyRow, position: int) -> list[Lease]:
     return [Lease(r.study_id, r.kind, r.position, r.first, r.size, "", r.attempt) for r in rows]
 
 
+@repeatable
 def history(engine: Engine, study: StudyRow) -> tuple[list[FrozenTrial], list[int]]:
     """Every trial in number order, and the first trial number of every generation."""
     table = tables.lease
@@ -78,6 +81,7 @@ def history(engine: Engine, study: StudyRow) -> tuple[list[FrozenTrial], list[in
         return optuna_rows.frozen_trials(connection, study.study_id), list(firsts)
 
 
+@repeatable
 def write_suggestions(
     engine: Engine,
     generation: Lease,
@@ -100,6 +104,7 @@ def write_suggestions(
             optuna_rows.start_trial(connection, ids[number], params, distributions)
 
 
+@repeatable
 def write_rung(
     engine: Engine,
     lease: Lease,
@@ -151,8 +156,10 @@ def write_rung(
         connection.execute(
             tables.lease.update()
             .where(*this_work(lease.study_id, lease.kind, lease.position))
-            .values(attempt=0, done=done, **({"expires": None, "token": None} if done else {}))
+            .values(attempt=0)
         )
+        if done:
+            mark_done(connection, lease)
 
 
 def _write_outcome(connection: Connection, trial_id: int, outcome: Outcome) -> None:

@@ -10,14 +10,16 @@ import sqlalchemy as sa
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Connection, Engine
 
-from aesearch.studies import database, optuna_rows, tables
-from aesearch.studies.errors import StudyNotFoundError
+from aesearch.studies import database, migrations, optuna_rows, tables
+from aesearch.studies.errors import StoreError, StudyNotFoundError
 from aesearch.studies.records import LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
 from aesearch.studies.records import TrialState as RecordedState
 from aesearch.studies.spec import StudySpec
 from aesearch.studies.spec_yaml import spec_from_mapping
+from aesearch.studies.store_errors import describe
+from aesearch.studies.waiting import Patience, be_patient, repeatable
 
-_STATES: dict[TrialState, RecordedState] = {
+STATES: dict[TrialState, RecordedState] = {
     TrialState.WAITING: "waiting",
     TrialState.RUNNING: "running",
     TrialState.COMPLETE: "complete",
@@ -37,15 +39,24 @@ class StudyRow:
     chosen_trial_id: int | None
     retrain_key: str | None
     test_looks: int
+    created: float
+    aesearch_version: str
+    deadline: float | None = None
+
+    def same(self, other: "StudyRow") -> bool:
+        """Whether the other is this study, and not one that got its name or its id later."""
+        return (self.study_id, self.created) == (other.study_id, other.created)
 
 
-def open_store(storage: str) -> Engine:
+def open_store(storage: str, patience: Patience | None = None) -> Engine:
     """Open a store, creating its tables where they are missing.
 
     Parameters
     ----------
     storage : str
         A database URL or the path of an SQLite file.
+    patience : Patience, optional
+        How long to wait for a store that is away, now and later; None for not at all.
 
     Raises
     ------
@@ -53,20 +64,32 @@ def open_store(storage: str) -> Engine:
         It cannot be opened, or is not ours.
     """
     engine = database.open_engine(database.parse_url(storage))
-    database.prepare(engine)
+    if patience is not None:
+        be_patient(engine, patience)
+    try:
+        migrations.prepare(engine)
+    except StoreError:
+        engine.dispose()
+        raise
     return engine
 
 
-def now(connection: Connection) -> float:
-    """Seconds since 1970 by the database's clock, the only clock leases know."""
+def clock(connection: Connection) -> sa.ColumnElement[float]:
+    """Seconds since 1970 as an SQL expression of the database's clock, the only one leases know."""
     sql = (
-        "SELECT (julianday('now') - 2440587.5) * 86400.0"
+        "(julianday('now') - 2440587.5) * 86400.0"
         if connection.dialect.name == "sqlite"
-        else "SELECT extract(epoch FROM clock_timestamp())"
+        else "extract(epoch FROM clock_timestamp())::double precision"
     )
-    return float(connection.execute(sa.text(sql)).scalar_one())
+    return sa.literal_column(sql, sa.Float)
 
 
+def now(connection: Connection) -> float:
+    """Seconds since 1970 by the database's clock."""
+    return float(connection.execute(sa.select(clock(connection))).scalar_one())
+
+
+@repeatable
 def create_study(
     engine: Engine,
     name: str,
@@ -76,8 +99,14 @@ def create_study(
     n_trials: int,
     generation_size: int,
     version: str,
+    timeout: float | None = None,
 ) -> bool:
     """Create a study with all its slots and generations in one transaction.
+
+    Parameters
+    ----------
+    timeout : float, optional
+        Seconds from now on after which no generation is begun.
 
     Returns
     -------
@@ -98,6 +127,7 @@ def create_study(
                     created=now(connection),
                     aesearch_version=version,
                     test_looks=0,
+                    deadline=None if timeout is None else clock(connection) + timeout,
                 )
             )
             _add_slots(connection, study_id, 0, n_trials, generation_size)
@@ -106,16 +136,23 @@ def create_study(
     return True
 
 
-def replace_spec(engine: Engine, study: StudyRow, spec: Mapping[str, Any]) -> None:
-    """Store the spec again after a part of it that may change did."""
+@repeatable
+def replace_spec(
+    engine: Engine, study: StudyRow, spec: Mapping[str, Any], *, timeout: float | None = None
+) -> None:
+    """Store the spec again after a part of it that may change did; the time limit starts anew."""
     with database.writing(engine) as connection:
         connection.execute(
             tables.study.update()
             .where(tables.study.c.study_id == study.study_id)
-            .values(spec=json.dumps(spec))
+            .values(
+                spec=json.dumps(spec),
+                deadline=None if timeout is None else clock(connection) + timeout,
+            )
         )
 
 
+@repeatable
 def raise_trials(engine: Engine, study: StudyRow, n_trials: int, generation_size: int) -> int:
     """Add slots until the study has ``n_trials``; never removes any.
 
@@ -125,6 +162,12 @@ def raise_trials(engine: Engine, study: StudyRow, n_trials: int, generation_size
         How many slots the study has now.
     """
     with database.writing(engine) as connection:
+        # Two that raise at once take turns: nothing else keeps a number from being added twice.
+        connection.execute(
+            sa.select(tables.study.c.study_id)
+            .where(tables.study.c.study_id == study.study_id)
+            .with_for_update()
+        )
         have = len(optuna_rows.trial_ids(connection, study.study_id))
         if n_trials > have:
             _add_slots(connection, study.study_id, have, n_trials, generation_size)
@@ -161,6 +204,7 @@ def lease_row(study_id: int, kind: str, position: int, first: int, size: int) ->
     }
 
 
+@repeatable
 def find_study(engine: Engine, name: str) -> StudyRow:
     """Look a study up by name.
 
@@ -182,10 +226,13 @@ def find_study(engine: Engine, name: str) -> StudyRow:
             known = study_names_in(connection)
             listed = ", ".join(map(repr, known[:8])) or "none"
             raise StudyNotFoundError(
-                f"study must be one of the studies in {database.describe(engine.url)}, "
+                f"study must be one of the studies in {describe(engine.url)}, "
                 f"got {name!r}; there: {listed}"
             )
-    row = rows[0]
+    return _study_row(rows[0])
+
+
+def _study_row(row: Any) -> StudyRow:
     return StudyRow(
         study_id=row.study_id,
         name=row.study_name,
@@ -194,7 +241,31 @@ def find_study(engine: Engine, name: str) -> StudyRow:
         chosen_trial_id=row.chosen_trial_id,
         retrain_key=row.retrain_key,
         test_looks=row.test_looks,
+        created=row.created,
+        aesearch_version=row.aesearch_version,
+        deadline=row.deadline,
     )
+
+
+@repeatable
+def unfinished_studies(engine: Engine) -> list[StudyRow]:
+    """Studies of ours with anything left to do, in order of creation.
+
+    Those are studies with work that is not done, and studies whose search is over but that
+    have no winner yet.
+    """
+    study, lease = tables.study, tables.lease
+    open_work = sa.exists().where(lease.c.study_id == study.c.study_id, lease.c.done.is_(False))
+    # What is left of the search after a time limit is work for the next run, not for a service.
+    open_rest = open_work.where(lease.c.kind != "search")
+    query = (
+        sa.select(optuna_rows.STUDIES.c.study_name, study)
+        .join(study, study.c.study_id == optuna_rows.STUDIES.c.study_id)
+        .where(sa.or_(study.c.chosen_trial_id.is_(None), open_rest))
+        .order_by(study.c.created, study.c.study_id)
+    )
+    with database.reading(engine) as connection:
+        return [_study_row(row) for row in connection.execute(query)]
 
 
 def stored_spec(study: StudyRow) -> StudySpec:
@@ -202,6 +273,7 @@ def stored_spec(study: StudyRow) -> StudySpec:
     return spec_from_mapping(study.spec, f"the stored specification of study {study.name!r}")
 
 
+@repeatable
 def study_names(engine: Engine) -> list[str]:
     """Names of every study of ours in the store, oldest first."""
     with database.reading(engine) as connection:
@@ -218,6 +290,7 @@ def study_names_in(connection: Connection) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
+@repeatable
 def snapshot(engine: Engine, name: str) -> StudySnapshot:
     """Read a study as it is at this moment.
 
@@ -289,7 +362,7 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
         value = last if math.isfinite(last) else None
     return TrialRecord(
         number=trial.number,
-        state=_STATES[trial.state],
+        state=STATES[trial.state],
         params=trial.params,
         value=value,
         standard_error=attributes.get("standard_error"),
@@ -310,6 +383,7 @@ def from_sql(value: float | None) -> float:
     return math.nan if value is None else value
 
 
+@repeatable
 def curves(engine: Engine, study: StudyRow) -> list[tuple[int, int, int, float, float]]:
     """Every per-fold, per-epoch loss of a study.
 

@@ -2,10 +2,11 @@
 
 Every row hangs on an Optuna study or trial. SQLite re-uses trial ids and the dashboard's
 connections do not enforce foreign keys there, so triggers delete what the cascade would.
+Who adds a table or a nullable column raises ``SCHEMA_VERSION`` once per release: older
+stores get it when they are opened (``migrations``).
 """
 
 from sqlalchemy import (
-    DDL,
     BigInteger,
     Boolean,
     Column,
@@ -17,10 +18,9 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    event,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -66,6 +66,7 @@ study = Table(
     Column("chosen_trial_id", Integer),  # no foreign key: it must not stop a trial's deletion
     Column("retrain_key", String(64)),  # sha256 of the chosen configuration and how it retrains
     Column("test_looks", Integer, nullable=False, default=0),
+    Column("deadline", Float),  # database's clock: from then on no generation is begun
 )
 
 lease = Table(
@@ -83,6 +84,8 @@ lease = Table(
     Column("token", String(32)),
     Column("expires", Float),  # seconds since 1970, the database's clock
     Column("progress", Text),  # JSON, for people who watch
+    Column("claimed", Float),  # database's clock, of the last claim
+    Column("finished", Float),  # database's clock
 )
 
 fold = Table(
@@ -169,18 +172,18 @@ checkpoint = Table(
 
 OWN_TABLES = [table for table in metadata.sorted_tables if not table.info.get("optuna")]
 
-for _parent, _key in (("trials", "trial_id"), ("studies", "study_id")):
-    _children = [t for t in OWN_TABLES if _key in t.c and t.c[_key].foreign_keys]
-    _deletes = " ".join(
-        f"DELETE FROM {t.name} WHERE {_key} = OLD.{_key};"  # noqa: S608 - names from above
-        for t in _children
+
+def _trigger(parent: str, key: str) -> str:
+    children = [table for table in OWN_TABLES if key in table.c and table.c[key].foreign_keys]
+    deletes = " ".join(
+        f"DELETE FROM {table.name} WHERE {key} = OLD.{key};"  # noqa: S608 - names from above
+        for table in children
     )
-    event.listen(
-        # The last table created: by then every table of the trigger's body exists.
-        OWN_TABLES[-1],
-        "after_create",
-        DDL(
-            f"CREATE TRIGGER IF NOT EXISTS aesearch_delete_{_parent} AFTER DELETE ON {_parent} "
-            f"BEGIN {_deletes} END"
-        ).execute_if(dialect="sqlite"),
-    )
+    return f"CREATE TRIGGER aesearch_delete_{parent} AFTER DELETE ON {parent} BEGIN {deletes} END"
+
+
+# By name: what makes them. Created after all tables of their bodies, again with every upgrade.
+SQLITE_TRIGGERS = {
+    f"aesearch_delete_{parent}": _trigger(parent, key)
+    for parent, key in (("trials", "trial_id"), ("studies", "study_id"))
+}

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 import torch
 
+pytest_plugins = ("postgres",)  # tests/postgres.py: a server, where its programs are here
+
 # As the workers do: results are bitwise equal for equal counts, and small tensors gain nothing.
 torch.set_num_threads(1)
 
@@ -68,7 +70,7 @@ TINY = (
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_spec() -> Callable[..., Any]:
     """Make the spec of a study of seconds on the digits; arguments are further overrides."""
     from aesearch.studies.spec_yaml import load_spec
@@ -76,40 +78,52 @@ def tiny_spec() -> Callable[..., Any]:
     return lambda *overrides: load_spec(overrides=[*TINY, *overrides])
 
 
-@pytest.fixture
-def create_study() -> Callable[..., Any]:
-    """Create a study of a spec in a store; returns its engine."""
-    from aesearch.problem import load_problem
-    from aesearch.studies import store
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.server)])
+def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """Name a store by a word: its path or URL, the same for the same word; on both databases."""
+    if request.param == "sqlite":
+        yield lambda word: str(tmp_path / f"{word}.db")
+        return
+    server = request.getfixturevalue("postgres")
+    template = request.getfixturevalue("prepared_database")
+    databases: dict[str, str] = {}
 
-    def create(path: Path, spec: Any) -> Any:
-        engine = store.open_store(str(path))
-        problem = load_problem(spec, device="cpu")
-        resolved = problem.spec
-        created = store.create_study(
-            engine,
-            resolved.name,
-            spec=resolved.model_dump(mode="json"),
-            facts=problem.facts(),
-            n_trials=resolved.search.trials,
-            generation_size=resolved.search.generation_size,
-            version="test",
-        )
-        assert created
-        return engine
+    def name(word: str) -> str:
+        if word not in databases:
+            databases[word] = server.create_database(template=template)
+        return server.url(databases[word])
 
-    return create
+    yield name
+    for database in databases.values():
+        server.drop_database(database)
 
 
 @pytest.fixture
-def work() -> Callable[..., None]:
+def create_study() -> Iterator[Callable[..., Any]]:
+    """Create a study of a spec in a store; returns its engine, closed at the end of the test."""
+    from chaos import create
+
+    engines = []
+
+    def make(storage: Path | str, spec: Any) -> Any:
+        engines.append(create(storage, spec))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.dispose()
+
+
+@pytest.fixture
+def work() -> Iterator[Callable[..., None]]:
     """Run one worker in this process until the study is finished."""
     from aesearch.worker import ALL_KINDS, Worker
 
     def run(engine: Any, name: str = "digits", kinds: tuple[str, ...] = ALL_KINDS) -> None:
         Worker(engine, name, kinds=kinds, stop=threading.Event()).run(exit_when_idle=True)
 
-    return run
+    yield run
+    torch.set_flush_denormal(False)  # a worker turns it on for its whole process
 
 
 @dataclass

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from aesearch.studies import ledger, store
+from aesearch.studies import ledger, store, waiting
 
 COMMAND = [
     *("run", "--folds", "3", "--trials", "8", "--epochs", "12", "--batch-size", "16", "--quiet"),
@@ -65,7 +65,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
     began = time.monotonic()
     _, errors = (process := aesearch(killed)).communicate(timeout=300)
     assert process.returncode == 0, errors
-    assert time.monotonic() - began < ledger.LEASE_S, "it waited for the leases of the dead"
+    assert time.monotonic() - began < waiting.lease_s(), "it waited for the leases of the dead"
     for name in ("trials.csv", "curves.csv", "model.safetensors", "best.yaml"):
         one, other = (folder / "runs" / "digits" / name for folder in (whole, killed))
         assert one.read_bytes() == other.read_bytes(), name

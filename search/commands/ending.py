@@ -86,7 +86,8 @@ def same_command() -> str:
 def _without_password(word: str) -> str:
     if "://" not in word:
         return word
-    from aesearch.studies.database import describe, parse_url  # noqa: PLC0415 - imports SQLAlchemy
+    from aesearch.studies.database import parse_url  # noqa: PLC0415 - imports SQLAlchemy
+    from aesearch.studies.store_errors import describe  # noqa: PLC0415
 
     option, equals, url = word.partition("=") if word.startswith("-") else ("", "", word)
     try:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aesearch.commands import detached
 from aesearch.commands.ending import Debug, ending, same_command
-from aesearch.options import STORAGE_VARIABLE, flag_help
+from aesearch.options import STORAGE_VARIABLE, flag_help, study_spec
 
 if TYPE_CHECKING:
     from aesearch.api import SearchResult
@@ -45,9 +46,9 @@ def run(  # noqa: PLR0917 - Typer calls it by name
     epochs: Annotated[int | None, _flag("epochs", _STUDY)] = None,
     batch_size: Annotated[str | None, _flag("batch_size", _STUDY)] = None,
     architecture: Annotated[str | None, _flag("architecture", _STUDY)] = None,
-    sampler: Annotated[str | None, _flag("sampler", _HOW)] = None,
     corruption: Annotated[str | None, _flag("corruption", _STUDY)] = None,
     corruption_level: Annotated[float | None, _flag("corruption_level", _STUDY)] = None,
+    sampler: Annotated[str | None, _flag("sampler", _HOW)] = None,
     pruner: Annotated[str | None, _flag("pruner", _HOW)] = None,
     select: Annotated[str | None, _flag("select", _HOW)] = None,
     seed: Annotated[int | None, _flag("seed", _HOW)] = None,
@@ -75,6 +76,14 @@ def run(  # noqa: PLR0917 - Typer calls it by name
     ] = None,
     timeout: Annotated[float | None, _flag("timeout", _HOW)] = None,
     *,
+    detach: Annotated[
+        bool,
+        typer.Option(
+            "--detach",
+            help="Create the study and return: 'aesearch worker' works on it.",
+            rich_help_panel=_WHERE,
+        ),
+    ] = False,
     as_json: Annotated[
         bool,
         typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel=_SAID),
@@ -101,6 +110,8 @@ def run(  # noqa: PLR0917 - Typer calls it by name
       aesearch run --folds 3 --trials 50
       aesearch run mnist --set space.encoding_dim.choices=[4,8,16,32]
       aesearch run --dataset photos/ --study photos --timeout 3600
+      aesearch run mnist --storage postgresql://me@host/studies --detach
+      aesearch run mnist --corruption gaussian --corruption-level 0.5
     """  # noqa: D301 - \b is Typer's
     options = {
         "dataset": dataset,
@@ -110,8 +121,8 @@ def run(  # noqa: PLR0917 - Typer calls it by name
         "epochs": epochs,
         "batch_size": batch_size,
         "architecture": architecture,
-      aesearch run mnist --storage postgresql://me@host/studies --detach
-      aesearch run mnist --corruption gaussian --corruption-level 0.5
+        "corruption": corruption,
+        "corruption_level": corruption_level,
         "sampler": sampler,
         "pruner": pruner,
         "select": select,
@@ -121,12 +132,15 @@ def run(  # noqa: PLR0917 - Typer calls it by name
         "timeout": timeout,
         "study": study,
     }
-        "corruption": corruption,
-        "corruption_level": corruption_level,
     interrupted = f"interrupted; everything finished is kept. To go on: {same_command()}"
     with ending(debug=debug, interrupted=interrupted):
         if print_config:
             typer.echo(_resolved(options, preset, spec, overrides or ()), nl=False)
+            return
+        if detach:
+            asked = study_spec(options, preset=preset, spec=spec, overrides=overrides or ())
+            left = detached.detach(asked, storage=storage, out=out, workers=workers, quiet=quiet)
+            typer.echo(json.dumps(left) if as_json else detached.text(left))
             return
         from aesearch.api import search  # noqa: PLC0415 - imports torch
 
@@ -149,8 +163,7 @@ def run(  # noqa: PLR0917 - Typer calls it by name
 def _resolved(options: dict[str, Any], preset: str | None, spec: Path | None, sets: Any) -> str:
     """Write the specification with every ``auto`` made concrete, if the images are here."""
     from aesearch.data.load import load  # noqa: PLC0415 - --help must not pay for NumPy
-    from aesearch.driver import present_device  # noqa: PLC0415
-    from aesearch.options import study_spec  # noqa: PLC0415
+    from aesearch.device import present_device  # noqa: PLC0415
     from aesearch.problem import load_problem  # noqa: PLC0415
     from aesearch.studies.errors import DataMissingError  # noqa: PLC0415
     from aesearch.studies.spec_yaml import to_yaml  # noqa: PLC0415
@@ -171,6 +184,7 @@ def _files(result: "SearchResult") -> dict[str, str]:
         "trials": "trials.csv",
         "curves": "curves.csv",
         "evaluation": "evaluation.json",
+        "report": "report.html",
     }
     return {"folder": str(result.folder)} | {
         key: str(result.folder / name) for key, name in names.items()
@@ -184,7 +198,7 @@ def _text(result: "SearchResult") -> str:
     return "\n".join(
         [
             repr(result),
-        "report": "report.html",
+            "  report.html        everything on one page: open it in a browser",
             "  best.yaml          the winning configuration and what it reached",
             "  model.safetensors  the trained model: aesearch.load(path) gives it back",
             "  evaluation.json, evaluation.csv, robustness.csv, pictures/*.png",
@@ -192,4 +206,3 @@ def _text(result: "SearchResult") -> str:
             f"Next: aesearch verify {shlex.quote(files['best'])}",
         ]
     )
-            "  report.html        everything on one page: open it in a browser",

@@ -6,15 +6,23 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from aesearch.studies import database, store
+from aesearch.studies import database, migrations, store
 from aesearch.studies.errors import StoreError
 from aesearch.studies.records import StudySnapshot
 from aesearch.studies.selection import eligible_trials
+from aesearch.studies.status import state_words
+from aesearch.studies.store_errors import describe, translated
 from aesearch.studies.summary import value_text
+from aesearch.studies.waiting import Patience, be_patient, repeatable
 
 
-def open_existing(storage: str) -> Engine:
+def open_existing(storage: str, patience: Patience | None = None) -> Engine:
     """Open a store without ever making one.
+
+    Parameters
+    ----------
+    patience : Patience, optional
+        How long to wait for a store that is away, now and later; None for not at all.
 
     Raises
     ------
@@ -28,23 +36,25 @@ def open_existing(storage: str) -> Engine:
             f"storage must be an existing store, got {url.database!r}: no such file; {remedy}"
         )
     engine = database.open_engine(url)
+    if patience is not None:
+        be_patient(engine, patience)
     try:
         _check_ours(engine, remedy)
-        database.prepare(engine)
+        migrations.prepare(engine)
     except StoreError:
         engine.dispose()
         raise
     return engine
 
 
+@repeatable
 def _check_ours(engine: Engine, remedy: str) -> None:
     # Before anything is prepared: that would put our tables into another program's database.
-    with database.translated(engine):
+    with translated(engine):
         if sa.inspect(engine).has_table("aesearch_schema"):
             return
     raise StoreError(
-        f"storage must hold studies of aesearch, got {database.describe(engine.url)} without; "
-        + remedy
+        f"storage must hold studies of aesearch, got {describe(engine.url)} without; " + remedy
     )
 
 
@@ -80,18 +90,15 @@ def study_rows(engine: Engine) -> list[dict[str, Any]]:
 
 def state_text(snapshot: StudySnapshot) -> str:
     """Say in a word or two how far a study is and whether anyone works on it."""
-    held = any(
-        lease.owner is not None and not lease.done and (lease.seconds_left or 0) > 0
-        for lease in snapshot.leases
+    return state_words(
+        searching=any(trial.state in ("waiting", "running") for trial in snapshot.trials),
+        chosen=snapshot.chosen is not None,
+        held=any(
+            lease.owner is not None and not lease.done and (lease.seconds_left or 0) > 0
+            for lease in snapshot.leases
+        ),
+        retraining=any(lease.kind != "search" and not lease.done for lease in snapshot.leases),
     )
-    searching = any(trial.state in ("waiting", "running") for trial in snapshot.trials)
-    if searching and snapshot.chosen is None:
-        return "running" if held else "unfinished"
-    if snapshot.chosen is None:
-        return "no winner yet"
-    if any(lease.kind != "search" and not lease.done for lease in snapshot.leases):
-        return "retraining" if held else "not retrained"
-    return "timed out" if searching else "finished"
 
 
 def table_text(rows: list[dict[str, Any]]) -> str:

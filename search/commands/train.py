@@ -161,8 +161,8 @@ def _problem(
 ) -> "Problem":
     """Load what a best.yaml was made of, from where it is now, and check that it is the same."""
     from aesearch.best_file import check_same_images  # noqa: PLC0415 - imports pydantic, numpy
+    from aesearch.device import present_device  # noqa: PLC0415
     from aesearch.display import make_display  # noqa: PLC0415
-    from aesearch.driver import present_device  # noqa: PLC0415
     from aesearch.options import spec_values  # noqa: PLC0415
     from aesearch.problem import load_problem  # noqa: PLC0415
     from aesearch.studies.spec_yaml import load_spec, to_yaml  # noqa: PLC0415

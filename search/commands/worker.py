@@ -1,6 +1,7 @@
-"""The command ``worker``: one process that takes work of a study; what it does is in ``worker``."""
+"""The command ``worker``: one process that takes work; what it does is in ``service``."""
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -15,7 +16,12 @@ from aesearch.studies.errors import AesearchError
 
 
 def worker(
-    study: Annotated[str, typer.Option(help="Name of the study.")],
+    study: Annotated[
+        str | None,
+        typer.Option(
+            help="Serve this study alone. Default: every unfinished one, the oldest first."
+        ),
+    ] = None,
     storage: Annotated[
         str | None,
         typer.Option(
@@ -23,29 +29,48 @@ def worker(
             help="Database URL or SQLite file. Default: aesearch.db in this folder.",
         ),
     ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="cpu or cuda: take studies that train there; auto: all that can train here."
+        ),
+    ] = "auto",
     only: Annotated[
         str | None, typer.Option(help="Take this alone: search or retrain. Default: everything.")
     ] = None,
+    retry: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Wait so long for a store that is away. Default: AESEARCH_RETRY_S, or 300.",
+        ),
+    ] = None,
     *,
     exit_when_idle: Annotated[
-        bool, typer.Option("--exit-when-idle", help="End when the study is finished.")
+        bool,
+        typer.Option("--exit-when-idle", help="End when everything is finished, not only idle."),
     ] = False,
     parent: Annotated[
         int | None, typer.Option(help="End with the process of this id, which started this one.")
     ] = None,
 ) -> None:
-    """Work on a study that a run has created, here or on another machine.
+    """Work on studies that 'aesearch run' has created, here or on another machine.
 
-    Ctrl-C or SIGTERM gives unfinished work back at once. 'aesearch run' starts its own workers.
+    Ctrl-C or SIGTERM gives unfinished work back at once. A store that needs a password is best
+    named by AESEARCH_STORAGE: other users of a machine can read a command line.
 
     \b
-    Example:
+    Examples:
+      aesearch worker
       aesearch worker --study mnist --storage postgresql://me@host/studies --exit-when-idle
     """  # noqa: D301 - \b is Typer's
     stop = threading.Event()
     received: list[int] = []
 
     def ask_to_stop(number: int, _frame: FrameType | None) -> None:
+        if received:  # the second time: whatever it is doing
+            os._exit(128 + number)
         received.append(number)
         stop.set()
 
@@ -54,11 +79,21 @@ def worker(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
     try:
-        _work(study, storage, only, stop, parent, exit_when_idle=exit_when_idle)
+        _work(
+            study,
+            storage,
+            device=device,
+            only=only,
+            retry=retry,
+            stop=stop,
+            parent=parent,
+            exit_when_idle=exit_when_idle,
+        )
     except AesearchError as error:
         # The run that started this worker repeats the last line as its own error.
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        raise typer.Exit(error.exit_code) from None
+        if not received:
+            raise typer.Exit(error.exit_code) from None
     except Exception as error:  # noqa: BLE001 - the run must learn why
         # A worker's stderr is its log: the traceback belongs there, the cause last.
         traceback.print_exc()
@@ -72,24 +107,41 @@ def worker(
 
 
 def _work(
-    study: str,
+    study: str | None,
     storage: str | None,
+    *,
+    device: str,
     only: str | None,
+    retry: float | None,
     stop: threading.Event,
     parent: int | None,
-    *,
     exit_when_idle: bool,
 ) -> None:
     from aesearch.commands.stored import open_existing  # noqa: PLC0415 - imports SQLAlchemy
-    from aesearch.worker import ALL_KINDS, KINDS, Worker  # noqa: PLC0415 - imports torch
+    from aesearch.device import served_devices  # noqa: PLC0415
+    from aesearch.local_workers import worker_name  # noqa: PLC0415
+    from aesearch.service import Service  # noqa: PLC0415 - imports torch
+    from aesearch.studies.store_errors import describe  # noqa: PLC0415
+    from aesearch.studies.waiting import Patience, retry_s  # noqa: PLC0415
+    from aesearch.worker import ALL_KINDS, KINDS, Worker  # noqa: PLC0415
 
     if only is not None and only not in KINDS:
         raise AesearchError(f"only must be one of {', '.join(KINDS)}, got {only!r}")
-    engine = open_existing(storage_or_default(storage))
+    kinds = ALL_KINDS if only is None else KINDS[only]
+    devices = served_devices(device)
+    patience = Patience(retry_s() if retry is None else retry, stop)
+    engine = open_existing(storage_or_default(storage), patience)
     try:
-        kinds = ALL_KINDS if only is None else KINDS[only]
-        Worker(engine, study, kinds=kinds, stop=stop, parent=parent).run(
-            exit_when_idle=exit_when_idle
+        what = "every unfinished study" if study is None else f"study {study!r}"
+        me = worker_name(os.getpid())
+        logging.getLogger("aesearch.worker").info(
+            "%s serves %s in %s on %s", me, what, describe(engine.url), " and ".join(devices)
         )
+        if study is None:
+            service = Service(engine, kinds=kinds, devices=devices, stop=stop, parent=parent)
+            service.run(exit_when_idle=exit_when_idle)
+        else:
+            one = Worker(engine, study, kinds=kinds, devices=devices, stop=stop, parent=parent)
+            one.run(exit_when_idle=exit_when_idle)
     finally:
         engine.dispose()

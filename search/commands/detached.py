@@ -1,0 +1,77 @@
+"""``run --detach``: a study is created and left to workers; what is printed then."""
+
+import os
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from aesearch.options import DEFAULT_STORAGE, STORAGE_VARIABLE, OptionError, storage_or_default
+
+if TYPE_CHECKING:
+    from aesearch.studies.spec import StudySpec
+
+
+def detach(
+    spec: "StudySpec", *, storage: str | None, out: Any, workers: int | None, quiet: bool
+) -> dict[str, Any]:
+    """Create the study, or go on with it, and tell how to follow it.
+
+    Returns
+    -------
+    dict
+        ``study``, ``storage`` (without its password), ``finished`` and ``trials`` (counts), and
+        ``commands``: ``work``, ``follow``, ``export``.
+
+    Raises
+    ------
+    OptionError
+        Options that mean something to a run that stays only.
+    """
+    for name, value, remedy in (
+        ("--workers", workers, "start 'aesearch worker' as often as you like"),
+        ("--out", out, "name the folder to 'aesearch export' when the study is finished"),
+    ):
+        if value is not None:
+            raise OptionError(
+                f"{name} must not be given beside --detach, got {str(value)!r}; {remedy}"
+            )
+    from aesearch.display import make_display  # noqa: PLC0415 - imports rich
+    from aesearch.driver import leave_study  # noqa: PLC0415 - imports torch
+
+    chosen = storage_or_default(storage)
+    with make_display(quiet=quiet) as display:
+        left = leave_study(spec, storage=chosen, display=display)
+    where = _where(chosen, left.storage)
+    name = shlex.quote(left.study)
+    return {
+        "study": left.study,
+        "storage": left.storage,
+        "finished": left.finished,
+        "trials": left.trials,
+        "commands": {
+            "work": f"aesearch worker{where}",
+            "follow": f"aesearch status {name} --watch{where}",
+            "export": f"aesearch export {name}{where}",
+        },
+    }
+
+
+def _where(storage: str, shown: str) -> str:
+    # Whoever has the variable set need not repeat it; a password is never repeated.
+    if storage in (os.environ.get(STORAGE_VARIABLE), DEFAULT_STORAGE):
+        return ""
+    return f" --storage {shlex.quote(shown)}"
+
+
+def text(left: dict[str, Any]) -> str:
+    """Write what ``detach`` returns for a person."""
+    commands = left["commands"]
+    wide = max(map(len, commands.values()))
+    counts = f"{left['finished']} of {left['trials']} trials are finished"
+    return "\n".join(
+        [
+            f"Study {left['study']!r} is in {left['storage']}: {counts}.",
+            f"  {commands['work']:{wide}}  works on it: as many as you like, on any machine",
+            f"  {commands['follow']:{wide}}  shows how far it is",
+            f"  {commands['export']:{wide}}  writes its run folder at the end",
+        ]
+    )

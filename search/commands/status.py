@@ -1,0 +1,109 @@
+"""The command ``status``: how far studies are, and who works on them."""
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aesearch.commands.ending import Debug, ending
+from aesearch.options import STORAGE_VARIABLE, OptionError, storage_or_default
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+    from aesearch.studies.status import StudyStatus
+
+WATCH_S = 2.0
+
+
+def status(
+    study: Annotated[
+        str | None,
+        typer.Argument(metavar="[STUDY]", help="Its name. Default: all.", show_default=False),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar=STORAGE_VARIABLE,
+            help="Database URL or SQLite file. Default: aesearch.db in this folder.",
+        ),
+    ] = None,
+    *,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Look again every two seconds, until all is finished."),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on stdout.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Show studies, their workers and leases, throughput, and the time left.
+
+    \b
+    Examples:
+      aesearch status
+      aesearch status mnist --watch
+    """  # noqa: D301 - \b is Typer's
+    with ending(debug=debug):
+        if watch and as_json:
+            raise OptionError("--watch must not be given beside --json, got both; drop one")
+        from aesearch.commands.stored import open_existing  # noqa: PLC0415 - imports SQLAlchemy
+        from aesearch.status_view import view  # noqa: PLC0415
+        from aesearch.studies.status import statuses  # noqa: PLC0415
+        from aesearch.studies.waiting import Patience, retry_s  # noqa: PLC0415
+
+        patience = Patience(retry_s()) if watch else None
+        engine = open_existing(storage_or_default(storage), patience)
+        try:
+            if watch:
+                _watch(lambda: statuses(engine, study))
+                return
+            found = statuses(engine, study)
+        finally:
+            engine.dispose()
+        if as_json:
+            from aesearch.status_view import as_json as plain  # noqa: PLC0415
+
+            typer.echo(json.dumps({"studies": [plain(item) for item in found]}))
+        else:
+            _console().print(view(found))
+
+
+def _console() -> "Console":
+    from rich.console import Console  # noqa: PLC0415 - --help must not pay for it
+
+    # A pipe has no width: cut nothing there.
+    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+
+
+def _watch(look: "Callable[[], list[StudyStatus]]") -> None:
+    """Show studies until all of them are finished: in place on a terminal, else what changed."""
+    from aesearch.status_view import line, view  # noqa: PLC0415
+
+    console = _console()
+    if console.is_terminal and not console.is_dumb_terminal:
+        from rich.live import Live  # noqa: PLC0415
+
+        with Live(console=console, auto_refresh=False) as live:
+            while True:
+                found = look()
+                live.update(view(found), refresh=True)
+                if all(item.over for item in found):
+                    return
+                time.sleep(WATCH_S)
+    told: set[str] = set()
+    while True:
+        found = look()
+        for item in found:
+            text = line(item)
+            if text not in told:
+                told.add(text)
+                typer.echo(text)
+        if all(item.over for item in found):
+            return
+        time.sleep(WATCH_S)

@@ -1,0 +1,45 @@
+"""Which devices are here, and what that means for a study or a worker; torch is asked, not used."""
+
+from aesearch.studies.errors import AesearchError, SpecError
+from aesearch.studies.spec import StudySpec
+
+
+def present_device(spec: StudySpec) -> str:
+    """Decide where a specification trains on this machine: ``cpu`` or ``cuda``.
+
+    Raises
+    ------
+    SpecError
+        It asks for a device that is not here.
+    """
+    from aesearch.models.runtime import pick_device  # noqa: PLC0415 - imports torch
+
+    try:
+        return pick_device(spec.compute.device)
+    except ValueError as error:
+        raise SpecError("study", [f"compute.device: {error}"]) from error
+
+
+def served_devices(asked: str) -> tuple[str, ...]:
+    """Devices whose studies a worker takes, the first before the others.
+
+    Parameters
+    ----------
+    asked : str
+        ``cpu`` or ``cuda`` for those studies alone, ``auto`` for all that can train here.
+
+    Raises
+    ------
+    AesearchError
+        Another word, or a device that is not here.
+    """
+    from aesearch.models.runtime import pick_device  # noqa: PLC0415 - imports torch
+
+    if asked not in ("auto", "cpu", "cuda"):
+        raise AesearchError(f"device must be auto, cpu or cuda, got {asked!r}")
+    if asked == "auto":
+        return ("cuda", "cpu") if pick_device("auto") == "cuda" else ("cpu",)
+    try:
+        return (pick_device(asked),)
+    except ValueError as error:
+        raise AesearchError(str(error)) from error

@@ -1,0 +1,156 @@
+"""Workers in processes of their own that are killed, paused and woken; what must be equal then."""
+
+import os
+import signal
+import threading
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from aesearch.local_workers import worker_name
+from aesearch.problem import load_problem
+from aesearch.studies import database, ledger, store, tables
+from aesearch.studies.waiting import Patience
+from aesearch.worker import Worker
+
+
+def create(storage, spec):
+    """Create a study of a spec in a store; returns the store's engine."""
+    engine = store.open_store(str(storage))
+    problem = load_problem(spec, device="cpu")
+    resolved = problem.spec
+    created = store.create_study(
+        engine,
+        resolved.name,
+        spec=resolved.model_dump(mode="json"),
+        facts=problem.facts(),
+        n_trials=resolved.search.trials,
+        generation_size=resolved.search.generation_size,
+        version="test",
+        timeout=resolved.search.timeout,
+    )
+    assert created
+    return engine
+
+
+def table_of(engine, name="digits"):
+    """Everything that must not depend on how a study was run."""
+    snapshot = store.snapshot(engine, name)
+    study = store.find_study(engine, name)
+    trials = [
+        (t.number, t.state, t.params, t.value, t.fold_scores, t.unstable, t.reason)
+        for t in snapshot.trials
+    ]
+    retrains = [(r.seed, r.epochs, r.weights_sha256, r.test_mse) for r in snapshot.retrains]
+    return trials, store.curves(engine, study), snapshot.chosen, retrains, snapshot.test_looks
+
+
+def check_whole(engine, name="digits"):
+    """Nothing is missing, double, left running, or without its study."""
+    study = store.find_study(engine, name)
+    trials = store.snapshot(engine, name).trials
+    assert [trial.number for trial in trials] == list(range(len(trials)))
+    assert {trial.state for trial in trials} <= {"complete", "pruned", "failed"}
+    assert ledger.open_work(engine, study) == {"search": 0, "retrain": 0, "evaluate": 0}
+    with database.reading(engine) as connection:
+        keys = sa.select(tables.curve.c.trial_id, tables.curve.c.fold, tables.curve.c.epoch)
+        rows = connection.execute(keys).all()
+        assert len(rows) == len(set(rows))
+        if engine.dialect.name == "sqlite":
+            assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+
+
+def forked_worker(storage, at_commit=None, *, name="digits", patience_s=0.0):
+    """Run a worker in a child process; ``at_commit`` is called there; returns its process id.
+
+    Parameters
+    ----------
+    at_commit : callable(number, connection), optional
+        Before each commit of a write, which are counted from 1.
+    """
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            engine = store.open_store(str(storage), Patience(patience_s))
+            if at_commit is not None:
+                on_commits(engine, at_commit)
+            Worker(engine, name, stop=threading.Event()).run()
+            status = 0
+        finally:
+            os._exit(status)
+    return child
+
+
+def on_commits(engine, call):
+    """Call ``call(number, connection)`` before each commit of a write."""
+    seen = 0
+
+    @event.listens_for(engine, "begin")
+    def remember(connection):
+        connection.info["reads"] = connection.get_execution_options().get("aesearch_read", False)
+
+    @event.listens_for(engine, "commit")
+    def on_commit(connection):
+        nonlocal seen
+        if not connection.info.get("reads"):
+            seen += 1
+            call(seen, connection)
+
+
+def commit_now(connection):
+    """Commit behind SQLAlchemy's back: what follows happens after the commit."""
+    driver = connection.connection.driver_connection
+    if connection.dialect.name == "sqlite":
+        driver.execute("COMMIT")
+    else:
+        driver.commit()
+
+
+def killer(commit, *, after=False):
+    """Make what kills its own process right before, or right after, its n-th commit."""
+
+    def at_commit(number, connection):
+        if number == commit:
+            if after:
+                commit_now(connection)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return at_commit
+
+
+def bury(engine, child):
+    """Let the work of a dead child be taken at once, as the run that started it would."""
+    ledger.free_owner(engine, worker_name(child))
+
+
+def finish(storage, name="digits"):
+    """One more worker, as a run would start it after the last one died."""
+    child = forked_worker(storage, name=name)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+class Telephone:
+    """Lets a worker in a child process ask this one for something and wait for it."""
+
+    def __init__(self):
+        self._ask = os.pipe()
+        self._answer = os.pipe()
+
+    def ask(self):
+        """In the child: wait until it is done."""
+        os.write(self._ask[1], b"?")
+        os.read(self._answer[0], 1)
+
+    def wait(self):
+        """Here: wait until the child asks."""
+        assert os.read(self._ask[0], 1) == b"?"
+
+    def answer(self):
+        """Here: let the child go on."""
+        os.write(self._answer[1], b"!")
+
+    def hang_up(self):
+        """Here: at the end."""
+        for end in (*self._ask, *self._answer):
+            os.close(end)
