@@ -1,5 +1,6 @@
 """A table as the bytes of a CSV, JSON or Parquet file; every float is read back as it was."""
 
+import csv
 import importlib.util
 import io
 import json
@@ -54,7 +55,11 @@ def table_bytes(frame: pd.DataFrame, name: str) -> bytes:
     """
     check_format(name)
     if name == "csv":
-        return frame.to_csv(index=False, lineterminator="\n").encode()
+        # The writer quotes a text with the line end that it uses itself, but not with another.
+        texts = frame.select_dtypes("string")
+        has_returns = any(texts[column].str.contains("\r", regex=False).any() for column in texts)
+        quoting = csv.QUOTE_NONNUMERIC if has_returns else csv.QUOTE_MINIMAL
+        return frame.to_csv(index=False, lineterminator="\n", quoting=quoting).encode()
     if name == "parquet":
         content = io.BytesIO()
         frame.to_parquet(content, engine="pyarrow", index=False)

@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -167,6 +167,8 @@ def read_back(content, name):
 
 
 @pytest.mark.parametrize("name", ["csv", "json", "parquet"])
+@example(numbers=[5e-324, 1.7976931348623157e308, 0.1 + 0.2, -0.0], text='a,"b"\r\n')
+@example(numbers=[1.0], text="\rlone")
 @given(
     numbers=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=5),
     text=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1),
