@@ -15,7 +15,7 @@ from aesearch.studies.records import TrialRecord
 from aesearch.studies.report.command import reproducing_command
 from aesearch.studies.report.figures_dimension import dimension_rows
 from aesearch.studies.report.importances import shares
-from aesearch.studies.report.look import clean, log_ticks, loss_axis
+from aesearch.studies.report.look import clean, log_ticks, loss_axis, script_json
 from aesearch.studies.report.page import report_page
 from aesearch.studies.spec import resolve
 from aesearch.studies.spec_yaml import load_spec, spec_from_mapping
@@ -153,9 +153,23 @@ def test_text_of_a_study_is_only_text():
     assert names[0].startswith("0 &lt;/script&gt;")
 
 
+def test_json_cannot_end_its_element():
+    """Text that figures hold without escaping it still cannot leave the script element."""
+    data = {"text": "</script><!-- <script> &amp; \u2028"}
+    text = script_json(data)
+    assert not set(text) & set("<>&\u2028")
+    assert json.loads(text) == data
+
+
 def test_dimension_rows_agree_with_a_plain_search():
     """The best stable trial of each size, and the front, as two loops find them."""
     snapshot = report_arguments()["snapshot"]
+    # Sixteen numbers do worse than eight: that size is not on the front.
+    trials = tuple(
+        replace(t, value=t.value * 3) if t.eligible and t.params["encoding_dim"] == 16 else t
+        for t in snapshot.trials
+    )
+    snapshot = replace(snapshot, trials=trials)
     rows = dimension_rows(snapshot, 16, {8: 0.5})
     eligible = [trial for trial in snapshot.trials if trial.eligible]
     for row in rows:
@@ -165,7 +179,12 @@ def test_dimension_rows_agree_with_a_plain_search():
         smaller = [t.value for t in eligible if t.params["encoding_dim"] < row.encoding_dim]
         assert row.on_front == all(row.trial.value < value for value in smaller)
         assert row.pca_mse == (0.5 if row.encoding_dim == 8 else None)
-    assert [row.encoding_dim for row in rows] == [4, 8, 16, 32]
+    assert [(row.encoding_dim, row.on_front) for row in rows] == [
+        (4, True),
+        (8, True),
+        (16, False),
+        (32, True),
+    ]
 
 
 def test_what_decides_the_value_is_most_important():

@@ -39,7 +39,7 @@ def fold_curves(
     mean = losses.mean(axis=1)
     n_folds = losses.shape[1]
     error = losses.std(axis=1, ddof=1) / math.sqrt(n_folds) if n_folds > 1 else np.zeros(len(mean))
-    band = {"type": "scatter", "mode": "lines", "x": epochs, "hoverinfo": "skip"}
+    band: dict[str, Any] = {"type": "scatter", "mode": "lines", "x": epochs, "hoverinfo": "skip"}
     band |= {"line": {"width": 0}, "showlegend": False}
     data: list[dict[str, Any]] = [
         band | {"y": (mean - error).tolist()},
@@ -133,17 +133,19 @@ def retraining(
     data: list[dict[str, Any]] = []
     told = []
     for position, seed in enumerate(sorted(by_seed)):
-        epochs, train, validation = zip(*sorted(by_seed[seed]), strict=True)
+        of_seed = sorted(by_seed[seed])
+        epochs = [row[0] for row in of_seed]
+        held_out = [row[2] for row in of_seed]
         shade = color(f"seed-{position % 4}")
         line = {"color": shade, "width": 2, "dash": dashes[position % len(dashes)]}
-        group = {"type": "scatter", "legendgroup": f"seed {seed}", "x": list(epochs)}
+        group = {"type": "scatter", "legendgroup": f"seed {seed}", "x": epochs}
         data += [
             group
             | {
                 "mode": "lines",
                 "name": f"training, seed {seed}",
                 "showlegend": False,
-                "y": list(train),
+                "y": [row[1] for row in of_seed],
                 "line": {"color": shade, "width": 0.8},
                 "opacity": 0.55,
                 "hovertemplate": f"seed {seed}, epoch %{{x}}: training %{{y:.4~g}}<extra></extra>",
@@ -152,14 +154,14 @@ def retraining(
             | {
                 "mode": "lines",
                 "name": f"seed {seed}",
-                "y": list(validation),
+                "y": held_out,
                 "line": line,
                 "hovertemplate": f"seed {seed}, epoch %{{x}}: %{{y:.4~g}}<extra></extra>",
             },
         ]
         kept = best_epochs.get(seed)
-        if kept in epochs:
-            loss = validation[epochs.index(kept)]
+        if kept is not None and kept in epochs:
+            loss = held_out[epochs.index(kept)]
             told.append(f"seed {seed} keeps epoch {kept} of {epochs[-1]} with {value_text(loss)}")
             data.append(
                 group

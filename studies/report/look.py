@@ -5,10 +5,13 @@ light and its dark value, and the page's script puts in the one that applies.
 """
 
 import html
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from markupsafe import Markup
 
 DIGITS = 6  # significant digits of a number in a figure: no screen shows more
 MSE = "mean squared error per pixel"
@@ -74,6 +77,14 @@ def clean(value: Any) -> Any:
         return value
     number = float(value)
     return float(f"{number:.{DIGITS}g}") if math.isfinite(number) else None
+
+
+def script_json(data: Any) -> Markup:
+    """Write JSON for a script element: no text in it can end the element."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    for letter in "<>&":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return Markup(text)  # noqa: S704 - what could end the element is gone
 
 
 # Within one decade; the first that gives enough ticks is taken.

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -24,7 +23,7 @@ from aesearch.studies.report import (
 )
 from aesearch.studies.report.command import reproducing_command
 from aesearch.studies.report.importances import shares
-from aesearch.studies.report.look import TEMPLATE, Figure, spelled
+from aesearch.studies.report.look import TEMPLATE, Figure, script_json, spelled
 from aesearch.studies.selection import eligible_trials
 from aesearch.studies.spec import StudySpec
 from aesearch.studies.spec_yaml import spec_from_mapping, to_yaml
@@ -68,7 +67,9 @@ def report_page(
     trial = next((t for t in snapshot.trials if t.number == snapshot.chosen), None)
     trial = trial or (ranked[0] if ranked else None)
     configuration = [] if trial is None else _configuration(spec, trial.params)
-    rows = figures_dimension.dimension_rows(snapshot, spec.model.encoding_dim, _pca_curve(document))
+    rows = figures_dimension.dimension_rows(
+        snapshot, spec.model.encoding_dim, _pca_curve(spec, document)
+    )
     script, styles = _text("page.js"), _text("page.css")
     plotly = (resources.files("plotly") / "package_data" / "plotly.min.js").read_text("utf-8")
     figures = [figure for figure in drawn.values() if isinstance(figure, Figure)]
@@ -81,7 +82,7 @@ def report_page(
         styles=Markup(styles),  # noqa: S704 - our own file, as the two below
         plotly=Markup(plotly),  # noqa: S704
         script=Markup(script),  # noqa: S704
-        data=_json(data),
+        data=script_json(data),
         snapshot=snapshot,
         spec=spec,
         facts=facts,
@@ -117,7 +118,7 @@ def _figures(
     ranked = eligible_trials(snapshot.trials)
     winner = next((t for t in snapshot.trials if t.number == snapshot.chosen), None)
     default_dim = spec.model.encoding_dim
-    pca = _pca_curve(document)
+    pca = _pca_curve(spec, document)
     rows = figures_dimension.dimension_rows(snapshot, default_dim, pca)
     score_epochs = spec.search.score_epochs
     best_epochs = {record.seed_index: record.best_epoch for record in snapshot.retrains}
@@ -142,8 +143,10 @@ def _figures(
     return drawn
 
 
-def _pca_curve(document: Mapping[str, Any] | None) -> dict[int, float]:
-    """Test MSE of PCA by number of components."""
+def _pca_curve(spec: StudySpec, document: Mapping[str, Any] | None) -> dict[int, float]:
+    """Test MSE of PCA by number of components; {} where trials are scored on corrupted images."""
+    if spec.training.corruption != "none":
+        return {}
     pca = (document or {}).get("pca") or {}
     found = {int(row["encoding_dim"]): float(row["mse"]) for row in pca.get("curve") or ()}
     return found | ({int(pca["encoding_dim"]): float(pca["mse"])} if pca else {})
@@ -159,6 +162,9 @@ def _configuration(spec: StudySpec, params: Mapping[str, Any]) -> list[tuple[str
     else:
         shown.insert(1, ("channels", "-".join(map(str, whole.channels))))
     shown.append(("code_activation", whole.code_activation))
+    if spec.training.corruption != "none":
+        shown.append(("corruption", spec.training.corruption))
+        shown.append(("corruption_level", whole.corruption_level))
     shown += [("optimizer", spec.training.optimizer), ("batch_size", spec.training.batch_size)]
     return [(spelled(name), parameter_text(value), name in params) for name, value in shown]
 
@@ -209,14 +215,6 @@ def _text(name: str) -> str:
     # Line ends as in every checkout: a browser reads CRLF as LF before it takes the hash.
     text = (resources.files("aesearch.studies.report") / name).read_text("utf-8")
     return text.replace("\r\n", "\n")
-
-
-def _json(data: Any) -> Markup:
-    """Write JSON that no text in it can end the script element of."""
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    for letter in "<>&":
-        text = text.replace(letter, f"\\u{ord(letter):04x}")
-    return Markup(text)  # noqa: S704 - what could end the element is gone
 
 
 def _policy(*scripts: str) -> str:

@@ -1,5 +1,6 @@
 """What the report says in plain words; every text of the study is escaped by ``Markup.format``."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from markupsafe import Markup
 from aesearch.studies.records import StudySnapshot
 from aesearch.studies.report.look import spelled
 from aesearch.studies.summary import parameter_text, value_text
+
+ALIKE = 1.1  # ratio of two errors below which neither is called the better one
 
 
 @dataclass(frozen=True)
@@ -72,15 +75,16 @@ def _searched(snapshot: StudySnapshot, facts: Mapping[str, Any]) -> Markup:
     counts = facts["trials"]
     search = snapshot.spec.get("search", {})
     finished = counts["complete"] + counts["pruned"] + counts["failed"]
+    aim = "cleans these images" if facts["denoising"] else "gives these images back"
     text = Markup(
-        "aesearch looks for the autoencoder that gives these images back best. It has tried "
-        "<strong>{}</strong> of {}, each trained and judged on {} folds of the images"
-    ).format(count(finished, "configuration"), facts["n_trials"], search.get("folds", "several"))
+        "aesearch looks for the autoencoder that {} best. It has tried <strong>{} of {} "
+        "configurations</strong>, each trained and judged on {} folds of the images"
+    ).format(aim, finished, facts["n_trials"], search.get("folds", "several"))
     if finished == facts["n_trials"]:
         text = Markup(
-            "aesearch looked for the autoencoder that gives these images back best. It tried "
-            "<strong>{}</strong>, each trained and judged on {} folds of the images"
-        ).format(count(finished, "configuration"), search.get("folds", "several"))
+            "aesearch looked for the autoencoder that {} best. It tried <strong>{}</strong>, "
+            "each trained and judged on {} folds of the images"
+        ).format(aim, count(finished, "configuration"), search.get("folds", "several"))
     ends = []
     if counts["pruned"]:
         ends.append(f"{counts['pruned']} were stopped early as hopeless")
@@ -112,12 +116,13 @@ def _won(facts: Mapping[str, Any]) -> Markup:
     error = "" if trial["standard_error"] is None else " ± standard error"
     said = "The winner is" if facts["winner"] else "Best so far is"
     text = Markup(
-        "{} <strong>trial {}</strong>: {}. On images that it did not see in training its mean "
+        "{} <strong>trial {}</strong>: {}. On images that it did not see in training{} its mean "
         "squared error per pixel is <strong>{}</strong> (mean{} over {})."
     ).format(
         said,
         trial["number"],
         described(trial),
+        _corrupted(facts),
         value_text(trial["value"], trial["standard_error"]),
         error,
         count(len(trial["fold_scores"]), "fold"),
@@ -134,6 +139,14 @@ def _won(facts: Mapping[str, Any]) -> Markup:
     return text
 
 
+def _corrupted(facts: Mapping[str, Any]) -> str:
+    noise = facts["denoising"]
+    if noise is None:
+        return ""
+    kind = str(noise["corruption"]).replace("-", " ")
+    return f", corrupted by {kind} {noise['level']:g} and to be given back clean,"
+
+
 def _ties(facts: Mapping[str, Any]) -> Markup:
     ties = facts["indistinguishable"]
     if facts["winner"] is None:
@@ -145,7 +158,9 @@ def _ties(facts: Mapping[str, Any]) -> Markup:
     how = Markup('<span class="aside">({}, {} {:g})</span>')
     if not ties["trials"]:
         told = how.format(ties["test"], "p <", ties["alpha"])
-        return Markup("Every other complete trial is worse beyond doubt {}.").format(told)
+        return Markup(
+            "Every other complete trial can be told apart from it by these folds {}."
+        ).format(told)
     told = how.format(ties["test"], "p ≥", ties["alpha"])
     numbers = [str(tie["number"]) for tie in ties["trials"]]
     if len(numbers) == 1:
@@ -171,8 +186,9 @@ def _retrained(facts: Mapping[str, Any], document: Mapping[str, Any] | None) -> 
     if test is None:
         return text + Markup("; the test set has not been looked at yet.")
     over = "one seed" if test["sd"] is None else "mean ± standard deviation over the seeds"
-    text += Markup(", it reaches <strong>{}</strong> on the test set ({}).").format(
-        value_text(test["mean"], test["sd"]), over
+    clean = "clean images of the " if facts["denoising"] else ""
+    text += Markup(", it reaches <strong>{}</strong> on the {}test set ({}).").format(
+        value_text(test["mean"], test["sd"]), clean, over
     )
     looks = facts["test_looks"]
     if looks == 1:
@@ -191,16 +207,15 @@ def _against_pca(document: Mapping[str, Any] | None) -> Markup:
     pca, ours = _baseline(document)
     if pca is None or ours is None or document is None:
         return Markup("")
-    factor = pca / ours if ours else 0.0
-    compared = (
-        f"{factor:.2g} times the error of the autoencoder"
-        if factor >= 1.1
-        else "about the same"
-        if factor > 0.9
-        else f"less than the autoencoder, so a linear map serves better here ({factor:.2g} times)"
-    )
+    ratio = pca / ours if ours > 0 else math.inf
+    if ratio >= ALIKE:
+        compared = f"{ratio:.2g} times the error of the autoencoder, {value_text(ours)}"
+    elif ratio > 1 / ALIKE:
+        compared = f"about what the autoencoder reaches, {value_text(ours)}"
+    else:
+        compared = f"less than the autoencoder's {value_text(ours)}, so that would serve better"
     return Markup(
-        "For scale: PCA, the best linear map through {} numbers, reaches {} on the same images: {}."
+        "For scale: PCA, the best linear map through {} numbers, reaches {} on the same images, {}."
     ).format(document["pca"]["encoding_dim"], value_text(pca), compared)
 
 
