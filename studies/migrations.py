@@ -57,7 +57,9 @@ def _version(engine: Engine) -> int | None:
             f"got {found}; run pip install --upgrade aesearch, or name another store"
         )
     if _major(library) != _major(optuna.__version__):
-        close_storage(optuna_storage(engine))  # Optuna says whether it can read its tables
+        close_storage(
+            optuna_storage(engine, lasting=False)
+        )  # Optuna says whether it can read its tables
     return found
 
 
@@ -81,7 +83,7 @@ def _refuse_foreign(engine: Engine, inspector: sa.Inspector, names: set[str]) ->
 
 
 def _create(engine: Engine) -> None:
-    close_storage(optuna_storage(engine, create=True))
+    close_storage(optuna_storage(engine, create=True, lasting=False))
     with writing(engine) as connection:
         tables.metadata.create_all(connection, tables=tables.OWN_TABLES)
         _make_triggers(connection)

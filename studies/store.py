@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Connection, Engine
 
 from aesearch.studies import database, migrations, optuna_rows, tables
-from aesearch.studies.errors import StoreError, StudyNotFoundError
+from aesearch.studies.errors import StudyNotFoundError
 from aesearch.studies.records import LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
 from aesearch.studies.records import TrialState as RecordedState
 from aesearch.studies.spec import StudySpec
@@ -68,7 +68,7 @@ def open_store(storage: str, patience: Patience | None = None) -> Engine:
         be_patient(engine, patience)
     try:
         migrations.prepare(engine)
-    except StoreError:
+    except BaseException:
         engine.dispose()
         raise
     return engine
