@@ -84,8 +84,14 @@ def test_the_defaults_are_a_store_and_a_run_folder_here(finished):
     folder, _ = finished
     assert (folder / "aesearch.db").is_file()
     assert {path.name for path in (folder / "runs" / "digits").iterdir()} == {
+        "artifacts",
         "best.yaml",
+        "evaluation.csv",
+        "evaluation.json",
         "model.safetensors",
+        "pictures",
+        "report.html",
+        "robustness.csv",
         "trials.csv",
         "curves.csv",
         "worker-1.log",
@@ -138,7 +144,9 @@ def test_show_of_another_name_lists_the_names(inside):
     assert "there: 'digits'" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["best.yaml", "model.safetensors", "trials.csv", "curves.csv"])
+@pytest.mark.parametrize(
+    "name", ["best.yaml", "model.safetensors", "trials.csv", "curves.csv", "evaluation.json"]
+)
 def test_export_writes_the_same_bytes_again(name, inside):
     """The store alone is enough for the run folder."""
     assert invoke("export", "digits", "--out", "exported").exit_code == 0

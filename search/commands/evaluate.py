@@ -109,22 +109,22 @@ def evaluate(  # noqa: PLR0917 - Typer calls it by name
                     f"--save must be given with the name of a study, got {what!r}; "
                     "a run folder is no store"
                 )
-            measured = _of_folder(best, flags)
+            found = _of_folder(best, flags)
         else:
-            measured = _of_study(what, storage_or_default(storage), flags, save=save)
-        evaluation = measured.evaluation
+            found = _of_study(what, storage_or_default(storage), flags, save=save)
+        evaluation = found.evaluation
         files = []
         if out is not None:
             files = write_evaluation(out, evaluation.document, evaluation.pictures)
         if as_json:
-            beside: dict[str, Any] = {"test_looks": measured.looks, "saved": measured.saved}
+            beside: dict[str, Any] = {"test_looks": found.looks, "saved": found.saved}
             beside |= {"files": [str(path) for path in files]}
             typer.echo(json.dumps(evaluation.document | beside))
             return
         from aesearch.commands.evaluation_tables import print_evaluation  # noqa: PLC0415
 
         print_evaluation(evaluation.document)
-        typer.echo(measured.said)
+        typer.echo(found.said)
         if out is not None:
             typer.echo(f"Files: {out}")
 
@@ -174,6 +174,7 @@ def _best_file(what: str) -> Path | None:
 
 def _of_folder(best: Path, flags: dict[str, Any]) -> Measured:
     from aesearch.best_file import check_same_images, load_best  # noqa: PLC0415 - imports pydantic
+    from aesearch.commands.evaluation_tables import measured  # noqa: PLC0415 - imports rich
     from aesearch.model_file import load_model  # noqa: PLC0415 - imports torch
     from aesearch.problem import load_problem  # noqa: PLC0415
 
@@ -183,13 +184,14 @@ def _of_folder(best: Path, flags: dict[str, Any]) -> Measured:
     problem = load_problem(spec, device=spec.compute.device)
     check_same_images(problem, result, str(best))
     test = result["test"]
-    evaluation = _measure(model, problem, test["seed_index"])
+    evaluation = measured(model, problem, test["seed_index"])
     looks = test["looks"] + 1
     said = f"This was look {looks} at the test set; a run folder does not count it, a store does."
     return Measured(evaluation, looks, saved=False, said=said)
 
 
 def _of_study(name: str, storage: str, flags: dict[str, Any], *, save: bool) -> Measured:
+    from aesearch.commands.evaluation_tables import measured  # noqa: PLC0415 - imports rich
     from aesearch.commands.stored import open_existing  # noqa: PLC0415 - imports SQLAlchemy
     from aesearch.model_file import from_bytes  # noqa: PLC0415 - imports torch
     from aesearch.problem import check_same_data, load_problem  # noqa: PLC0415
@@ -210,7 +212,7 @@ def _of_study(name: str, storage: str, flags: dict[str, Any], *, save: bool) -> 
         problem = load_problem(spec, device=spec.compute.device)
         check_same_data(problem, study.facts, name)
         exported = best_seed(rows)
-        evaluation = _measure(from_bytes(exported.weights), problem, exported.seed_index)
+        evaluation = measured(from_bytes(exported.weights), problem, exported.seed_index)
         looks, saved = write_look(
             engine, study, evaluation.document, evaluation.pictures, replace=save
         )
@@ -228,15 +230,3 @@ def _with(spec: "StudySpec", flags: dict[str, Any]) -> "StudySpec":
     from aesearch.studies.spec_yaml import load_spec, to_yaml  # noqa: PLC0415 - imports pydantic
 
     return load_spec(text=to_yaml(spec), flags=flags)
-
-
-def _measure(model: Any, problem: Any, seed_index: int) -> "Evaluation":
-    from rich.console import Console  # noqa: PLC0415 - beside its only use
-
-    from aesearch.evaluation.evaluate import evaluate as measure  # noqa: PLC0415 - imports torch
-    from aesearch.models.runtime import prepare_process  # noqa: PLC0415
-
-    # As the worker does: the same numbers come out to the last bit.
-    prepare_process(problem.spec.compute.threads)
-    with Console(stderr=True).status(f"Measuring {len(problem.test_images)} test images…"):
-        return measure(model, problem, seed_index=seed_index)

@@ -1,7 +1,7 @@
-"""An evaluation as tables on a terminal."""
+"""An evaluation on a terminal: that it goes on, and its tables."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -9,6 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from aesearch.studies.evaluation_text import baseline_text, evaluation_numbers, interval_text
+
+if TYPE_CHECKING:
+    from aesearch.evaluation.evaluate import Evaluation
+    from aesearch.models.autoencoder import Autoencoder
+    from aesearch.problem import Problem
 
 # Where no terminal says how wide it is: nothing is cut off.
 _WIDTH = 160
@@ -18,6 +23,21 @@ _METRICS = (
     ("ssim", "SSIM", ".3f"),
     ("binary_accuracy", "binary accuracy", ".4f"),
 )
+
+
+def measured(
+    model: "Autoencoder", problem: "Problem", seed_index: int, *, quiet: bool = False
+) -> "Evaluation":
+    """Evaluate a model in this process, to the last bit as a worker would, and say so."""
+    from aesearch.evaluation.evaluate import evaluate  # noqa: PLC0415 - imports torch
+    from aesearch.models.runtime import prepare_process  # noqa: PLC0415
+
+    threads = problem.spec.compute.threads
+    assert isinstance(threads, int), "the spec must be resolved"
+    prepare_process(threads)
+    console = Console(stderr=True, quiet=quiet)
+    with console.status(f"Measuring {len(problem.test_images)} test images…"):
+        return evaluate(model, problem, seed_index=seed_index)
 
 
 def print_evaluation(document: Mapping[str, Any]) -> None:

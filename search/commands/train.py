@@ -46,7 +46,8 @@ def train(
 ) -> None:
     """Retrain a best.yaml (or the defaults of any specification) from the file alone.
 
-    The seed with the lowest validation loss is exported; the test set is looked at once more.
+    The seed with the lowest validation loss is exported and measured; the test set is looked at
+    once more.
 
     \b
     Example:
@@ -55,13 +56,17 @@ def train(
     with ending(debug=debug, interrupted="interrupted; nothing was written"):
         from aesearch.again import train_seeds  # noqa: PLC0415 - imports pydantic, torch
         from aesearch.best_file import load_trainable  # noqa: PLC0415
+        from aesearch.commands.evaluation_tables import measured  # noqa: PLC0415
         from aesearch.commands.training_display import make_training_display  # noqa: PLC0415
         from aesearch.driver import default_folder  # noqa: PLC0415
+        from aesearch.model_file import from_bytes  # noqa: PLC0415
         from aesearch.run_folder import (  # noqa: PLC0415
             best_seed,
             data_result,
             retrained_result,
         )
+        from aesearch.studies.evaluation_files import write_evaluation  # noqa: PLC0415
+        from aesearch.studies.evaluation_results import main_numbers  # noqa: PLC0415
         from aesearch.studies.export import best_yaml, make_folder, write_whole  # noqa: PLC0415
         from aesearch.studies.spec_yaml import to_yaml  # noqa: PLC0415
 
@@ -83,6 +88,11 @@ def train(
         result |= retrained_result(seeds, exported.seed_index, looks)
         result |= data_result(problem.facts())
         write_whole(folder / "model.safetensors", exported.weights)
+        evaluation = measured(
+            from_bytes(exported.weights), problem, exported.seed_index, quiet=quiet
+        )
+        result["test"] |= main_numbers(evaluation.document)
+        write_evaluation(folder, evaluation.document, evaluation.pictures)
         # Last, so that a folder with a best.yaml is whole.
         write_whole(folder / "best.yaml", best_yaml(to_yaml(problem.spec), result))
         files = {
