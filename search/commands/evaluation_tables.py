@@ -29,6 +29,8 @@ def measured(
     model: "Autoencoder", problem: "Problem", seed_index: int, *, quiet: bool = False
 ) -> "Evaluation":
     """Evaluate a model in this process, to the last bit as a worker would, and say so."""
+    import torch  # noqa: PLC0415 - --help must not pay for it
+
     from aesearch.evaluation.evaluate import evaluate  # noqa: PLC0415 - imports torch
     from aesearch.models.runtime import prepare_process  # noqa: PLC0415
 
@@ -36,8 +38,12 @@ def measured(
     assert isinstance(threads, int), "the spec must be resolved"
     prepare_process(threads)
     console = Console(stderr=True, quiet=quiet)
-    with console.status(f"Measuring {len(problem.test_images)} test images…"):
-        return evaluate(model, problem, seed_index=seed_index)
+    try:
+        with console.status(f"Measuring {len(problem.test_images)} test images…"):
+            return evaluate(model, problem, seed_index=seed_index)
+    finally:
+        # A worker's process ends; this one may go on, with numbers that it expects whole.
+        torch.set_flush_denormal(False)
 
 
 def print_evaluation(document: Mapping[str, Any]) -> None:
