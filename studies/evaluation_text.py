@@ -52,7 +52,9 @@ def baseline_text(found: Mapping[str, Any]) -> str:
     pca, mse = found["pca"], found["mse"]["mean"]
     ssim = "" if pca["ssim"] is None else f", SSIM {pca['ssim']:.3f}"
     same = "the same dimension" if pca["encoding_dim"] == found["encoding_dim"] else "dimension"
-    text = f"PCA of {same} ({pca['encoding_dim']}): MSE {pca['mse']:.4g}, PSNR {pca['psnr']:.2f} dB"
+    text = (
+        f"PCA of {same} ({pca['encoding_dim']}): MSE {pca['mse']:#.4g}, PSNR {pca['psnr']:.2f} dB"
+    )
     if pca["mse"] <= 0.0:
         return text + ssim
     change = 100 * (1 - mse / pca["mse"])
