@@ -4,6 +4,7 @@ All folds of all its trials advance together, so the mean over folds is known at
 and losers leave at a rung.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,8 @@ from aesearch.studies.search_results import FoldCurve, Outcome, Picture
 from aesearch.studies.selection import fold_scores, mean_and_standard_error
 from aesearch.studies.spec import Configuration, StudySpec
 from aesearch.studies.stability import unstable_reason
+
+log = logging.getLogger("aesearch.worker")
 
 # Optuna's own key for a constraint: above zero, a trial is not feasible and never the best.
 _STABILITY = "constraints:stability"
@@ -48,19 +51,25 @@ def train_generation(
     images: torch.Tensor,
     configurations: Mapping[int, Configuration],
     *,
+    population: int,
     rungs: Sequence[int],
     losers: Callable[[Sequence[int], Mapping[int, Mapping[int, float]]], list[int]],
     memory: Callable[[int], dict[str, Any]],
     on_epoch: Callable[[int, int], None],
     on_rung: Callable[[Rung, bool], None],
-) -> None:
+) -> int:
     """Train every fold of every trial of a generation to its end, or until it is pruned.
+
+    Where the device runs out of memory before the first rung, the generation is begun again
+    with populations half as large: what a member computes does not depend on their size.
 
     Parameters
     ----------
     images : Tensor, (sample, channel, height, width), uint8
         ``problem.images`` on the device.
     configurations : mapping of trial number to Configuration
+    population : int
+        Members that train as one batch, at most; >= 1.
     rungs : sequence of int
         Epochs at which losers leave; the last one is the end.
     losers, memory : callable
@@ -69,9 +78,58 @@ def train_generation(
         Called after each epoch of each population; may raise to stop.
     on_rung : callable(rung, done)
         Writes what happened; may raise to stop.
+
+    Returns
+    -------
+    int
+        The ``population`` that fitted into memory.
     """
-    groups = _populations(problem, images, configurations)
-    alive = list(configurations)
+    written = False
+
+    def note(rung: Rung, done: bool) -> None:
+        nonlocal written
+        written = True
+        on_rung(rung, done)
+
+    n_members = len(configurations) * problem.spec.search.folds
+    while True:
+        groups: list[_Group] = []
+        try:
+            groups = _populations(problem, images, configurations, population)
+            _train(
+                problem,
+                groups,
+                list(configurations),
+                rungs=rungs,
+                losers=losers,
+                memory=memory,
+                on_epoch=on_epoch,
+                on_rung=note,
+            )
+        except torch.OutOfMemoryError:
+            if written or population == 1:
+                raise
+            log.warning("out of memory with populations of %d", min(population, n_members))
+        else:
+            return population
+        # Only here does nothing hold on to the tensors of the attempt any more.
+        groups.clear()
+        population = max(1, min(population, n_members) // 2)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _train(
+    problem: Problem,
+    groups: list[_Group],
+    alive: list[int],
+    *,
+    rungs: Sequence[int],
+    losers: Callable[[Sequence[int], Mapping[int, Mapping[int, float]]], list[int]],
+    memory: Callable[[int], dict[str, Any]],
+    on_epoch: Callable[[int, int], None],
+    on_rung: Callable[[Rung, bool], None],
+) -> None:
     n_folds = problem.spec.search.folds
     losses = {number: np.full((2, n_folds, rungs[-1]), np.nan) for number in alive}
     done_epochs = 0
@@ -101,11 +159,13 @@ def train_generation(
 
 
 def _populations(
-    problem: Problem, images: torch.Tensor, configurations: Mapping[int, Configuration]
+    problem: Problem,
+    images: torch.Tensor,
+    configurations: Mapping[int, Configuration],
+    population: int,
 ) -> list[_Group]:
-    """Put members that can train as one batch together, at most ``compute.population`` each."""
+    """Put members that can train as one batch together, at most ``population`` each."""
     spec = problem.spec
-    assert isinstance(spec.compute.population, int), "the spec must be resolved"
     kinds: dict[tuple[Any, ...], list[tuple[int, int]]] = {}
     for number, configuration in configurations.items():
         kinds.setdefault(_kind(configuration), []).extend(
@@ -113,16 +173,16 @@ def _populations(
         )
     groups = []
     for members in kinds.values():
-        for start in range(0, len(members), spec.compute.population):
-            part = members[start : start + spec.compute.population]
-            population = build_population(
+        for start in range(0, len(members), population):
+            part = members[start : start + population]
+            built = build_population(
                 problem,
                 images,
                 [_member(problem, configurations[number], number, fold) for number, fold in part],
                 configurations[part[0][0]],
                 epochs=spec.training.epochs,
             )
-            groups.append(_Group(population, part))
+            groups.append(_Group(built, part))
     return groups
 
 

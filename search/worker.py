@@ -24,7 +24,7 @@ from aesearch.generation import Rung, train_generation
 from aesearch.heartbeat import Heartbeat, StoppedError
 from aesearch.local_workers import worker_name
 from aesearch.models.runtime import prepare_process
-from aesearch.problem import check_same_data, load_problem
+from aesearch.problem import Problem, check_same_data, load_problem
 from aesearch.retrain import retrain
 from aesearch.run_folder import best_seed
 from aesearch.studies import ledger, retrain_results, search_results, store
@@ -62,6 +62,8 @@ class Worker:
         Set to make it give its work back and return.
     parent : int or None
         Process whose end is this worker's end too.
+    problem : Problem, optional
+        What the study trains on, where it is in memory; None to load it.
 
     Raises
     ------
@@ -77,6 +79,7 @@ class Worker:
         devices: tuple[str, ...] | None = None,
         stop: threading.Event,
         parent: int | None = None,
+        problem: Problem | None = None,
     ) -> None:
         self._engine = engine
         self._name = name
@@ -94,8 +97,11 @@ class Worker:
                 f"got a worker for {' and '.join(devices)}; start it with --device {device}"
             )
         assert isinstance(spec.compute.threads, int), "the stored spec is resolved"
+        assert isinstance(spec.compute.population, int), "the stored spec is resolved"
+        # Shrinks where the device's memory is too small; changes no result.
+        self._population = spec.compute.population
         prepare_process(spec.compute.threads)
-        self._problem = load_problem(spec, device=device)
+        self._problem = load_problem(spec, device=device) if problem is None else problem
         check_same_data(self._problem, self._study.facts, name)
         self._images = torch.from_numpy(self._problem.images).to(device)
 
@@ -245,10 +251,11 @@ class Worker:
             )
 
         try:
-            train_generation(
+            self._population = train_generation(
                 self._problem,
                 self._images,
                 configurations,
+                population=self._population,
                 rungs=rungs(spec),
                 losers=pruner.losers,
                 memory=pruner.memory,

@@ -1,0 +1,62 @@
+"""A device whose memory is too small for a population."""
+
+import numpy as np
+import pytest
+import torch
+
+from aesearch.models.population import Population
+from aesearch.studies import store
+
+
+@pytest.fixture
+def small_memory(monkeypatch):
+    """Let at most so many members train together; returns the sizes that did."""
+
+    def limit(n_members):
+        sizes = []
+        run_epoch = Population.run_epoch
+
+        def checked(population):
+            if population.n_members > n_members:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            sizes.append(population.n_members)
+            return run_epoch(population)
+
+        monkeypatch.setattr(Population, "run_epoch", checked)
+        return sizes
+
+    return limit
+
+
+def table(engine):
+    """Parameters, state and value of every trial."""
+    return [(t.params, t.state, t.value) for t in store.snapshot(engine, "digits").trials]
+
+
+def test_populations_are_halved_until_they_fit(
+    tiny_spec, create_study, work, tmp_path, small_memory
+):
+    """The study is the same; it only trains in smaller batches, and remembers the size."""
+    spec = tiny_spec("space.architecture={choices: [dense]}")
+    plenty = create_study(tmp_path / "plenty.db", spec)
+    work(plenty, kinds=("search",))
+    little = create_study(tmp_path / "little.db", spec)
+    sizes = small_memory(2)
+    work(little, kinds=("search",))
+    assert max(sizes) == 1  # six members: 6, 3, 1
+    expected, found = table(plenty), table(little)
+    assert [row[:2] for row in found] == [row[:2] for row in expected]
+    # Other batch shapes round differently in the last bits of float32.
+    np.testing.assert_allclose([r[2] for r in found], [r[2] for r in expected], rtol=1e-5)
+
+
+def test_a_member_that_does_not_fit_alone_fails_with_the_reason(
+    tiny_spec, create_study, work, tmp_path, small_memory
+):
+    """There is nothing left to halve: the trials fail, and the study still ends."""
+    engine = create_study(tmp_path / "none.db", tiny_spec())
+    small_memory(0)
+    work(engine, kinds=("search",))
+    trials = store.snapshot(engine, "digits").trials
+    assert [t.state for t in trials] == ["failed"] * 5
+    assert all("out of memory" in t.reason for t in trials)
