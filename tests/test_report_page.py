@@ -255,3 +255,20 @@ def test_json_holds_no_nan():
     """Numbers that JSON has no word for become null; others keep six digits."""
     found = clean({"a": [math.nan, math.inf, 1 / 3], "b": np.float32(2.0), 3: (True, None, "x")})
     assert found == {"a": [None, None, 0.333333], "b": 2.0, "3": [True, None, "x"]}
+
+
+def test_a_denoising_study_is_held_against_its_own_noise():
+    """Not PCA on clean images but what became of the corruption that it was trained against."""
+    arguments = report_arguments()
+    training = {"corruption": "gaussian", "corruption_level": 0.5}
+    training |= {"validation_corruption_level": 0.5}
+    spec = arguments["snapshot"].spec
+    spec = spec | {"training": spec["training"] | training}
+    html = report_page(**arguments | {"snapshot": replace(arguments["snapshot"], spec=spec)})
+    text = words(html)
+    assert "looked for the autoencoder that cleans these images best" in text
+    assert "corrupted by gaussian 0.5 and to be given back clean" in text
+    assert "Test images with that corruption are 0.11 away from the clean ones (15.0 dB)" in text
+    assert "what it makes of them is 0.07 away (17.0 dB)" in text
+    assert "the best linear map" not in text
+    assert "PCA" not in [trace["name"] for trace in drawn(html)["dimensions"]["data"]]

@@ -77,6 +77,7 @@ def history(snapshot: StudySnapshot) -> Figure | str:
                     "hovertemplate": "%{text}<extra></extra>",
                 }
             )
+    room = max(0.7, 0.03 * snapshot.n_trials)
     ranked = eligible_trials(snapshot.trials)
     told = f"{len(finished)} trials have a value"
     if ranked:
@@ -92,7 +93,11 @@ def history(snapshot: StudySnapshot) -> Figure | str:
         "their last value, after fewer epochs.",
         data=data,
         layout={
-            "xaxis": {"title": {"text": "trial"}, "rangemode": "tozero", "tickformat": "d"},
+            "xaxis": {
+                "title": {"text": "trial"},
+                "range": [-room, snapshot.n_trials - 1 + room],
+                "tickformat": "d",
+            },
             "yaxis": loss_axis([trial.value for trial in finished]),
         },
     )

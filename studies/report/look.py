@@ -129,6 +129,11 @@ def spelled(name: str) -> str:
     return "encoding dimension" if name == "encoding_dim" else name.replace("_", " ")
 
 
+def count(number: int, noun: str) -> str:
+    """Write a number with its noun in the singular or plural."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 TEMPLATE: dict[str, Any] = {
     "layout": {
         "font": {"family": "var(--font)", "size": 13, "color": color("muted")},

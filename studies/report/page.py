@@ -89,7 +89,7 @@ def report_page(
         status=words.status(facts),
         subtitle=words.subtitle(snapshot),
         lead=words.lead(snapshot, facts, document),
-        tiles=words.tiles(facts, document),
+        tiles=words.tiles(snapshot, facts, document),
         trial=trial,
         configuration=configuration,
         figures=drawn,

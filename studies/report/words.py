@@ -1,6 +1,5 @@
 """What the report says in plain words; every text of the study is escaped by ``Markup.format``."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,10 +7,9 @@ from typing import Any
 from markupsafe import Markup
 
 from aesearch.studies.records import StudySnapshot
-from aesearch.studies.report.look import spelled
+from aesearch.studies.report.look import count, spelled
+from aesearch.studies.report.words_test import baseline, own_corruption, retrained, scale
 from aesearch.studies.summary import parameter_text, value_text
-
-ALIKE = 1.1  # ratio of two errors below which neither is called the better one
 
 
 @dataclass(frozen=True)
@@ -22,11 +20,6 @@ class Tile:
     value: str
     note: str
     kind: str = ""
-
-
-def count(number: int, noun: str) -> str:
-    """Write a number with its noun in the singular or plural."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def status(facts: Mapping[str, Any]) -> tuple[str, str]:
@@ -67,7 +60,7 @@ def lead(
 ) -> list[Markup]:
     """Tell what was searched and what was found, in a few short paragraphs."""
     paragraphs = [_searched(snapshot, facts), _won(facts), _ties(facts)]
-    paragraphs += [_retrained(facts, document), _against_pca(document)]
+    paragraphs += [retrained(facts, document), scale(snapshot, facts, document)]
     return [paragraph for paragraph in paragraphs if paragraph]
 
 
@@ -173,62 +166,9 @@ def _ties(facts: Mapping[str, Any]) -> Markup:
     ).format(len(numbers), told, _joined(shown))
 
 
-def _retrained(facts: Mapping[str, Any], document: Mapping[str, Any] | None) -> Markup:
-    if facts["winner"] is None:
-        return Markup("")
-    retrain = facts["retrain"]
-    if retrain is None:
-        return Markup("It has not been retrained yet.")
-    text = Markup("Retrained from {} until it stopped getting better").format(
-        count(len(retrain["seeds"]), "seed")
-    )
-    test = retrain["test_mse"]
-    if test is None:
-        return text + Markup("; the test set has not been looked at yet.")
-    over = "one seed" if test["sd"] is None else "mean ± standard deviation over the seeds"
-    clean = "clean images of the " if facts["denoising"] else ""
-    text += Markup(", it reaches <strong>{}</strong> on the {}test set ({}).").format(
-        value_text(test["mean"], test["sd"]), clean, over
-    )
-    looks = facts["test_looks"]
-    if looks == 1:
-        text += Markup(" The test set was looked at once.")
-    elif looks > 1:
-        text += Markup(
-            " The test set was looked at {} times: only the first look is free of bias."
-        ).format(looks)
-    live, dim = (document or {}).get("n_live_units"), (document or {}).get("encoding_dim")
-    if live is not None and dim is not None and live < dim:
-        text += Markup(" Only {} of the {} numbers of its code are in use.").format(live, dim)
-    return text
-
-
-def _against_pca(document: Mapping[str, Any] | None) -> Markup:
-    pca, ours = _baseline(document)
-    if pca is None or ours is None or document is None:
-        return Markup("")
-    ratio = pca / ours if ours > 0 else math.inf
-    if ratio >= ALIKE:
-        compared = f"{ratio:.2g} times the error of the autoencoder, {value_text(ours)}"
-    elif ratio > 1 / ALIKE:
-        compared = f"about what the autoencoder reaches, {value_text(ours)}"
-    else:
-        compared = f"less than the autoencoder's {value_text(ours)}, so that would serve better"
-    return Markup(
-        "For scale: PCA, the best linear map through {} numbers, reaches {} on the same images, {}."
-    ).format(document["pca"]["encoding_dim"], value_text(pca), compared)
-
-
-def _baseline(document: Mapping[str, Any] | None) -> tuple[float | None, float | None]:
-    """Give the test MSE of PCA and of the model that is exported."""
-    if not document:
-        return None, None
-    pca = (document.get("pca") or {}).get("mse")
-    overall = ((document.get("metrics") or {}).get("overall") or {}).get("mse") or {}
-    return pca, overall.get("mean")
-
-
-def tiles(facts: Mapping[str, Any], document: Mapping[str, Any] | None) -> list[Tile]:
+def tiles(
+    snapshot: StudySnapshot, facts: Mapping[str, Any], document: Mapping[str, Any] | None
+) -> list[Tile]:
     """Give the few numbers that stand at the top."""
     found = []
     trial = facts["winner"] or facts["best"]
@@ -244,9 +184,14 @@ def tiles(facts: Mapping[str, Any], document: Mapping[str, Any] | None) -> list[
     test = (facts["retrain"] or {}).get("test_mse")
     if test is not None:
         seeds = count(test["n_seeds"], "seed")
-        found.append(Tile("test MSE", value_text(test["mean"], test["sd"]), seeds, "accent"))
-    pca, _ = _baseline(document)
-    if pca is not None and document is not None:
+        what = "test MSE, clean images" if facts["denoising"] else "test MSE"
+        found.append(Tile(what, value_text(test["mean"], test["sd"]), seeds, "accent"))
+    pca, _ = baseline(document)
+    row = own_corruption(snapshot, facts, document)
+    if row is not None:
+        note = f"from {value_text(row['input_mse'])} with noise"
+        found.append(Tile("test MSE, cleaned images", value_text(row["mse"]), note, "baseline"))
+    elif pca is not None and document is not None:
         dim = document["pca"]["encoding_dim"]
         found.append(Tile("PCA, test MSE", value_text(pca), count(dim, "component"), "baseline"))
     ties = facts["indistinguishable"]

@@ -1,0 +1,101 @@
+"""What the report says of the retrained model: its test numbers, and what they mean."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from aesearch.studies.records import StudySnapshot
+from aesearch.studies.report.look import count
+from aesearch.studies.summary import value_text
+
+ALIKE = 1.1  # ratio of two errors below which neither is called the better one
+
+
+def scale(
+    snapshot: StudySnapshot, facts: Mapping[str, Any], document: Mapping[str, Any] | None
+) -> Markup:
+    """Give the test number a scale: PCA of that size, or the noise that was to be removed."""
+    return _denoised(snapshot, facts, document) if facts["denoising"] else _against_pca(document)
+
+
+def retrained(facts: Mapping[str, Any], document: Mapping[str, Any] | None) -> Markup:
+    """Say what the retrained winner reaches on the test set."""
+    if facts["winner"] is None:
+        return Markup("")
+    retrain = facts["retrain"]
+    if retrain is None:
+        return Markup("It has not been retrained yet.")
+    text = Markup("Retrained from {} until it stopped getting better").format(
+        count(len(retrain["seeds"]), "seed")
+    )
+    test = retrain["test_mse"]
+    if test is None:
+        return text + Markup("; the test set has not been looked at yet.")
+    over = "one seed" if test["sd"] is None else "mean ± standard deviation over the seeds"
+    clean = "clean images of the " if facts["denoising"] else ""
+    text += Markup(", it reaches <strong>{}</strong> on the {}test set ({}).").format(
+        value_text(test["mean"], test["sd"]), clean, over
+    )
+    looks = facts["test_looks"]
+    if looks == 1:
+        text += Markup(" The test set was looked at once.")
+    elif looks > 1:
+        text += Markup(
+            " The test set was looked at {} times: only the first look is free of bias."
+        ).format(looks)
+    live, dim = (document or {}).get("n_live_units"), (document or {}).get("encoding_dim")
+    if live is not None and dim is not None and live < dim:
+        text += Markup(" Only {} of the {} numbers of its code are in use.").format(live, dim)
+    return text
+
+
+def _against_pca(document: Mapping[str, Any] | None) -> Markup:
+    pca, ours = baseline(document)
+    if pca is None or ours is None or document is None:
+        return Markup("")
+    ratio = pca / ours if ours > 0 else math.inf
+    if ratio >= ALIKE:
+        compared = f"{ratio:.2g} times the error of the autoencoder, {value_text(ours)}"
+    elif ratio > 1 / ALIKE:
+        compared = f"about what the autoencoder reaches, {value_text(ours)}"
+    else:
+        compared = f"less than the autoencoder's {value_text(ours)}, so that would serve better"
+    return Markup(
+        "For scale: PCA, the best linear map through {} numbers, reaches {} on the same images, {}."
+    ).format(document["pca"]["encoding_dim"], value_text(pca), compared)
+
+
+def own_corruption(
+    snapshot: StudySnapshot, facts: Mapping[str, Any], document: Mapping[str, Any] | None
+) -> Mapping[str, Any] | None:
+    """Find the row of the robustness that is the corruption which the study trained against."""
+    noise, rows = facts["denoising"], (document or {}).get("robustness") or ()
+    if noise is None:
+        return None
+    clamped = snapshot.spec["training"].get("corruption_clamp", True)
+    same = (row for row in rows if row["corruption"] == noise["corruption"])
+    same = (row for row in same if row["level"] == noise["level"])
+    return next((row for row in same if row["clamped"] == clamped), None)
+
+
+def _denoised(
+    snapshot: StudySnapshot, facts: Mapping[str, Any], document: Mapping[str, Any] | None
+) -> Markup:
+    row = own_corruption(snapshot, facts, document)
+    if row is None:
+        return Markup("")
+    return Markup(
+        "Test images with that corruption are {} away from the clean ones ({:.1f} dB); what it "
+        "makes of them is <strong>{}</strong> away ({:.1f} dB)."
+    ).format(value_text(row["input_mse"]), row["input_psnr"], value_text(row["mse"]), row["psnr"])
+
+
+def baseline(document: Mapping[str, Any] | None) -> tuple[float | None, float | None]:
+    """Give the test MSE of PCA and of the model that is exported."""
+    if not document:
+        return None, None
+    pca = (document.get("pca") or {}).get("mse")
+    overall = ((document.get("metrics") or {}).get("overall") or {}).get("mse") or {}
+    return pca, overall.get("mean")
