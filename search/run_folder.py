@@ -9,6 +9,7 @@ from sqlalchemy.engine import Engine
 
 from aesearch.decisions import chosen_configuration
 from aesearch.studies import evaluation_files, evaluation_results, retrain_results, store
+from aesearch.studies.dashboard.publishing import write_files
 from aesearch.studies.errors import RunFailedError
 from aesearch.studies.export import best_yaml, chosen_spec, make_folder, write_tables, write_whole
 from aesearch.studies.records import StudySnapshot
@@ -44,6 +45,7 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
     spec = store.stored_spec(study)
     best = best_seed(rows)
     write_whole(folder / "model.safetensors", best.weights)
+    write_files(engine, name, folder / "artifacts")
     evaluation = evaluation_results.read_evaluation(engine, study)
     if evaluation is not None:
         pictures = evaluation_results.read_pictures(engine, study)

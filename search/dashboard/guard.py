@@ -7,6 +7,7 @@ under a name of their own (DNS rebinding), pages that send requests from the use
 
 import ipaddress
 import json
+import re
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ StartResponse = Callable[..., Any]
 Application = Callable[[Environment, StartResponse], Iterable[bytes]]
 
 _READING = ("GET", "HEAD")
+_HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d{1,5})?", re.ASCII)
 # Nothing that a file holds may run or load anything, opened on its own.
 _ARTIFACT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 _ALWAYS = [
@@ -99,10 +101,9 @@ def _foreign_page(environ: Environment) -> tuple[str, str] | None:
 
 
 def _host_name(host: str) -> str:
-    try:
-        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
-    except ValueError:
-        return ""
+    """Name or address in a Host header; empty where it is neither, with or without a port."""
+    found = _HOST.fullmatch(host)
+    return found["name"].strip("[]").lower().rstrip(".") if found else ""
 
 
 def _is_address(name: str) -> bool:

@@ -20,6 +20,7 @@ from aesearch.studies import database, store
 from aesearch.studies.dashboard.artifacts import StoredArtifacts
 from aesearch.studies.dashboard.publishing import change_mark, publish
 from aesearch.studies.errors import AesearchError, StudyNotFoundError
+from aesearch.studies.export import OutputError, make_folder
 
 log = logging.getLogger("aesearch.dashboard")
 
@@ -90,9 +91,10 @@ class Publisher(threading.Thread):
         self._ended.set()
 
 
+@contextmanager
 def dashboard_application(
     engine: Engine, *, hosts: Sequence[str], writable: bool, artifact_folder: Path | None
-) -> Application:
+) -> Iterator[Application]:
     """Optuna's dashboard over a store, behind the guard.
 
     Raises
@@ -106,11 +108,13 @@ def dashboard_application(
         raise DashboardError(
             f"optuna-dashboard must be installed, got {error}; run pip install optuna-dashboard"
         ) from error
-    application: Application = wsgi(
-        database.optuna_storage(engine, read_only=not writable),
-        artifact_store=StoredArtifacts(engine, artifact_folder),
-    )
-    return guarded(application, hosts=hosts, writable=writable, uploads=artifact_folder is not None)
+    storage = database.optuna_storage(engine, read_only=not writable)
+    uploads = artifact_folder is not None
+    try:
+        application = wsgi(storage, artifact_store=StoredArtifacts(engine, artifact_folder))
+        yield guarded(application, hosts=hosts, writable=writable, uploads=uploads)
+    finally:
+        storage.engine.dispose()
 
 
 class _Handler(WSGIRequestHandler):
@@ -132,8 +136,8 @@ class _Server6(_Server):
 
 
 @contextmanager
-def listening(application: Application, host: str, port: int) -> Iterator[_Server]:
-    """Bind and listen; requests are answered once ``serve_forever`` runs.
+def listening(host: str, port: int) -> Iterator[_Server]:
+    """Bind and listen; requests wait until there is an application that answers them.
 
     Parameters
     ----------
@@ -149,7 +153,6 @@ def listening(application: Application, host: str, port: int) -> Iterator[_Serve
         server = (_Server6 if ":" in host else _Server)((host, port), _Handler)
     except OSError as error:
         raise DashboardError(_explained(error, host, port)) from error
-    server.set_app(application)
     try:
         yield server
     finally:
@@ -203,18 +206,27 @@ def serve(
 
     Raises
     ------
-    DashboardError, StudyNotFoundError, StoreError, OutputError
+    DashboardError, StudyNotFoundError, StoreError
     """
+    if artifact_folder is not None:
+        try:
+            make_folder(artifact_folder)
+        except OutputError as error:
+            raise DashboardError(
+                "artifact-dir must be a folder that can be written, got "
+                f"{str(artifact_folder)!r}; name another"
+            ) from error
     path = "/dashboard"
     if study is not None:
         path = f"/dashboard/studies/{store.find_study(engine, study).study_id}"
-    application = dashboard_application(
-        engine,
-        hosts=[host, socket.gethostname(), *allowed_hosts],
-        writable=writable,
-        artifact_folder=artifact_folder,
-    )
-    with listening(application, host, port) as server:
+    names = [host, socket.gethostname(), *allowed_hosts]
+    with (
+        listening(host, port) as server,
+        dashboard_application(
+            engine, hosts=names, writable=writable, artifact_folder=artifact_folder
+        ) as application,
+    ):
+        server.set_app(application)
         publisher = Publisher(engine, study, artifact_folder)
         publisher.start()
         on_listening(address(host, server.server_port) + path)

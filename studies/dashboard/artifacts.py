@@ -61,15 +61,16 @@ def artifacts(study_name: str, trial: FinishedTrial) -> list[Artifact]:
         sources = [(_CURVES_TABLE, None, table), (_CURVES_PICTURE, seen, table)]
     sources += [(name, picture.alt, picture.png) for name, picture in trial.pictures.items()]
     return [
-        Artifact(_artifact_id(study_name, trial.record.number, name, source), name, alt)
-        for name, alt, source in sources
+        Artifact(_artifact_id(position, [study_name, trial.record.number, name], source), name, alt)
+        for position, (name, alt, source) in enumerate(sources)
     ]
 
 
-def _artifact_id(study_name: str, number: int, filename: str, source: bytes) -> str:
-    # A UUID as Optuna's are, but the same for the same study: a folder never mixes two.
-    digest = hashlib.sha256(json.dumps([study_name, number, filename]).encode() + source)
-    return str(uuid.UUID(bytes=digest.digest()[:16], version=4))
+def _artifact_id(position: int, names: list[str | int], source: bytes) -> str:
+    # A UUID as Optuna's are, but the same for the same study: a folder never mixes two. The
+    # position comes first, because SQLite lists the files of a trial in the order of their ids.
+    digest = hashlib.sha256(json.dumps(names).encode() + source).digest()
+    return str(uuid.UUID(bytes=bytes([position]) + digest[:15], version=4))
 
 
 def content(trial: FinishedTrial, filename: str) -> bytes:
