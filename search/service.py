@@ -20,7 +20,7 @@ _LONGEST_POLL_S = 2.0
 _LOOK_AGAIN_S = 30.0
 _LONGEST_LOOK_AGAIN_S = 600.0
 
-Key = tuple[int, float]
+Key = tuple[int, float, str]
 
 
 @dataclass
@@ -190,7 +190,8 @@ class Service:
 
 
 def _key(study: StudyRow) -> Key:
-    return study.study_id, study.created
+    # The id may be given again, the name may change hands or be changed.
+    return study.study_id, study.created, study.name
 
 
 def _device(study: StudyRow) -> str:
