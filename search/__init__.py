@@ -13,6 +13,7 @@ __all__ = [
     "load",
     "reconstruct",
     "search",
+    "sklearn",
 ]
 
 # Imported on first use: `aesearch --help` must not pay for torch.
@@ -25,7 +26,7 @@ _LAZY = {
     "reconstruct": "aesearch.inference.functions",
     "search": "aesearch.api",
 }
-_LAZY_MODULES = ("frames",)
+_LAZY_MODULES = ("frames", "sklearn")
 
 
 def __getattr__(name: str) -> Any:

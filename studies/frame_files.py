@@ -56,7 +56,7 @@ def table_bytes(frame: pd.DataFrame, name: str) -> bytes:
     check_format(name)
     if name == "csv":
         # The writer quotes a text with the line end that it uses itself, but not with another.
-        texts = frame.select_dtypes("string")
+        texts: pd.DataFrame = frame.select_dtypes("string")
         has_returns = any(texts[column].str.contains("\r", regex=False).any() for column in texts)
         quoting = csv.QUOTE_NONNUMERIC if has_returns else csv.QUOTE_MINIMAL
         return frame.to_csv(index=False, lineterminator="\n", quoting=quoting).encode()

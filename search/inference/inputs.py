@@ -168,7 +168,7 @@ def _chosen(source: str, parts: dict[str, Any], part: Part, files: tuple[Path, .
     pieces = {"train": [(train, labels)], "test": [(test, test_labels)]}
     pieces["all"] = pieces["train"] + (pieces["test"] if test is not None else [])
     rows = tuple(piece[0] for piece in pieces[part])
-    known = [piece[1] for piece in pieces[part]]
+    known = [piece[1] for piece in pieces[part] if piece[1] is not None]
     counts = [len(row) if isinstance(row, np.ndarray) else row.shape[0] for row in rows]
     if not sum(counts):
         raise DataError(f"{source} must hold images, got none")
@@ -180,7 +180,7 @@ def _chosen(source: str, parts: dict[str, Any], part: Part, files: tuple[Path, .
     return Input(
         source=source,
         parts=rows,
-        labels=None if any(piece is None for piece in known) else np.concatenate(known),
+        labels=np.concatenate(known) if len(known) == len(rows) else None,
         class_names=names or parts.get("class_names"),
         files=files,
         described=described,
@@ -190,7 +190,7 @@ def _chosen(source: str, parts: dict[str, Any], part: Part, files: tuple[Path, .
 def _labels(
     source: str, parts: dict[str, Any]
 ) -> tuple[np.ndarray | None, np.ndarray | None, tuple[str, ...] | None]:
-    found = []
+    found: list[np.ndarray | None] = []
     for name, images in (("labels", "images"), ("test_labels", "test_images")):
         values, rows = parts.get(name), parts.get(images)
         if values is None or rows is None:

@@ -1,0 +1,295 @@
+"""One autoencoder as a scikit-learn transformer; the search over many is ``search_cv``."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from aesearch.device import present_device
+from aesearch.inference.network import array, batches, default_batch_size, denormals_flushed, ready
+from aesearch.models.autoencoder import Autoencoder as Network
+from aesearch.retrain import retrain
+from aesearch.sklearn.tables import from_unit, full_image_shape, problem_of, range_of, to_unit
+from aesearch.studies.errors import DataError
+from aesearch.studies.spec import StudySpec
+from aesearch.studies.spec_yaml import spec_from_mapping
+
+# Every default is the specification's.
+_SPEC = StudySpec()
+_MODEL, _TRAINING, _RETRAIN = _SPEC.model, _SPEC.training, _SPEC.retrain
+
+
+class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """An autoencoder that learns codes of the rows of X, with early stopping.
+
+    It trains as the winner of a study is retrained: on the rows that are not held out, until
+    the held-out ones get no better; the weights of the best epoch are kept. One thread, and
+    every random number from ``random_state``: the same X gives the same network.
+
+    Parameters
+    ----------
+    encoding_dim : int
+        Width of the code.
+    architecture : {"dense", "conv"}
+        ``conv`` needs ``image_shape``.
+    hidden : str or tuple of int
+        Hidden widths of a dense network from the image to the code, ``"256-128"`` or
+        ``(256, 128)``; ``"none"`` for none, ``"auto"`` by the number of pixels.
+    dropout : float
+        In [0, 1).
+    code_activation : {"linear", "relu"}
+    image_shape : tuple of int, optional
+        (height, width) or (channel, height, width) of a row of X; None where rows are no images.
+    data_range : (float, float), optional
+        Values of X that are black and white, the same for all columns: (0, 1), (0, 255). None
+        learns the smallest and the largest value of X in ``fit``. Later values may lie
+        outside; what comes back lies inside. Training sees 256 levels between both.
+    learning_rate, weight_decay : float
+    optimizer : {"adam", "adamw", "sgd"}
+    batch_size : int or "auto"
+    corruption : {"none", "gaussian", "uniform", "salt-and-pepper", "occlusion"}
+        What inputs suffer in training; other than none, it learns to denoise.
+    corruption_level : float
+        How strongly, in units of the data range.
+    max_epochs, patience : int
+        Epochs at most, and without progress before it stops.
+    min_delta : float
+        Smallest fall of the loss (mean squared error, data range 1) that is progress.
+    holdout : float
+        Share of the rows that stop the training; in (0, 1).
+    device : {"auto", "cpu", "cuda"}
+    random_state : int, RandomState or None
+        None draws a seed from NumPy's global generator.
+
+    Attributes
+    ----------
+    model_ : aesearch.models.autoencoder.Autoencoder
+        The network: a ``torch.nn.Module`` on intensities in [0, 1].
+    image_shape_ : (channel, height, width)
+    data_range_ : (float, float)
+    n_iter_, best_epoch_ : int
+        Epochs trained, and the one whose weights are kept (from 1).
+    validation_loss_ : float
+        Mean squared error of that epoch on the held-out rows, for a data range of 1.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Where X had names.
+
+    Examples
+    --------
+    >>> from aesearch.sklearn import Autoencoder
+    >>> codes = Autoencoder(encoding_dim=16).fit_transform(X)    # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        encoding_dim: int = _MODEL.encoding_dim,
+        *,
+        architecture: str = _MODEL.architecture,
+        hidden: str | tuple[int, ...] = _MODEL.dense.hidden,
+        dropout: float = _MODEL.dropout,
+        code_activation: str = _MODEL.code_activation,
+        image_shape: tuple[int, ...] | None = None,
+        data_range: tuple[float, float] | None = None,
+        learning_rate: float = _TRAINING.learning_rate,
+        weight_decay: float = _TRAINING.weight_decay,
+        optimizer: str = _TRAINING.optimizer,
+        batch_size: int | str = _TRAINING.batch_size,
+        corruption: str = _TRAINING.corruption,
+        corruption_level: float = _TRAINING.corruption_level,
+        max_epochs: int = _RETRAIN.max_epochs,
+        patience: int = _RETRAIN.patience,
+        min_delta: float = _RETRAIN.min_delta,
+        holdout: float = _RETRAIN.holdout,
+        device: str = _SPEC.compute.device,
+        random_state: int | np.random.RandomState | None = _SPEC.seed,
+    ) -> None:
+        self.encoding_dim = encoding_dim
+        self.architecture = architecture
+        self.hidden = hidden
+        self.dropout = dropout
+        self.code_activation = code_activation
+        self.image_shape = image_shape
+        self.data_range = data_range
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.optimizer = optimizer
+        self.batch_size = batch_size
+        self.corruption = corruption
+        self.corruption_level = corruption_level
+        self.max_epochs = max_epochs
+        self.patience = patience
+        self.min_delta = min_delta
+        self.holdout = holdout
+        self.device = device
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002, N803 - scikit-learn's words
+        """Learn the codes of X; ``y`` is not read.
+
+        Raises
+        ------
+        ValueError
+            X or a parameter that cannot be used; all bad parameters are named at once.
+        RunFailedError
+            The loss was not finite in the first epoch.
+        """
+        values = validate_data(
+            self, X, dtype=[np.float64, np.float32], ensure_min_samples=2, reset=True
+        )
+        image_shape = full_image_shape(self.image_shape, values.shape[1])
+        data_range = range_of(values, self.data_range)
+        document = self.spec_document(image_given=self.image_shape is not None)
+        document["seed"] = seed_of(self.random_state)
+        # Nothing is cross-validated here; two folds are what two samples allow.
+        document["search"] = {"folds": 2}
+        spec = spec_from_mapping(document, type(self).__name__)
+        device = present_device(spec)
+        problem = problem_of(values, image_shape, data_range, spec, device)
+        with training_process(int(problem.spec.compute.threads)):
+            (found,) = retrain(
+                problem,
+                torch.from_numpy(problem.images).to(device),
+                problem.spec.configuration({}),
+                [0],
+                on_epoch=lambda _epoch, _n_members: None,
+            )
+        self.model_ = found.model
+        self.image_shape_, self.data_range_ = image_shape, data_range
+        self.n_iter_, self.best_epoch_ = found.epochs, found.best_epoch
+        self.validation_loss_ = found.validation_loss
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:  # noqa: N803 - scikit-learn's word
+        """Codes of X.
+
+        Returns
+        -------
+        ndarray, (sample, encoding_dim)
+            Of the type of X; computed in double precision, so that a row's code does not
+            depend on the rows beside it.
+        """
+        check_is_fitted(self)
+        values = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        images = to_unit(values.astype(np.float64), self.data_range_)
+        codes = self._through(
+            lambda network: network.encode, images.reshape(len(values), *self.image_shape_)
+        )
+        return codes.astype(values.dtype)
+
+    def inverse_transform(self, X: Any) -> np.ndarray:  # noqa: N803 - scikit-learn's word
+        """Rows of codes, within the data range.
+
+        Parameters
+        ----------
+        X : array, (sample, encoding_dim)
+
+        Returns
+        -------
+        ndarray, (sample, pixel)
+        """
+        check_is_fitted(self)
+        codes = check_array(X, dtype=[np.float64, np.float32])
+        if codes.shape[1] != self.model_.encoding_dim:
+            raise DataError(
+                f"X must hold codes of width {self.model_.encoding_dim}, got {codes.shape[1]} "
+                "columns; transform gives such codes"
+            )
+        images = self._through(lambda network: network.decode, codes.astype(np.float64))
+        rows = from_unit(images.reshape(len(codes), -1), self.data_range_)
+        return rows.astype(codes.dtype)
+
+    def score(self, X: Any, y: Any = None) -> float:  # noqa: ARG002, N803 - as in fit
+        """Negative mean squared error of the reconstructions of X, in its own units."""
+        check_is_fitted(self)
+        values = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        found = self.inverse_transform(self.transform(X))
+        return -float(np.mean((found.astype(np.float64) - values) ** 2))
+
+    def spec_document(self, *, image_given: bool) -> dict[str, Any]:
+        """Write the parameters as a specification; what is wrong with them is said there.
+
+        Raises
+        ------
+        DataError
+            A convolutional network of rows that are no images.
+        """
+        if self.architecture == "conv" and not image_given:
+            raise DataError(
+                "image_shape must be given for architecture 'conv', got None; a convolution "
+                "needs to know which pixels are neighbours"
+            )
+        hidden = self.hidden
+        return {
+            "model": {
+                "architecture": self.architecture,
+                "encoding_dim": plain(self.encoding_dim),
+                "dropout": plain(self.dropout),
+                "code_activation": self.code_activation,
+                "dense": {"hidden": hidden if isinstance(hidden, str) else list(hidden)},
+            },
+            "training": {
+                "learning_rate": plain(self.learning_rate),
+                "weight_decay": plain(self.weight_decay),
+                "optimizer": self.optimizer,
+                "batch_size": plain(self.batch_size),
+                "corruption": self.corruption,
+                "corruption_level": plain(self.corruption_level),
+            },
+            "retrain": {
+                "seeds": 1,
+                "max_epochs": plain(self.max_epochs),
+                "patience": plain(self.patience),
+                "min_delta": plain(self.min_delta),
+                "holdout": plain(self.holdout),
+            },
+            "compute": {"device": self.device},
+        }
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.model_.encoding_dim
+
+    def _through(
+        self, part: Callable[[Network], Callable[[torch.Tensor], torch.Tensor]], values: np.ndarray
+    ) -> np.ndarray:
+        network = copy.deepcopy(self.model_).double()
+        size = default_batch_size(network.image_shape)
+        with denormals_flushed(), ready(network, None) as tensor:
+            found = [array(part(network)(tensor(values[r]))) for r in batches(len(values), size)]
+        return np.concatenate(found)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def plain(value: Any) -> Any:
+    """Give a number of NumPy's as Python's: parameters often come out of arrays."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def seed_of(random_state: int | np.random.RandomState | None) -> int:
+    """Give the seed that scikit-learn's ``random_state`` stands for."""
+    if isinstance(random_state, int | np.integer):
+        return int(random_state)
+    return int(check_random_state(random_state).randint(2**31))
+
+
+@contextmanager
+def training_process(threads: int) -> Iterator[None]:
+    """Train in this process as a worker does in its own, and leave it as it was."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with denormals_flushed():
+            yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,107 @@
+"""X of scikit-learn as images and back: (sample, pixel) on any scale, bytes for training.
+
+======  ===========================================================
+symbol  meaning
+======  ===========================================================
+x       a value of X
+a, b    the data range: the smallest and the largest value in X
+u       (x - a) / (b - a), an intensity; in [0, 1] for training
+======  ===========================================================
+
+One range for all columns, because the pixels of an image share their scale; columns of
+different units want a ``MinMaxScaler`` before.
+"""
+
+import hashlib
+from math import prod
+
+import numpy as np
+
+from aesearch.data.split import folds, split_hash
+from aesearch.problem import Problem
+from aesearch.studies.errors import DataError
+from aesearch.studies.spec import StudySpec, resolve
+
+ImageShape = tuple[int, int, int]
+DataRange = tuple[float, float]
+
+
+def full_image_shape(image_shape: tuple[int, ...] | None, n_features: int) -> ImageShape:
+    """Give (channel, height, width): None is one row of pixels, two sizes are one channel.
+
+    Raises
+    ------
+    DataError
+        Not two or three sizes, or another number of pixels than X has columns.
+    """
+    if image_shape is None:
+        return (1, 1, n_features)
+    shape = tuple(int(size) for size in image_shape)
+    full = (1, *shape) if len(shape) == 2 else shape
+    if len(full) != 3 or min(full) < 1 or prod(full) != n_features:
+        raise DataError(
+            "image_shape must be (height, width) or (channel, height, width) with as many values "
+            f"as X has columns ({n_features}), got {image_shape!r}"
+        )
+    channel, height, width = full
+    return channel, height, width
+
+
+def range_of(values: np.ndarray, data_range: tuple[float, float] | None) -> DataRange:
+    """Give the data range: the one that is given, or that of X.
+
+    Raises
+    ------
+    DataError
+        A range that is none, or does not hold all of X.
+    """
+    low, high = float(values.min()), float(values.max())
+    if data_range is None:
+        # A constant X has no scale; any will do.
+        return (low, high) if high > low else (low, low + 1.0)
+    if len(data_range) != 2 or not data_range[0] < data_range[1]:
+        raise DataError(f"data_range must be (low, high) with low < high, got {data_range!r}")
+    if low < data_range[0] or high > data_range[1]:
+        raise DataError(
+            f"X must lie in data_range {data_range!r}, got values from {low:g} to {high:g}; "
+            "widen it, or leave it out to learn it from X"
+        )
+    return float(data_range[0]), float(data_range[1])
+
+
+def to_unit(values: np.ndarray, data_range: DataRange) -> np.ndarray:
+    """Intensities of values of X; outside [0, 1] for values outside the range."""
+    low, high = data_range
+    return (values - low) / (high - low)
+
+
+def from_unit(intensities: np.ndarray, data_range: DataRange) -> np.ndarray:
+    """Undo ``to_unit``."""
+    low, high = data_range
+    return intensities * (high - low) + low
+
+
+def problem_of(
+    values: np.ndarray, image_shape: ImageShape, data_range: DataRange, spec: StudySpec, device: str
+) -> Problem:
+    """Make X what a study trains on, without a test set: that is the caller's own business.
+
+    Intensities are rounded to 8 bits, as all images here are.
+    """
+    n_samples = len(values)
+    pixels = np.rint(to_unit(values, data_range) * 255).astype(np.uint8)
+    images = pixels.reshape(n_samples, *image_shape)
+    fold_of_sample = folds(n_samples, spec.search.folds, spec.seed)
+    nothing = np.empty(0, dtype=np.int64)
+    return Problem(
+        spec=resolve(spec, image_shape=image_shape, n_train=n_samples, device=device),
+        name="X",
+        images=images,
+        labels=None,
+        test_images=images[:0],
+        test_labels=None,
+        test_description="none",
+        fold_of_sample=fold_of_sample,
+        fingerprint=hashlib.sha256(images.tobytes()).hexdigest(),
+        split_sha256=split_hash(fold_of_sample, nothing),
+    )
