@@ -113,8 +113,10 @@ def test_a_study_in_mid_search_says_how_far_it_is():
     assert "In mid-search: 12 of 30 trials finished" in text
     assert "Best so far is trial 11" in text
     assert "Importances need 10 complete trials, and there are 7" in text
-    assert "has not been evaluated on the test set yet" in text
-    assert set(drawn(html)) == {"history", "parallel", "dimensions", "folds"}
+    assert "The test set has not been looked at yet" in text
+    figures = drawn(html)
+    assert set(figures) == {"history", "parallel", "dimensions", "folds"}
+    assert max(figures["history"]["data"][0]["x"]) == 11  # best so far ends with what is finished
 
 
 def test_a_study_without_a_result_has_a_page():

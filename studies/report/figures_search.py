@@ -109,7 +109,7 @@ def _best_so_far(trials: Sequence[TrialRecord]) -> dict[str, Any]:
     for trial in sorted(trials, key=lambda trial: trial.number):
         if trial.eligible and trial.value is not None and trial.value < best:
             best = trial.value
-        if math.isfinite(best):
+        if math.isfinite(best) and trial.state not in ("waiting", "running"):
             numbers.append(trial.number)
             values.append(best)
     return {

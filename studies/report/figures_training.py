@@ -125,7 +125,7 @@ def retraining(
         Seed index to the epoch, from 1, that was kept.
     """
     if not rows:
-        return "The winner has not been retrained yet."
+        return "Nothing has been retrained yet: that comes after the search, with the winner."
     by_seed: dict[int, list[tuple[int, float, float]]] = defaultdict(list)
     for seed, epoch, train, validation in rows:
         by_seed[seed].append((epoch, train, validation))

@@ -45,11 +45,11 @@ class Table:
     marked: int | None = None
 
 
-def number_cell(value: float | None, text: str | None = None) -> Cell:
+def number_cell(value: float | None, text: str | None = None, *, form: str = ".4g") -> Cell:
     """Show a number, sorted by its value; nothing where there is none."""
     if value is None or not math.isfinite(value):
         return Cell(ABSENT, "", "number")
-    return Cell(f"{value:.4g}" if text is None else text, repr(float(value)), "number")
+    return Cell(format(value, form) if text is None else text, repr(float(value)), "number")
 
 
 def trials(snapshot: StudySnapshot, names: Sequence[str]) -> Table:
@@ -67,7 +67,7 @@ def _trial_row(trial: TrialRecord, names: Sequence[str]) -> tuple[Cell, ...]:
         Cell(str(trial.number), str(trial.number), "number"),
         Cell(STATE_WORDS.get(state, state), state, f"state state-{state}"),
         number_cell(trial.value),
-        number_cell(trial.standard_error, _short(trial.standard_error)),
+        number_cell(trial.standard_error, form=".2g"),
         number_cell(trial.epochs, str(trial.epochs)),
     ]
     for name in names:
@@ -78,10 +78,6 @@ def _trial_row(trial: TrialRecord, names: Sequence[str]) -> tuple[Cell, ...]:
             text = ABSENT if value is None else parameter_text(value)
             cells.append(Cell(text, "" if value is None else text))
     return tuple(cells)
-
-
-def _short(value: float | None) -> str:
-    return ABSENT if value is None else f"{value:.2g}"
 
 
 def dimensions(rows: Sequence[DimensionRow]) -> Table:
@@ -143,8 +139,8 @@ def robustness(rows: Sequence[Mapping[str, Any]]) -> Table:
                 Cell(corruption_name(row)),
                 number_cell(row["input_mse"]),
                 number_cell(row["mse"]),
-                number_cell(row["input_psnr"], f"{row['input_psnr']:.1f}"),
-                number_cell(row["psnr"], f"{row['psnr']:.1f}"),
+                number_cell(row["input_psnr"], form=".1f"),
+                number_cell(row["psnr"], form=".1f"),
             )
             for row in rows
         ),
