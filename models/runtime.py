@@ -37,6 +37,13 @@ def prepare_process(threads: int) -> None:
             mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
+def has_fast_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 numbers by itself: AVX512-BF16 or AMX."""
+    # Not every version of torch tells.
+    found = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
 def pick_device(name: str) -> str:
     """The device for a name.
 

@@ -2,32 +2,48 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from sqlalchemy.engine import Engine
 
 from aesearch import __version__
 from aesearch.data.load import known_name
 from aesearch.decisions import settle
-from aesearch.device import present_device
+from aesearch.device import planned_device, present_device
 from aesearch.display import FINISHED, Display
-from aesearch.local_workers import Workers, default_workers, free_the_dead
+from aesearch.local_workers import Workers, default_workers, free_the_dead, useful_workers
 from aesearch.problem import Problem, Progress, check_same_data, load_problem
+from aesearch.ray_cluster import Cluster
+from aesearch.ray_workers import RayWorkers
 from aesearch.run_folder import write_run_folder
 from aesearch.studies import database, ledger, migrations, retrain_results, status, store
 from aesearch.studies.dashboard.publishing import publish
 from aesearch.studies.errors import StudyMismatchError
 from aesearch.studies.export import make_folder
 from aesearch.studies.records import StudySnapshot
-from aesearch.studies.spec import StudySpec, resolve
+from aesearch.studies.spec import StudySpec, as_stored, resolve
 from aesearch.studies.spec_yaml import diff
 from aesearch.studies.store_errors import describe
 from aesearch.studies.waiting import Patience, be_patient, retry_s
 from aesearch.versions import check_versions
 
 POLL_S = 0.5
+
+
+class Crew(Protocol):
+    """The workers that a run started, wherever they are."""
+
+    def start(self, only: str | None = None) -> None:
+        """Start all of them, for everything or for ``search`` or ``retrain`` only."""
+
+    def tend(self) -> bool:
+        """Replace the dead; whether any is still there."""
+
+    def stop(self) -> None:
+        """Make all of them give their work back and end."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +69,7 @@ def run_study(
     out: Path | None,
     workers: int | None,
     display: Display,
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Search, choose, retrain, look at the test set once, and write the run folder.
@@ -70,6 +87,8 @@ def run_study(
         Run folder; None for ``runs/<study>``.
     workers : int or None
         Processes on this machine; None for one per GPU or core. Never changes a result.
+    cluster : Cluster or None
+        Where the workers run instead of on this machine.
     progress : callable or None
         Told about downloads: (what, bytes so far, total or None); None for the display.
 
@@ -78,16 +97,28 @@ def run_study(
     AesearchError
         What the user can mend, named; nothing is lost.
     """
-    engine = database.open_engine(database.parse_url(storage))
+    url = database.parse_url(storage)
+    engine = database.open_engine(url)
     try:
         # Before the tables: a run that cannot begin leaves no database behind.
-        problem = load_problem(
-            spec, device=present_device(spec), progress=progress or display.download
-        )
-        folder = out if out is not None else default_folder(str(problem.spec.name))
-        make_folder(folder)
-        migrations.prepare(engine)
-        return _run(engine, problem, storage, folder, workers=workers, display=display)
+        with nullcontext() if cluster is None else cluster.connected(url):
+            problem = load_problem(
+                spec if cluster is None else _with_absolute_path(spec),
+                device=present_device(spec) if cluster is None else cluster.device(spec),
+                progress=progress or display.download,
+            )
+            folder = out if out is not None else default_folder(str(problem.spec.name))
+            make_folder(folder)
+            migrations.prepare(engine)
+            return _run(
+                engine,
+                problem,
+                storage,
+                folder,
+                workers=workers,
+                cluster=cluster,
+                display=display,
+            )
     finally:
         engine.dispose()
 
@@ -133,7 +164,7 @@ def leave_study(
     try:
         problem = load_problem(
             _with_absolute_path(spec),
-            device=present_device(spec),
+            device=planned_device(spec),
             progress=progress or display.download,
         )
         migrations.prepare(engine)
@@ -170,21 +201,14 @@ def _run(
     folder: Path,
     *,
     workers: int | None,
+    cluster: Cluster | None,
     display: Display,
 ) -> Run:
     name = str(problem.spec.name)
     spec = _create_or_resume(engine, problem, display)
     # From here on a server that restarts is waited for; before, a person wants to know at once.
     be_patient(engine, Patience(retry_s()))
-    url = database.parse_url(storage).render_as_string(hide_password=False)
-    crew = Workers(
-        engine,
-        url,
-        name,
-        workers or default_workers(spec, len(store.snapshot(engine, name).leases)),
-        folder,
-        cuda=spec.compute.device == "cuda",
-    )
+    crew = _crew(engine, spec, storage, folder, workers=workers, cluster=cluster)
     with _stopping(crew):
         snapshot = _watch(engine, name, spec, crew, display)
     publish(engine, name)
@@ -192,9 +216,36 @@ def _run(
     return Run(storage, name, folder, snapshot)
 
 
+def _crew(
+    engine: Engine,
+    spec: StudySpec,
+    storage: str,
+    folder: Path,
+    *,
+    workers: int | None,
+    cluster: Cluster | None,
+) -> Crew:
+    name, device = str(spec.name), spec.compute.device
+    url = database.parse_url(storage)
+    n_generations = len(store.snapshot(engine, name).leases)
+    if cluster is not None:
+        gpus = cluster.gpus(device)
+        count = workers or min(cluster.places(gpus), useful_workers(spec, n_generations))
+        return RayWorkers(url, name, count, gpus=gpus)
+    return Workers(
+        engine,
+        url.render_as_string(hide_password=False),
+        name,
+        workers or default_workers(spec, n_generations),
+        folder,
+        cuda=device == "cuda",
+    )
+
+
 def _create_or_resume(engine: Engine, problem: Problem, display: Display) -> StudySpec:
     spec, name = problem.spec, str(problem.spec.name)
-    assert isinstance(spec.search.generation_size, int), "the spec must be resolved"
+    generation_size = spec.search.generation_size
+    assert isinstance(generation_size, int), "the spec must be resolved"
     n_trials = spec.search.trials
     if spec.search.sampler == "grid":
         n_trials = min(n_trials, spec.space.grid_size)
@@ -204,7 +255,7 @@ def _create_or_resume(engine: Engine, problem: Problem, display: Display) -> Stu
         spec=spec.model_dump(mode="json"),
         facts=problem.facts(),
         n_trials=n_trials,
-        generation_size=spec.search.generation_size,
+        generation_size=generation_size,
         version=__version__,
         timeout=spec.search.timeout,
     )
@@ -229,6 +280,7 @@ def _create_or_resume(engine: Engine, problem: Problem, display: Display) -> Stu
         n_train=len(problem.images),
         device=stored.compute.device,
     )
+    spec = as_stored(problem.asked, spec, stored)
     differences = diff(stored, spec)
     if differences:
         listed = "\n".join(f"  - {line}" for line in differences)
@@ -239,7 +291,7 @@ def _create_or_resume(engine: Engine, problem: Problem, display: Display) -> Stu
     check_same_data(problem, study.facts, name)
     free_the_dead(engine, study)
     store.replace_spec(engine, study, spec.model_dump(mode="json"), timeout=spec.search.timeout)
-    have = store.raise_trials(engine, study, n_trials, spec.search.generation_size)
+    have = store.raise_trials(engine, study, n_trials, generation_size)
     if have > n_trials:
         display.message(f"study {name!r} has {have} trials already; none is taken away")
     work = ledger.open_work(engine, study)
@@ -259,7 +311,7 @@ def _same_place(one: str, other: str) -> bool:
 
 
 def _watch(
-    engine: Engine, name: str, spec: StudySpec, crew: Workers, display: Display
+    engine: Engine, name: str, spec: StudySpec, crew: Crew, display: Display
 ) -> StudySnapshot:
     began = time.monotonic()
     timed_out = False
@@ -300,7 +352,7 @@ def _watch(
 
 
 @contextmanager
-def _stopping(crew: Workers) -> Iterator[None]:
+def _stopping(crew: Crew) -> Iterator[None]:
     try:
         yield
     finally:

@@ -23,6 +23,8 @@ class Problem:
     ----------
     spec : StudySpec
         With every ``auto`` resolved.
+    asked : StudySpec
+        As it was given.
     images : ndarray, (sample, channel, height, width), uint8
         What is searched and retrained on; the test set is not in it.
     test_images : ndarray, (sample, channel, height, width), uint8
@@ -35,6 +37,7 @@ class Problem:
     """
 
     spec: StudySpec
+    asked: StudySpec
     name: str
     images: np.ndarray
     labels: np.ndarray | None
@@ -99,6 +102,8 @@ def load_problem(spec: StudySpec, *, device: str, progress: Progress | None = No
     DataError
         The images are missing or cannot be used, or are too few for the folds.
     """
+    from aesearch.models.runtime import has_fast_bfloat16  # noqa: PLC0415 - imports torch
+
     found = load_images(spec.data.dataset, spec.data.data_dir, progress=progress)
     parts = split_test(found, test_fraction=spec.data.test_fraction, seed=spec.seed)
     images, labels = parts.train_images, parts.train_labels
@@ -115,10 +120,12 @@ def load_problem(spec: StudySpec, *, device: str, progress: Progress | None = No
         image_shape=(int(images.shape[1]), int(images.shape[2]), int(images.shape[3])),
         n_train=len(images),
         device=device,
+        fast_bfloat16=has_fast_bfloat16(),
     )
     fold_of_sample = folds(len(images), spec.search.folds, spec.seed)
     return Problem(
         spec=resolved,
+        asked=spec,
         name=found.name,
         images=images,
         labels=labels,

@@ -21,15 +21,18 @@ class Placement:
         Generation j may start when all generations <= j - lookahead are finished.
     threads : int
         Threads of each worker on a CPU.
+    precision : str
+        Type of the arithmetic.
     """
 
     population: int
     generation_size: int
     lookahead: int
     threads: int
+    precision: str = "float32"
 
 
-def placement(*, device: str, n_train: int, pixels: int) -> Placement:
+def placement(*, device: str, n_train: int, pixels: int, fast_bfloat16: bool = False) -> Placement:
     """Choose what trains together; equal arguments give an equal study on any machine.
 
     Parameters
@@ -39,6 +42,8 @@ def placement(*, device: str, n_train: int, pixels: int) -> Placement:
         Training samples, all folds together; >= 1.
     pixels : int
         Values of one sample (channels x height x width); >= 1.
+    fast_bfloat16 : bool
+        Whether this CPU has bfloat16 products of its own.
 
     Notes
     -----
@@ -49,6 +54,9 @@ def placement(*, device: str, n_train: int, pixels: int) -> Placement:
     cpu     2,000,000 and more  1           1                4          1
     cuda    any                 256         10               2          1
     ======  ==================  ==========  ===============  =========  =======
+
+    Large problems compute in bfloat16 on a CPU that is fast at it: measured, that moves fold
+    scores by a small part of what another seed does (docs/decisions.md, 16).
 
     The number of workers is no argument on purpose: a study must end with the same table
     whether one worker or eight did it.
@@ -64,4 +72,5 @@ def placement(*, device: str, n_train: int, pixels: int) -> Placement:
         raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
     if n_train * pixels < SMALL_PROBLEM:
         return Placement(population=64, generation_size=5, lookahead=2, threads=1)
-    return Placement(population=1, generation_size=1, lookahead=4, threads=1)
+    precision = "bfloat16" if fast_bfloat16 else "float32"
+    return Placement(population=1, generation_size=1, lookahead=4, threads=1, precision=precision)

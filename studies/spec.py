@@ -209,7 +209,12 @@ def _corruption_disagreements(spec: StudySpec) -> list[Problem]:
 
 
 def resolve(
-    spec: StudySpec, *, image_shape: tuple[int, int, int], n_train: int, device: str
+    spec: StudySpec,
+    *,
+    image_shape: tuple[int, int, int],
+    n_train: int,
+    device: str,
+    fast_bfloat16: bool = False,
 ) -> StudySpec:
     """Replace every "auto" by a value that depends on the data and the device only.
 
@@ -222,6 +227,8 @@ def resolve(
         Training images, all folds together.
     device : {"cpu", "cuda"}
         What the caller decided on.
+    fast_bfloat16 : bool
+        Whether the CPU has bfloat16 products of its own.
 
     Returns
     -------
@@ -240,7 +247,7 @@ def resolve(
             "study",
             [f"search.folds: must be <= the {n_train} training images, got {spec.search.folds}"],
         )
-    placed = placement(device=device, n_train=n_train, pixels=pixels)
+    placed = placement(device=device, n_train=n_train, pixels=pixels, fast_bfloat16=fast_bfloat16)
     epochs = spec.training.epochs
     automatic: dict[str, dict[str, Any]] = {
         "training": {"batch_size": min(max(n_train // 60, 32), 1000)},
@@ -252,7 +259,7 @@ def resolve(
         },
         "compute": {
             "device": device,
-            "precision": "float32",
+            "precision": placed.precision,
             "population": placed.population,
             "threads": placed.threads,
         },
@@ -271,6 +278,33 @@ def resolve(
     if spec.name is None:
         changes["name"] = PurePath(spec.data.dataset).stem.lower().strip(". ")[:200] or "study"
     return spec.model_copy(update=changes)
+
+
+def as_stored(asked: StudySpec, resolved: StudySpec, stored: StudySpec) -> StudySpec:
+    """Give what was left to "auto" the value that the stored study has.
+
+    A study goes on as it was begun, also on a machine or with a version that would choose
+    otherwise today.
+
+    Parameters
+    ----------
+    asked : StudySpec
+        As it was given.
+    resolved : StudySpec
+        The same, resolved here and now.
+    stored : StudySpec
+        Of the study that is to go on.
+    """
+    changes: dict[str, Any] = {}
+    for section in ("training", "search", "compute"):
+        given, kept = getattr(asked, section), getattr(stored, section)
+        automatic = [name for name in type(given).model_fields if getattr(given, name) == "auto"]
+        changes[section] = getattr(resolved, section).model_copy(
+            update={name: getattr(kept, name) for name in automatic}
+        )
+    if asked.model.dense.hidden == "auto":
+        changes["model"] = resolved.model.model_copy(update={"dense": stored.model.dense})
+    return resolved.model_copy(update=changes)
 
 
 def _with_automatic(section: Any, values: Mapping[str, Any]) -> Any:

@@ -10,6 +10,7 @@ from aesearch.studies.placement import Placement, placement
 from aesearch.studies.spec import (
     Configuration,
     StudySpec,
+    as_stored,
     hidden_name,
     hidden_widths,
     resolve,
@@ -245,6 +246,40 @@ def test_resolve_takes_the_placement():
     assert (spec.search.generation_size, spec.search.lookahead) == (5, 2)
     assert (spec.compute.population, spec.compute.threads) == (64, 1)
     assert (spec.compute.device, spec.compute.precision) == ("cpu", "float32")
+
+
+@pytest.mark.parametrize(
+    ("device", "n_train", "fast", "precision"),
+    [
+        ("cpu", 60_000, True, "bfloat16"),
+        ("cpu", 60_000, False, "float32"),
+        ("cpu", 1437, True, "float32"),
+        ("cuda", 60_000, True, "float32"),
+    ],
+)
+def test_only_large_problems_on_a_fast_cpu_compute_in_bfloat16(device, n_train, fast, precision):
+    """A precision that was asked for is kept all the same."""
+    where = {"image_shape": (1, 28, 28) if n_train > 2000 else (1, 8, 8), "n_train": n_train}
+    where |= {"device": device, "fast_bfloat16": fast}
+    assert resolve(StudySpec(), **where).compute.precision == precision
+    asked = StudySpec(compute={"precision": "float32"})
+    assert resolve(asked, **where).compute.precision == "float32"
+
+
+def test_what_was_left_to_auto_goes_on_as_it_was_begun():
+    """A study made elsewhere, or by another version, is not another study for that."""
+    where = {"image_shape": (1, 28, 28), "n_train": 60_000}
+    asked = StudySpec(training={"batch_size": 500})
+    stored = resolve(asked, **where, device="cuda")
+    stored = stored.model_copy(
+        update={"search": stored.search.model_copy(update={"warmup_epochs": 7})}
+    )
+    here = resolve(asked, **where, device="cpu", fast_bfloat16=True)
+    assert here != stored
+    assert as_stored(asked, here, stored) == stored
+    other = StudySpec(training={"batch_size": 400})
+    kept = as_stored(other, resolve(other, **where, device="cpu"), stored)
+    assert kept.training.batch_size == 400
 
 
 def test_placement_refuses_another_device():

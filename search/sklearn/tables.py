@@ -95,6 +95,7 @@ def problem_of(
     nothing = np.empty(0, dtype=np.int64)
     return Problem(
         spec=resolve(spec, image_shape=image_shape, n_train=n_samples, device=device),
+        asked=spec,
         name="X",
         images=images,
         labels=None,
