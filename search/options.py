@@ -124,7 +124,30 @@ def study_spec(
     spec: "str | Path | StudySpec | Mapping[str, Any] | None" = None,
     overrides: Sequence[str] = (),
 ) -> "StudySpec":
-    """Build the specification: defaults, then a preset or spec, then options, then overrides.
+    """Build the specification of one study: see ``study_specs``.
+
+    Raises
+    ------
+    SpecError
+        With every problem at once; also for a series of studies.
+    OptionError
+        A preset that is not one, or beside a spec.
+    """
+    from aesearch.studies.spec_yaml import load_spec  # noqa: PLC0415 - --help must not pay for it
+
+    start = _start(preset, spec)
+    return load_spec(**start, flags=spec_values(options), overrides=overrides)
+
+
+def study_specs(
+    options: Mapping[str, Any],
+    *,
+    preset: str | None = None,
+    spec: "str | Path | StudySpec | Mapping[str, Any] | None" = None,
+    overrides: Sequence[str] = (),
+    quick: bool = False,
+) -> "list[StudySpec]":
+    """Build specifications: defaults, then a preset or spec, then options, then overrides.
 
     Parameters
     ----------
@@ -134,6 +157,13 @@ def study_spec(
         What to start from; not beside ``preset``.
     overrides : sequence of str
         ``KEY=VALUE`` each.
+    quick : bool
+        Give the small version of each.
+
+    Returns
+    -------
+    list of StudySpec
+        Several for a series of studies, else one.
 
     Raises
     ------
@@ -142,8 +172,16 @@ def study_spec(
     OptionError
         A preset that is not one, or beside a spec.
     """
-    from aesearch.studies.spec_yaml import load_spec  # noqa: PLC0415 - --help must not pay for it
+    from aesearch.studies.series import load_series  # noqa: PLC0415 - --help must not pay for it
 
+    start = _start(preset, spec)
+    return load_series(**start, flags=spec_values(options), overrides=overrides, quick=quick)
+
+
+def _start(
+    preset: str | None, spec: "str | Path | StudySpec | Mapping[str, Any] | None"
+) -> dict[str, Any]:
+    """Say what to start from, as ``load_spec`` is told it."""
     if preset is not None and spec is not None:
         raise OptionError(
             f"PRESET must not be given beside --spec, got {preset!r} and {_shown(spec)!r}; "
@@ -156,7 +194,7 @@ def study_spec(
         start["file"] = Path(spec).expanduser()
     elif spec is not None:
         start["text"] = _as_text(spec)
-    return load_spec(**start, flags=spec_values(options), overrides=overrides)
+    return start
 
 
 def _shown(spec: Any) -> str:

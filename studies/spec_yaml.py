@@ -102,6 +102,23 @@ def load_spec(
     SpecError
         With every problem of all layers.
     """
+    raw, lines, source = read_base(preset, file, text)
+    if "studies" in raw:
+        rule = "must be absent where one study is meant; 'aesearch run' runs each of them"
+        raise SpecError(source, [f"studies: {rule}"])
+    return layered(raw, lines, source, flags=flags or {}, overrides=overrides)
+
+
+def read_base(
+    preset: str | None, file: Path | None, text: str | None
+) -> tuple[dict[str, Any], dict[KeyPath, int], str]:
+    """Read what a specification starts from: its keys, their lines, and what errors call it.
+
+    Raises
+    ------
+    SpecError
+        If it starts from several, or from anything but a mapping.
+    """
     if sum(layer is not None for layer in (preset, file, text)) > 1:
         raise SpecError("study", ["must start from one of preset, file and text, got several"])
     source = "study"
@@ -117,9 +134,22 @@ def load_spec(
         raw, lines = parse(text, source)
     if not isinstance(raw, dict | None):
         raise SpecError(source, [f"must be a mapping of keys to values, got {raw!r:.60}"])
-    tree = _without_empty_sections(raw or {})
+    return raw or {}, lines, source
+
+
+def layered(
+    raw: dict[str, Any],
+    lines: Mapping[KeyPath, int],
+    source: str,
+    *,
+    flags: Mapping[str, Any],
+    overrides: Sequence[str],
+) -> StudySpec:
+    """Lay flags and overrides over what a specification starts from; see ``load_spec``."""
+    tree = _without_empty_sections(raw)
+    lines = dict(lines)
     problems: list[str] = []
-    for key, value in (flags or {}).items():
+    for key, value in flags.items():
         problems += _put(tree, key, copy.deepcopy(value), lines)
     for override in overrides:
         key, equals, value_text = override.partition("=")
@@ -213,6 +243,14 @@ def _written_dimension(value: dict[str, Any]) -> _Inline:
 def json_schema() -> dict[str, Any]:
     """Give the JSON Schema of a specification, for editors and for checks."""
     schema = StudySpec.model_json_schema()
+    schema["properties"]["studies"] = {
+        "title": "Studies",
+        "description": "Several studies in one file: what differs between them, by a short name "
+        "that ends the name of the study. A file without it is one study.",
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": {"$ref": "#"},
+    }
     # pydantic names generic classes after their whole annotation; their titles are readable.
     names = {old: definition["title"] for old, definition in schema["$defs"].items()}
     assert len(set(names.values())) == len(names)

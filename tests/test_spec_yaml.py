@@ -14,8 +14,6 @@ from aesearch.studies.spec_yaml import (
     diff,
     json_schema,
     load_spec,
-    preset_names,
-    preset_text,
     spec_from_mapping,
     to_yaml,
 )
@@ -283,7 +281,7 @@ def property_schemas():
 
 
 def test_schema_covers_every_section():
-    assert set(json_schema()["properties"]) == set(StudySpec.model_fields)
+    assert set(json_schema()["properties"]) == {*StudySpec.model_fields, "studies"}
     assert {"SearchSpec", "SpaceSpec", "LearningRateRange"} <= set(json_schema()["$defs"])
 
 
@@ -297,27 +295,6 @@ def test_schema_references_resolve():
     text = str(json_schema())
     names = {part.split("'")[0] for part in text.split("#/$defs/")[1:]}
     assert names == set(json_schema()["$defs"])
-
-
-def test_presets_are_there():
-    assert preset_names() == ["architectures", "digits", "fashion-mnist", "mnist"]
-
-
-@pytest.mark.parametrize("name", preset_names())
-def test_preset_is_valid_and_described(name):
-    spec = load_spec(preset=name)
-    assert len(spec.description) > 20
-    assert load_spec(text=to_yaml(spec)) == spec
-
-
-@pytest.mark.parametrize("name", preset_names())
-def test_preset_satisfies_the_schema(name):
-    jsonschema = pytest.importorskip("jsonschema")
-    validator = jsonschema.Draft202012Validator(json_schema())
-    written, _ = parse(preset_text(name), name)
-    resolved, _ = parse(to_yaml(load_spec(preset=name)), name)
-    assert [error.message for error in validator.iter_errors(written)] == []
-    assert [error.message for error in validator.iter_errors(resolved)] == []
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ import typer
 
 from aesearch.commands import detached
 from aesearch.commands.ending import Debug, ending, same_command
-from aesearch.options import STORAGE_VARIABLE, flag_help, study_spec
+from aesearch.options import STORAGE_VARIABLE, flag_help, study_specs
 
 if TYPE_CHECKING:
     from aesearch.api import SearchResult
+    from aesearch.studies.spec import StudySpec
 
 _STUDY, _HOW, _WHERE, _SAID = "The study", "How it is searched", "Where", "What is said"
 
@@ -76,6 +77,15 @@ def run(  # noqa: PLR0917 - Typer calls it by name
     ] = None,
     timeout: Annotated[float | None, _flag("timeout", _HOW)] = None,
     *,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="A small version, named <study>-quick: 300 images, 5 epochs. It shows in seconds "
+            "what would be done; its numbers mean nothing.",
+            rich_help_panel=_HOW,
+        ),
+    ] = False,
     detach: Annotated[
         bool,
         typer.Option(
@@ -103,7 +113,8 @@ def run(  # noqa: PLR0917 - Typer calls it by name
 ) -> None:
     """Search, cross-validate, choose, retrain, test, and write the run folder.
 
-    The same command again goes on where the last one stopped.
+    The same command again goes on where the last one stopped. A preset or file that holds
+    several studies runs one after another.
 
     \b
     Examples:
@@ -112,6 +123,7 @@ def run(  # noqa: PLR0917 - Typer calls it by name
       aesearch run --dataset photos/ --study photos --timeout 3600
       aesearch run mnist --storage postgresql://me@host/studies --detach
       aesearch run mnist --corruption gaussian --corruption-level 0.5
+      aesearch run dense-bottleneck --quick
     """  # noqa: D301 - \b is Typer's
     options = {
         "dataset": dataset,
@@ -134,33 +146,48 @@ def run(  # noqa: PLR0917 - Typer calls it by name
     }
     interrupted = f"interrupted; everything finished is kept. To go on: {same_command()}"
     with ending(debug=debug, interrupted=interrupted):
-        if print_config:
-            typer.echo(_resolved(options, preset, spec, overrides or ()), nl=False)
-            return
-        if detach:
-            asked = study_spec(options, preset=preset, spec=spec, overrides=overrides or ())
-            left = detached.detach(asked, storage=storage, out=out, workers=workers, quiet=quiet)
-            typer.echo(json.dumps(left) if as_json else detached.text(left))
-            return
-        from aesearch.api import search  # noqa: PLC0415 - imports torch
-
-        result = search(
-            preset=preset,
-            spec=spec,
-            set=overrides or (),
-            storage=storage,
-            out=out,
-            workers=workers,
-            quiet=quiet,
-            **options,  # type: ignore[arg-type]
+        specs = study_specs(
+            options, preset=preset, spec=spec, overrides=overrides or (), quick=quick
         )
-        if as_json:
-            typer.echo(json.dumps(result.summary | {"files": _files(result)}))
+        if print_config:
+            typer.echo("---\n".join(map(_resolved, specs)), nl=False)
+        elif detach:
+            _detach(specs, storage=storage, out=out, workers=workers, quiet=quiet, as_json=as_json)
         else:
-            typer.echo(_text(result))
+            _run(specs, storage=storage, out=out, workers=workers, quiet=quiet, as_json=as_json)
 
 
-def _resolved(options: dict[str, Any], preset: str | None, spec: Path | None, sets: Any) -> str:
+def _run(specs: "list[StudySpec]", *, out: Path | None, as_json: bool, **how: Any) -> None:
+    from aesearch.api import search  # noqa: PLC0415 - imports torch
+    from aesearch.series import run_series  # noqa: PLC0415
+
+    if len(specs) == 1:
+        result = search(spec=specs[0], out=out, **how)
+        typer.echo(json.dumps(_document(result)) if as_json else _text(result))
+        return
+    results = run_series(
+        specs,
+        out=out,
+        finished=lambda result: None if as_json else typer.echo(_text(result) + "\n"),
+        **how,
+    )
+    if as_json:
+        typer.echo(json.dumps({"studies": [_document(result) for result in results]}))
+
+
+def _detach(specs: "list[StudySpec]", *, as_json: bool, **how: Any) -> None:
+    left = [detached.detach(spec, **how) for spec in specs]
+    if as_json:
+        typer.echo(json.dumps(left[0] if len(left) == 1 else {"studies": left}))
+    else:
+        typer.echo("\n".join(map(detached.text, left)))
+
+
+def _document(result: "SearchResult") -> dict[str, Any]:
+    return result.summary | {"files": _files(result)}
+
+
+def _resolved(asked: "StudySpec") -> str:
     """Write the specification with every ``auto`` made concrete, if the images are here."""
     from aesearch.data.load import load  # noqa: PLC0415 - --help must not pay for NumPy
     from aesearch.device import present_device  # noqa: PLC0415
@@ -168,7 +195,6 @@ def _resolved(options: dict[str, Any], preset: str | None, spec: Path | None, se
     from aesearch.studies.errors import DataMissingError  # noqa: PLC0415
     from aesearch.studies.spec_yaml import to_yaml  # noqa: PLC0415
 
-    asked = study_spec(options, preset=preset, spec=spec, overrides=sets)
     try:
         load(asked.data.dataset, asked.data.data_dir, download=False)
     except DataMissingError as error:

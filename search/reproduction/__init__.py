@@ -1,0 +1,1 @@
+"""The figures and claims of five public reports, beside what the studies of a store measure."""

@@ -1,0 +1,230 @@
+"""Every measurement that a number or a claim of a report is held against, by name.
+
+====================  ===================================================================
+name                  what it gives, one value per fold (cv), per seed, or one in all
+====================  ===================================================================
+cv_validation         validation loss of a trial at an epoch
+cv_score              score of a trial
+cv_gap                validation over training loss at an epoch
+cv_climb              largest climb of the last half of the validation losses, over their median
+seed_train            training loss of the retraining at an epoch
+seed_validation       held-out loss of the retraining at an epoch
+gap                   held-out over training loss of the retraining at an epoch
+climb                 as cv_climb, of the retraining's training losses
+fall_share            share of the fall of the training loss that is made by an epoch
+fall_epoch            first epoch by which 95% of that fall is made
+halving_epoch         first epoch whose held-out loss is at most twice the last one
+plateaus              how often the plateau schedule lowered the learning rate
+test, input           see ``remeasured``
+parameters            parameters of the network
+winner                a parameter of the winner
+best_choice           the value of a parameter whose trial has the lowest validation loss
+map_silhouette        silhouette of the classes on the two principal axes of the codes
+neighbour_accuracy    share of codes whose 5 nearest training codes vote for their class
+black                 error of an image that is black everywhere
+components            error of so many principal components
+====================  ===================================================================
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from aesearch.evaluation.metrics import batches
+from aesearch.models.schedules import Schedule
+from aesearch.reproduction.evidence import Evidence, NotMeasuredError
+from aesearch.reproduction.remeasured import input_errors, remeasured
+from aesearch.reproduction.reported import Measure
+from aesearch.studies.stability import relative_climb
+
+FALL = 0.95
+
+Spread = Literal["folds", "seeds", "none"]
+_TRAIN, _VALIDATION = 0, 1
+
+
+@dataclass(frozen=True)
+class Values:
+    """What was measured.
+
+    Attributes
+    ----------
+    values : ndarray, (fold,) or (seed,) or (1,)
+    spread : {"folds", "seeds", "none"}
+        What they differ by.
+    """
+
+    values: np.ndarray
+    spread: Spread
+
+    @property
+    def mean(self) -> float:
+        """Their mean."""
+        return float(self.values.mean())
+
+    @property
+    def deviation(self) -> float:
+        """Their standard deviation; 0 for one value."""
+        return float(self.values.std(ddof=1)) if len(self.values) > 1 else 0.0
+
+
+def measure(evidence: Evidence, asked: Measure) -> Values:
+    """Measure what is asked for on a study.
+
+    Raises
+    ------
+    NotMeasuredError
+        The study does not have it.
+    """
+    spread, function = _MEASURES[asked.of]
+    return Values(np.atleast_1d(np.asarray(function(evidence, asked), dtype=np.float64)), spread)
+
+
+def _of_folds(index: int) -> Callable[[Evidence, Measure], Any]:
+    def losses(evidence: Evidence, asked: Measure) -> np.ndarray:
+        curves = evidence.fold_curves(evidence.trial(asked.trial))[index]
+        at: np.ndarray = curves[:, evidence.position(asked, curves.shape[1])]
+        return -10 * np.log10(at) if asked.metric == "psnr" else at
+
+    return losses
+
+
+def _of_seeds(index: int) -> Callable[[Evidence, Measure], Any]:
+    def losses(evidence: Evidence, asked: Measure) -> np.ndarray:
+        curves = evidence.seed_curves[index]
+        at: np.ndarray = curves[:, evidence.position(asked, curves.shape[1])]
+        return at
+
+    return losses
+
+
+def _ratio(
+    of: Callable[[int], Callable[[Evidence, Measure], Any]],
+) -> Callable[[Evidence, Measure], Any]:
+    return lambda evidence, asked: of(_VALIDATION)(evidence, asked) / of(_TRAIN)(evidence, asked)
+
+
+def _climbs(curves: np.ndarray) -> list[float]:
+    return [relative_climb(curve[len(curve) // 2 :]) for curve in curves]
+
+
+def _fall(evidence: Evidence) -> np.ndarray:
+    """Share of the fall from the first to the last epoch: (seed, epoch)."""
+    curves = evidence.seed_curves[_TRAIN]
+    first, last = curves[:, :1], curves[:, -1:]
+    shares: np.ndarray = (first - curves) / (first - last)
+    return shares
+
+
+def _fall_share(evidence: Evidence, asked: Measure) -> np.ndarray:
+    shares = _fall(evidence)
+    at: np.ndarray = shares[:, evidence.position(asked, shares.shape[1])]
+    return at
+
+
+def _halving_epoch(evidence: Evidence, _asked: Measure) -> np.ndarray:
+    curves = evidence.seed_curves[_VALIDATION]
+    first: np.ndarray = (curves <= 2 * curves[:, -1:]).argmax(axis=1) + 1
+    return first
+
+
+def _plateaus(evidence: Evidence, _asked: Measure) -> list[int]:
+    """Replay the schedule on the losses that it saw."""
+    training = evidence.spec.training
+    counts = []
+    for losses in evidence.seed_curves[_TRAIN]:
+        schedule = Schedule(
+            training.schedule,
+            torch.tensor([training.learning_rate]),
+            epochs=len(losses),
+            gamma=training.gamma,
+            factor=training.factor,
+            patience=training.patience,
+        )
+        rates = []
+        for epoch, loss in enumerate(losses):
+            rates.append(float(schedule.learning_rates(epoch)))
+            schedule.observe(torch.tensor([loss]))
+        counts.append(sum(after < before for before, after in pairwise(rates)))
+    return counts
+
+
+def _parameters(evidence: Evidence, _asked: Measure) -> int:
+    return sum(parameter.numel() for parameter in evidence.models[0].parameters())
+
+
+def _winner(evidence: Evidence, asked: Measure) -> float:
+    return float(evidence.trial({}).params[str(asked.parameter)])
+
+
+def _best_choice(evidence: Evidence, asked: Measure) -> float:
+    last = _of_folds(_VALIDATION)
+    found = [
+        (float(last(evidence, asked.model_copy(update={"trial": trial.params})).mean()), trial)
+        for trial in evidence.trials(asked.trial)
+    ]
+    return float(min(found, key=lambda each: each[0])[1].params[str(asked.parameter)])
+
+
+def _document(evidence: Evidence) -> dict[str, Any]:
+    if evidence.evaluation is None:
+        raise NotMeasuredError(
+            f"study {evidence.name!r} must be evaluated, got one that is not; "
+            f"run 'aesearch evaluate {evidence.name}'"
+        )
+    return evidence.evaluation
+
+
+def _map_silhouette(evidence: Evidence, _asked: Measure) -> float:
+    from sklearn.metrics import silhouette_score  # noqa: PLC0415 - a second of import time
+
+    latent = _document(evidence)["latent"]
+    return float(silhouette_score(np.array(latent["points"]), np.array(latent["labels"])))
+
+
+def _neighbour_accuracy(evidence: Evidence, _asked: Measure) -> float:
+    return float(_document(evidence)["latent"]["knn_accuracy"])
+
+
+def _black(evidence: Evidence, _asked: Measure) -> float:
+    images = evidence.problem.test_images
+    total = sum(float(batch.square().sum(dtype=torch.float64)) for _, batch in batches(images))
+    return total / images.size
+
+
+def _components(evidence: Evidence, asked: Measure) -> float:
+    curve = {row["encoding_dim"]: row["mse"] for row in _document(evidence)["pca"]["curve"]}
+    return float(curve[asked.dimension])
+
+
+_MEASURES: dict[str, tuple[Spread, Callable[[Evidence, Measure], Any]]] = {
+    "cv_validation": ("folds", _of_folds(_VALIDATION)),
+    "cv_score": ("folds", lambda evidence, asked: evidence.trial(asked.trial).fold_scores),
+    "cv_gap": ("folds", _ratio(_of_folds)),
+    "cv_climb": ("folds", lambda e, m: _climbs(e.fold_curves(e.trial(m.trial))[_VALIDATION])),
+    "seed_train": ("seeds", _of_seeds(_TRAIN)),
+    "seed_validation": ("seeds", _of_seeds(_VALIDATION)),
+    "gap": ("seeds", _ratio(_of_seeds)),
+    "climb": ("seeds", lambda evidence, _: _climbs(evidence.seed_curves[_TRAIN])),
+    "fall_share": ("seeds", _fall_share),
+    "fall_epoch": ("seeds", lambda evidence, _: (_fall(evidence) >= FALL).argmax(axis=1) + 1),
+    "halving_epoch": ("seeds", _halving_epoch),
+    "plateaus": ("seeds", _plateaus),
+    "test": ("seeds", remeasured),
+    "input": ("none", input_errors),
+    "parameters": ("none", _parameters),
+    "winner": ("none", _winner),
+    "best_choice": ("none", _best_choice),
+    "map_silhouette": ("none", _map_silhouette),
+    "neighbour_accuracy": ("none", _neighbour_accuracy),
+    "black": ("none", _black),
+    "components": ("none", _components),
+}
+
+NAMES = frozenset(_MEASURES)
+# One figure that is met or missed, not approached.
+EXACT = frozenset({"parameters", "winner", "best_choice"})

@@ -1,0 +1,164 @@
+"""The rows of docs/reports.md: every number and claim measured and judged; no Markdown here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from aesearch.reproduction.evidence import Evidence, Evidences, NotMeasuredError
+from aesearch.reproduction.measures import EXACT, Values, measure
+from aesearch.reproduction.reported import Claim, Measure, Number, Ours, Report
+from aesearch.reproduction.verdict import Outcome, agreement, claim_verdict, outcome
+
+NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One measurement beside a figure.
+
+    Attributes
+    ----------
+    values : Values or None
+        None where its study is not finished.
+    """
+
+    values: Values | None
+    verdict: str
+
+
+@dataclass(frozen=True)
+class NumberRow:
+    """A figure of a report, ours, and what other settings give where ours does not agree."""
+
+    number: Number
+    found: Finding
+    instead: Mapping[str, Finding]
+
+
+@dataclass(frozen=True)
+class ClaimRow:
+    """A claim of a report, whether it holds, and each comparison: what, left, relation, right."""
+
+    claim: Claim
+    verdict: str
+    compared: tuple[tuple[str, Values, str, Values, Outcome], ...]
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """One study of a report; without evidence it is not finished."""
+
+    name: str
+    evidence: Evidence | None
+
+
+@dataclass(frozen=True)
+class DimensionRow:
+    """Our best autoencoders at one size of the code, PCA, and the figures to be beaten there.
+
+    Attributes
+    ----------
+    networks : dict of str to Evidence or None
+        By architecture.
+    rivals : tuple of (where, figure, verdict)
+    """
+
+    dimension: int
+    networks: Mapping[str, Evidence | None]
+    pca: float | None
+    rivals: tuple[tuple[str, str, str], ...]
+
+
+def number_row(evidences: Evidences, number: Number) -> NumberRow:
+    """Measure a number; other settings are measured where it does not agree."""
+    found = _finding(evidences, number, number.measure)
+    instead = {}
+    if found.verdict not in ("agrees", "the same", NOT_RUN):
+        instead = {
+            name: _finding(evidences, number, other) for name, other in number.instead.items()
+        }
+    return NumberRow(number, found, instead)
+
+
+def _finding(evidences: Evidences, number: Number, asked: Measure) -> Finding:
+    try:
+        values = measure(evidences.of(asked.study), asked)
+    except NotMeasuredError:
+        return Finding(None, NOT_RUN)
+    exact = asked.of in EXACT
+    return Finding(values, agreement(number.reported, values, metric=asked.metric, exact=exact))
+
+
+def claim_row(evidences: Evidences, claim: Claim) -> ClaimRow:
+    """Measure both sides of every comparison of a claim."""
+
+    def side(value: Measure | float) -> Values:
+        if isinstance(value, Measure):
+            return measure(evidences.of(value.study), value)
+        return Values(np.array([value]), "none")
+
+    compared = []
+    try:
+        for each in claim.comparisons:
+            left, right = side(each.left), side(each.right)
+            holds = outcome(left, each.relation, right)
+            compared.append((each.what, left, each.relation, right, holds))
+    except NotMeasuredError:
+        return ClaimRow(claim, NOT_RUN, ())
+    return ClaimRow(claim, claim_verdict([each[-1] for each in compared]), tuple(compared))
+
+
+def study_rows(evidences: Evidences, report: Report) -> list[StudyRow]:
+    """List the studies of a report's preset, in its order."""
+    from aesearch.studies.series import load_series  # noqa: PLC0415 - beside its only use
+
+    return [
+        StudyRow(str(spec.name), _present(evidences, str(spec.name)))
+        for spec in load_series(preset=report.preset)
+    ]
+
+
+def _present(evidences: Evidences, name: str) -> Evidence | None:
+    try:
+        return evidences.of(name)
+    except NotMeasuredError:
+        return None
+
+
+def dimension_rows(evidences: Evidences, reports: list[Report], ours: Ours) -> list[DimensionRow]:
+    """Hold the best of ours at each size of the code against what the reports reached there."""
+    rivals: dict[int, list[tuple[str, Number]]] = {}
+    for report in reports:
+        for group in report.groups:
+            for number in group.numbers:
+                if number.competes is not None:
+                    where = f"{report.file.split('_')[0]}, {group.source}: {number.name}"
+                    rivals.setdefault(number.competes, []).append((where, number))
+    rows = []
+    for dimension in ours.dimensions:
+        networks = {
+            kind: _present(evidences, f"{preset}-{dimension}")
+            for kind, preset in (("dense", ours.dense), ("conv", ours.conv))
+        }
+        present = [found for found in networks.values() if found is not None]
+        documents = [found.evaluation for found in present if found.evaluation is not None]
+        means = [float(found.test_mse.mean()) for found in present]
+        rows.append(
+            DimensionRow(
+                dimension,
+                networks,
+                documents[0]["pca"]["mse"] if documents else None,
+                tuple(
+                    (where, number.reported, _beaten(min(means, default=None), number))
+                    for where, number in rivals.get(dimension, ())
+                ),
+            )
+        )
+    return rows
+
+
+def _beaten(best: float | None, number: Number) -> str:
+    if best is None:
+        return NOT_RUN
+    return "beaten" if best < float(number.reported) else "not beaten"

@@ -1,0 +1,418 @@
+"""The five reports held against studies: what is measured, how it is judged, and the page."""
+
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from aesearch import model_file
+from aesearch.display import make_display
+from aesearch.driver import leave_study
+from aesearch.models.corruptions import corrupt
+from aesearch.reproduction import measures
+from aesearch.reproduction.evidence import Evidence, Evidences
+from aesearch.reproduction.measures import NAMES, Values, measure
+from aesearch.reproduction.page import figure, page
+from aesearch.reproduction.reported import Measure, load_reported
+from aesearch.reproduction.tables import NOT_RUN, claim_row, number_row
+from aesearch.reproduction.verdict import agreement, claim_verdict, outcome
+from aesearch.seeds import derive_seed
+from aesearch.studies import retrain_results, store
+from aesearch.studies.evaluation_results import read_evaluation
+from aesearch.studies.series import load_series
+from aesearch.studies.spec import resolve
+from aesearch.worker import Worker
+
+REPORTS, OURS = load_reported()
+
+
+def asked_measures():
+    """Every measurement that reported.yaml asks for, with a name for the test."""
+    for report in REPORTS:
+        prefix = report.file[:3]
+        for group in report.groups:
+            for number in group.numbers:
+                for measured in (number.measure, *number.instead.values()):
+                    yield pytest.param(measured, id=f"{prefix} {group.title}, {number.name}")
+        for claim in report.claims:
+            for compared in claim.comparisons:
+                for side in (compared.left, compared.right):
+                    if isinstance(side, Measure):
+                        yield pytest.param(side, id=f"{prefix} {claim.says:.40}, {compared.what}")
+
+
+def preset_specs():
+    presets = [report.preset for report in REPORTS] + [OURS.dense, OURS.conv]
+    specs = [spec for preset in presets for spec in load_series(preset=preset)]
+    return {
+        spec.name: resolve(spec, image_shape=(1, 28, 28), n_train=60_000, device="cpu")
+        for spec in specs
+    }
+
+
+SPECS = preset_specs()
+
+
+@pytest.mark.parametrize("asked", list(asked_measures()))
+def test_what_is_asked_for_is_in_a_preset(asked):
+    """Its study, its trial (one, or those of a choice) and its epoch are there when it is run."""
+    assert asked.of in NAMES
+    spec = SPECS[asked.study]
+    if asked.trial:
+        grid = spec.space.grid_configurations()
+        fitting = [g for g in grid if all(g.get(k) == v for k, v in asked.trial.items())]
+        assert len(fitting) > 1 if asked.of == "best_choice" else len(fitting) == 1
+    of_retraining = asked.of in ("seed_train", "seed_validation", "gap", "fall_share")
+    epochs = spec.retrain.max_epochs if of_retraining else spec.training.epochs
+    assert 1 <= (asked.epoch or 1) <= epochs
+    if asked.parameter is not None:
+        assert asked.parameter in spec.space.dimensions()
+
+
+def test_every_report_has_its_preset_and_every_preset_its_report():
+    """Each preset's description names the file."""
+    assert len(REPORTS) == 5
+    for report in REPORTS:
+        assert all(report.file in spec.description for spec in load_series(preset=report.preset))
+
+
+def test_every_dimension_of_ours_has_a_study():
+    """A rival that competes at a dimension has one of ours there."""
+    assert {f"{OURS.dense}-{dimension}" for dimension in OURS.dimensions} <= set(SPECS)
+    rivals = {n.competes for r in REPORTS for g in r.groups for n in g.numbers}
+    assert rivals - {None} <= set(OURS.dimensions)
+
+
+def test_table_one_of_report_003_is_whole():
+    """16 + 16 losses, and 8 choices."""
+    groups = {g.title: g for r in REPORTS if r.file.startswith("003") for g in r.groups}
+    losses = [n for title, g in groups.items() if title.startswith("Validation") for n in g.numbers]
+    assert len(losses) == 32
+    assert len(groups["Best latent dimension"].numbers) == 8
+
+
+def of(*values):
+    return Values(np.array(values, dtype=float), "seeds")
+
+
+@pytest.mark.parametrize(
+    ("reported", "values", "metric", "exact", "verdict"),
+    [
+        ("0.020", of(0.0219), "mse", False, "agrees"),  # a tenth
+        ("0.020", of(0.0221), "mse", False, "ours is worse"),
+        ("0.020", of(0.0179), "mse", False, "ours is better"),
+        ("0.02", of(0.0249), "mse", False, "agrees"),  # half of the last digit
+        ("0.020", of(0.023, 0.027), "mse", False, "agrees"),  # two deviations of 0.0028
+        ("0.020", of(0.0249, 0.0251), "mse", False, "ours is worse"),
+        ("0.968", of(0.972), "binary_accuracy", False, "ours is better"),  # 0.028 of 0.032
+        ("0.968", of(0.9705), "binary_accuracy", False, "agrees"),
+        ("0.968", of(0.96), "binary_accuracy", False, "ours is worse"),
+        ("17", of(17.4), "psnr", False, "agrees"),
+        ("17.0", of(17.4), "psnr", False, "agrees"),  # 8.8% of the mean squared error
+        ("17.0", of(17.6), "psnr", False, "ours is better"),
+        ("17.0", of(16.4), "psnr", False, "ours is worse"),
+        ("622504", of(622504), "mse", True, "the same"),
+        ("622504", of(622505), "mse", True, "another"),
+        ("0.00001", of(1e-5), "mse", True, "the same"),
+        ("0.02", of(float("nan"), 0.02), "mse", False, "diverged"),
+    ],
+)
+def test_a_number_agrees_by_the_written_rule(reported, values, metric, exact, verdict):
+    """The largest of two deviations, a tenth of the error, half of the last digit."""
+    assert agreement(reported, values, metric=metric, exact=exact) == verdict
+
+
+@pytest.mark.parametrize(
+    ("left", "relation", "right", "found"),
+    [
+        (of(1.0), "below", of(2.0), "holds"),
+        (of(2.0), "below", of(1.0), "fails"),
+        (of(2.0), "above", of(1.0), "holds"),
+        (of(0.0), "above", of(0.0), "fails"),
+        (of(0.0, 2.0), "below", of(1.9), "open"),
+        (of(1.0), "near", of(1.1), "holds"),
+        (of(1.0), "near", of(1.2), "fails"),
+        (of(0.9, 1.1), "near", of(1.25), "holds"),
+        (of(float("nan")), "near", of(1.0), "open"),
+    ],
+)
+def test_a_comparison_holds_only_if_it_is_clear(left, relation, right, found):
+    assert outcome(left, relation, right) == found
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "verdict"),
+    [
+        (["holds", "holds"], "yes"),
+        (["fails"], "no"),
+        (["open", "open"], "open"),
+        (["holds", "fails", "open"], "partly: 1 of 3 hold, 1 open"),
+        (["fails", "open"], "open: 0 of 2 hold, 1 open"),
+    ],
+)
+def test_a_claim_is_the_sum_of_its_comparisons(outcomes, verdict):
+    assert claim_verdict(outcomes) == verdict
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (of(0.01779, 0.01781), "0.017800 ± 1.4e-05 (2)"),
+        (of(0.0178, 0.0182), "0.01800 ± 0.00028 (2)"),
+        (of(12.0, 14.0), "13.0 ± 1.4 (2)"),
+        (of(622504), "622504"),
+        (of(0.112233), "0.1122"),
+        (of(float("nan")), "diverged"),
+    ],
+)
+def test_a_figure_shows_as_many_digits_as_its_deviation(values, text):
+    assert figure(values) == text
+
+
+def hand_made(train, validation=None):
+    """Evidence with the retraining curves of one seed."""
+    validation = train if validation is None else validation
+    training = SimpleNamespace(
+        schedule="plateau", learning_rate=0.1, gamma=0.95, factor=0.5, patience=2
+    )
+    return SimpleNamespace(
+        name="hand-made",
+        is_quick=False,
+        seed_curves=np.array([[train], [validation]], dtype=float),
+        spec=SimpleNamespace(training=training),
+        position=lambda asked, n: n - 1 if asked.epoch is None else asked.epoch - 1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("what", "epoch", "train", "validation", "value"),
+    [
+        ("seed_train", 2, [3, 2, 1], None, 2),
+        ("seed_validation", None, [3, 2, 1], [6, 5, 4], 4),
+        ("gap", None, [3, 2, 1], [6, 5, 4], 4),
+        ("fall_share", 2, [5, 2, 1], None, 0.75),
+        ("fall_epoch", None, [101, 10, 5, 1], None, 3),
+        ("halving_epoch", None, [0, 0, 0, 0], [9, 3, 2, 1], 3),
+        ("climb", None, [9, 1, 2, 3, 2, 2], None, 0.0),
+        ("climb", None, [9, 9, 9, 2, 3, 2], None, 0.5),
+        ("plateaus", None, [1] * 12, None, 3),
+        ("plateaus", None, list(range(12, 0, -1)), None, 0),
+    ],
+)
+def test_a_curve_is_measured_as_it_says(what, epoch, train, validation, value):
+    """Against figures worked out by hand."""
+    found = measure(hand_made(train, validation), Measure(of=what, study="", epoch=epoch))
+    assert found.values.tolist() == pytest.approx([value])
+
+
+PRESET = "dense-bottleneck"
+
+
+def run_quickly(engine, storage, preset, *, dataset="digits"):
+    """Run the small version of a preset in this process; its studies by name."""
+    specs = load_series(preset=preset, quick=True, flags={"data.dataset": dataset})
+    for spec in specs:
+        with make_display(quiet=True) as display:
+            leave_study(spec, storage=storage, display=display)
+        Worker(engine, spec.name, stop=threading.Event()).run()
+    torch.set_flush_denormal(False)  # a worker turns it on for its whole process
+    return [spec.name for spec in specs]
+
+
+@pytest.fixture(scope="module")
+def quick_store(tmp_path_factory):
+    """A store with the small version of report 000: engine and path."""
+    storage = str(tmp_path_factory.mktemp("reproduction") / "store.db")
+    engine = store.open_store(storage)
+    run_quickly(engine, storage, PRESET)
+    yield engine, storage
+    engine.dispose()
+
+
+@pytest.fixture
+def evidence(quick_store):
+    return Evidence(quick_store[0], "dense-bottleneck-4-quick", None)
+
+
+def test_clean_images_give_the_stored_test_errors(quick_store, evidence):
+    """One value per seed, as the retraining wrote them; looked at again, they are the same."""
+    clean = measure(evidence, Measure(of="test", study=""))
+    again = [
+        float(np.mean((reconstructed(model, evidence) - images(evidence)) ** 2))
+        for model in evidence.models
+    ]
+    assert clean.spread == "seeds"
+    np.testing.assert_allclose(clean.values, again, rtol=1e-5)
+
+
+def images(evidence):
+    return evidence.problem.test_images.astype(np.float32) / 255
+
+
+def reconstructed(model, evidence, inputs=None):
+    inputs = torch.from_numpy(images(evidence)) if inputs is None else inputs
+    with torch.inference_mode():
+        return model(inputs).numpy()
+
+
+@pytest.mark.parametrize("clamped", [True, False])
+def test_noise_of_the_evaluation_gives_its_figures(quick_store, evidence, clamped):
+    """The exported seed's error is the one that the store's document has."""
+    engine, _ = quick_store
+    study = store.find_study(engine, evidence.name)
+    document = read_evaluation(engine, study)
+    (row,) = (
+        row
+        for row in document["robustness"]
+        if row["corruption"] == "gaussian" and row["clamped"] is clamped
+    )
+    asked = Measure(of="test", study="", corruption="gaussian", level=row["level"], clamp=clamped)
+    assert measure(evidence, asked).values[document["seed_index"]] == pytest.approx(row["mse"])
+    inputs = asked.model_copy(update={"of": "input"})
+    assert measure(evidence, inputs).values.tolist() == pytest.approx([row["input_mse"]])
+
+
+def test_a_square_may_hang_off_the_border(evidence):
+    """As report 001 has it; the same draws, another square."""
+    inside, off = (
+        Measure(of="input", study="", corruption="occlusion", level=0.5, overhang=overhang)
+        for overhang in (False, True)
+    )
+    clean = torch.from_numpy(images(evidence))
+    seed = derive_seed(evidence.spec.seed, "robustness", 3)
+    hidden = corrupt(clean, "occlusion", 0.5, seed, overhang=True)
+    expected = float((hidden - clean).square().mean())
+    assert measure(evidence, off).values.tolist() == pytest.approx([expected])
+    assert measure(evidence, inside).mean > measure(evidence, off).mean
+
+
+def test_binary_accuracy_is_the_share_of_equal_roundings(evidence):
+    """Of each seed, over all pixels."""
+    asked = Measure(of="test", study="", metric="binary_accuracy")
+    clean = images(evidence).round()
+    shares = [(reconstructed(m, evidence).round() == clean).mean() for m in evidence.models]
+    np.testing.assert_allclose(measure(evidence, asked).values, shares)
+
+
+def test_fold_losses_are_those_of_the_curves(quick_store, evidence):
+    """Of the trial that is asked for, at its epoch; PSNR is that of the mean error."""
+    engine, _ = quick_store
+    rows = store.curves(engine, store.find_study(engine, evidence.name))
+    third = [validation for number, _, epoch, _, validation in rows if (number, epoch) == (0, 3)]
+    asked = Measure(of="cv_validation", study="", trial={"encoding_dim": 4}, epoch=3)
+    assert measure(evidence, asked).values.tolist() == third
+    asked = asked.model_copy(update={"metric": "psnr"})
+    np.testing.assert_allclose(measure(evidence, asked).values, 10 * np.log10(1 / np.array(third)))
+
+
+def test_a_trial_that_is_not_there_is_no_measurement(evidence):
+    """Neither is one of several."""
+    asked = Measure(of="cv_validation", study="", trial={"encoding_dim": 5})
+    with pytest.raises(LookupError, match="trial must be one of study 'dense-bottleneck-4-quick'"):
+        measure(evidence, asked)
+
+
+def test_the_rest_is_read_from_the_store(quick_store, evidence):
+    """Parameters, the winner, the map, an image that is black everywhere."""
+    engine, _ = quick_store
+    (row, *_) = retrain_results.retrained(engine, store.find_study(engine, evidence.name))
+    tensors = model_file.from_bytes(row.weights).state_dict().values()
+    parameters = measure(evidence, Measure(of="parameters", study=""))
+    assert parameters.values.tolist() == [sum(t.numel() for t in tensors)]
+    winner = measure(evidence, Measure(of="winner", study="", parameter="encoding_dim"))
+    assert winner.values.tolist() == [4]
+    black = measure(evidence, Measure(of="black", study=""))
+    np.testing.assert_allclose(black.mean, np.mean(images(evidence) ** 2), rtol=1e-5)
+    silhouette = measure(evidence, Measure(of="map_silhouette", study="")).mean
+    assert -1 <= silhouette <= 1
+
+
+def test_the_choice_is_that_of_the_lowest_loss(evidence, monkeypatch):
+    """Over the trials that fit what is asked for."""
+    losses = {4: 3.0, 8: 1.0, 16: 2.0}
+    trials = [SimpleNamespace(params={"encoding_dim": dim}) for dim in losses]
+    stub = SimpleNamespace(trials=lambda _params: trials)
+    monkeypatch.setattr(
+        measures,
+        "_of_folds",
+        lambda _index: lambda _e, asked: np.array([losses[asked.trial["encoding_dim"]]]),
+    )
+    asked = Measure(of="best_choice", study="", parameter="encoding_dim")
+    assert measures._best_choice(stub, asked) == 8
+
+
+def test_claims_of_a_study_that_was_run_are_judged(quick_store):
+    """Those of another report are not."""
+    evidences = Evidences(quick_store[0], data_dir=None, quick=True)
+    verdicts = [claim_row(evidences, claim).verdict for claim in REPORTS[0].claims]
+    assert NOT_RUN not in verdicts
+    assert {claim_row(evidences, claim).verdict for claim in REPORTS[1].claims} == {NOT_RUN}
+    number = REPORTS[2].groups[0].numbers[0]
+    assert number_row(evidences, number).found.verdict == NOT_RUN
+
+
+def test_the_page_is_the_same_twice_and_says_what_is_missing(quick_store):
+    """One page of figures, verdicts, and what was not run."""
+    first, again = (page(Evidences(quick_store[0], data_dir=None, quick=True)) for _ in range(2))
+    assert first == again
+    assert first.count("## Report 00") == 5
+    row = next(line for line in first.splitlines() if line.startswith("| `dense-bottleneck-16` |"))
+    assert "±" in row
+    assert "not run" not in row
+    assert "| `conv-grid-4` | not run |" in first
+    assert "nan" not in first
+
+
+def test_small_versions_are_not_taken_for_the_whole(quick_store):
+    """Without --quick the store has nothing."""
+    evidences = Evidences(quick_store[0], data_dir=None, quick=False)
+    verdicts = {claim_row(evidences, claim).verdict for claim in REPORTS[0].claims}
+    assert verdicts == {NOT_RUN}
+
+
+def test_the_command_writes_the_page(quick_store, tmp_path):
+    """One command from a store to docs/reports.md."""
+    import typer
+
+    from aesearch.reproduction.__main__ import reproduction
+
+    app = typer.Typer()
+    app.command()(reproduction)
+    out = tmp_path / "docs" / "reports.md"
+    done = CliRunner().invoke(app, ["--quick", "--storage", quick_store[1], "--out", str(out)])
+    assert done.exit_code == 0, done.stderr
+    assert out.read_text().startswith("# The five reports, reproduced")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", [report.preset for report in REPORTS if report.preset != PRESET])
+def test_the_small_version_of_every_report_fills_its_page(preset, tmp_path):
+    """Everything that the report says is measured; nothing is left out."""
+    storage = str(tmp_path / "store.db")
+    engine = store.open_store(storage)
+    run_quickly(engine, storage, preset)
+    evidences = Evidences(engine, data_dir=None, quick=True)
+    (report,) = (report for report in REPORTS if report.preset == preset)
+    rows = [number_row(evidences, number) for g in report.groups for number in g.numbers]
+    verdicts = [row.found.verdict for row in rows]
+    verdicts += [found.verdict for row in rows for found in row.instead.values()]
+    verdicts += [claim_row(evidences, claim).verdict for claim in report.claims]
+    engine.dispose()
+    assert len(verdicts) > 2
+    assert NOT_RUN not in verdicts
+
+
+@pytest.mark.slow
+def test_the_small_version_of_ours_is_held_against_the_reports(tmp_path):
+    """At each size that has a convolutional network: both, and the components."""
+    storage = str(tmp_path / "store.db")
+    engine = store.open_store(storage)
+    run_quickly(engine, storage, OURS.conv)
+    text = page(Evidences(engine, data_dir=None, quick=True))
+    engine.dispose()
+    row = next(line for line in text.splitlines() if line.startswith("| 32 |"))
+    assert "±" in row
+    assert "beaten" in row
