@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from aesearch.api import SearchResult, search
 from aesearch.driver import default_folder
@@ -12,13 +13,9 @@ from aesearch.studies.spec import StudySpec
 def run_series(
     specs: Sequence[StudySpec],
     *,
-    storage: str | None = None,
     out: Path | None = None,
-    workers: int | None = None,
-    ray: str | None = None,
-    gpus_per_worker: float | None = None,
-    quiet: bool = False,
     finished: Callable[[SearchResult], None] = lambda _result: None,
+    **how: Any,
 ) -> list[SearchResult]:
     """Search, choose, retrain and test every study of a series, in order.
 
@@ -29,12 +26,12 @@ def run_series(
     ----------
     specs : sequence of StudySpec
         With names, all different.
-    storage, workers, ray, gpus_per_worker, quiet
-        As for ``aesearch.search``.
     out : Path, optional
         Folder that gets a run folder for each study; None for ``runs``.
     finished : callable
         Told of each study as soon as its run folder is written.
+    **how
+        Storage, workers and the like: as for ``aesearch.search``.
 
     Returns
     -------
@@ -53,15 +50,7 @@ def run_series(
     for spec in specs:
         folder = None if out is None else out / default_folder(str(spec.name)).name
         try:
-            result = search(
-                spec=spec,
-                storage=storage,
-                out=folder,
-                workers=workers,
-                ray=ray,
-                gpus_per_worker=gpus_per_worker,
-                quiet=quiet,
-            )
+            result = search(spec=spec, out=folder, **how)
         except RunFailedError as error:
             failures.append(f"study {spec.name!r}: {error}")
             continue
