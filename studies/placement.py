@@ -56,7 +56,7 @@ def placement(*, device: str, n_train: int, pixels: int, fast_bfloat16: bool = F
     ======  ==================  ==========  ===============  =========  =======
 
     Large problems compute in bfloat16 on a CPU that is fast at it: measured, that moves fold
-    scores by a small part of what another seed does (docs/decisions.md, 16).
+    scores by a small part of what another seed does (docs/decisions.md, 19).
 
     The number of workers is no argument on purpose: a study must end with the same table
     whether one worker or eight did it.
