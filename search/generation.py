@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from optuna.trial import TrialState
 
-from aesearch.models.denoising import Denoising
+from aesearch.models.denoising import Denoising, InputCorruption
 from aesearch.models.population import Member, Population
 from aesearch.problem import Problem
 from aesearch.seeds import derive_seed
@@ -340,7 +340,27 @@ def _pictures(problem: Problem, groups: Sequence[_Group], number: int) -> tuple[
     group = next(group for group in groups if (number, 0) in group.members)
     model = group.population.extract(group.members.index((number, 0)))
     _, held_out = problem.fold_indices(0)
-    return (reconstruction_strip(model, problem.images[held_out[:MAX_COLUMNS]]),)
+    shown = held_out[:MAX_COLUMNS]
+    corrupted = images_as_validated(problem, shown)
+    return (reconstruction_strip(model, problem.images[shown], corrupted),)
+
+
+def images_as_validated(problem: Problem, indices: np.ndarray) -> torch.Tensor | None:
+    """Give images as a validation corrupts them; None where the study does not denoise."""
+    denoising = _denoising(problem.spec)
+    if denoising is None:
+        return None
+    corruption = InputCorruption(
+        denoising,
+        [denoising.validation_level],
+        problem.image_shape,
+        sample_first=False,
+        device=torch.device("cpu"),
+    )
+    images = torch.from_numpy(problem.images[indices])
+    flat = images.float().div_(255).reshape(1, len(indices), -1)
+    numbers = torch.from_numpy(indices).reshape(1, -1)
+    return corruption.apply(flat, numbers, None).reshape(images.shape)
 
 
 def _complete(

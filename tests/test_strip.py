@@ -8,6 +8,7 @@ import sqlalchemy as sa
 import torch
 from PIL import Image
 
+from aesearch.generation import build_member, build_population, images_as_validated
 from aesearch.models.autoencoder import build_autoencoder
 from aesearch.problem import load_problem
 from aesearch.strip import MAX_BYTES, MAX_COLUMNS, MAX_SIDE, reconstruction_strip
@@ -60,10 +61,25 @@ def test_a_strip_stays_small(channels, size):
     assert side == min(MAX_SIDE, max(size))
 
 
+def test_a_denoiser_shows_what_it_saw():
+    """Between originals and reconstructions stands the corrupted image that was given in."""
+    images = np.random.default_rng(0).integers(0, 256, (2, 1, 8, 8), dtype=np.uint8)
+    corrupted = torch.full((2, 1, 8, 8), 0.2)
+    corrupted[0, 0, 0, 0] = 1.5
+    picture = reconstruction_strip(Negative(), images, corrupted)
+    pixels = opened(picture)
+    assert picture.alt.startswith("2 validation images of fold 0 above, then corrupted")
+    np.testing.assert_array_equal(pixels[:8, :8], images[0, 0])
+    assert pixels[9, 0] == 255
+    assert (pixels[9:17, 9:] == 51).all()
+    assert pixels[18, 0] == 0
+    assert (pixels[18:, 9:] == 204).all()
+
+
 def test_one_image_is_enough():
     """A fold of one image has a strip, and words in the singular."""
     picture = reconstruction_strip(Negative(), np.zeros((1, 1, 4, 4), dtype=np.uint8))
-    assert picture.alt == "a validation image of fold 0 above, reconstruction below"
+    assert picture.alt == "a validation image of fold 0 above, its reconstruction below"
 
 
 def test_colours_are_kept():
@@ -88,6 +104,26 @@ def test_the_same_network_gives_the_same_bytes():
         for _ in range(2)
     ]
     assert pictures[0] == pictures[1]
+
+
+def test_the_corrupted_row_is_what_the_validation_scored(tiny_spec):
+    """The loss of the shown kind of input, over all of fold 0, is the population's own."""
+    spec = tiny_spec("training.corruption=gaussian", "training.corruption_level=0.4")
+    problem = load_problem(spec, device="cpu")
+    configuration = problem.spec.configuration({})
+    train, held_out = problem.fold_indices(0)
+    population = build_population(
+        problem,
+        torch.from_numpy(problem.images),
+        [build_member(configuration, 7, train, held_out)],
+        configuration,
+        epochs=1,
+    )
+    scored = population.run_epoch().validation[0].item()
+    clean = torch.from_numpy(problem.images[held_out]).float() / 255
+    with torch.inference_mode():
+        output = population.extract(0)(images_as_validated(problem, held_out))
+    assert (output - clean).square().mean().item() == pytest.approx(scored, rel=1e-5)
 
 
 def pictures_of(engine):

@@ -40,7 +40,7 @@ def noted_trials(connection: Connection, study_id: int) -> set[int]:
 
 def add_trial_notes(connection: Connection, study_id: int, notes: Mapping[int, str]) -> None:
     """Write the notes of trials that have none; a note that is there is never touched."""
-    rows = []
+    rows: list[tuple[str, object]] = []
     for trial_id, text in notes.items():
         version, prefix = note_keys(trial_id)
         rows.append((version, 1))
