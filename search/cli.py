@@ -11,6 +11,7 @@ from aesearch import __version__
 from aesearch.commands.dashboard import dashboard
 from aesearch.commands.data import data_app, presets
 from aesearch.commands.evaluate import evaluate
+from aesearch.commands.init import init
 from aesearch.commands.report import report
 from aesearch.commands.run import run
 from aesearch.commands.status import status
@@ -62,6 +63,7 @@ app.command()(reconstruct)
 app.command()(denoise)
 app.command()(interpolate)
 app.command()(presets)
+app.command()(init)
 app.command()(status)
 app.command()(worker)
 app.add_typer(data_app, name="data")

@@ -11,6 +11,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from aesearch.studies.errors import StoreError
+from aesearch.studies.passwords import password_from_file
 from aesearch.studies.store_errors import describe, translated
 from aesearch.studies.waiting import CONNECT_TIMEOUT_S, LOCK_TIMEOUT_S, lease_s
 
@@ -47,6 +48,9 @@ def parse_url(storage: str) -> URL:
         ) from error
     backend = url.get_backend_name()
     if backend in ("postgresql", "postgres"):
+        hidden = url.query.get("password")
+        if isinstance(hidden, str):  # in its place, where every message leaves it out
+            url = url.difference_update_query(["password"]).set(password=hidden)
         return url.set(drivername="postgresql+psycopg")
     if backend == "sqlite" and url.database not in (None, "", ":memory:"):
         return url
@@ -87,7 +91,7 @@ def open_engine(url: URL) -> Engine:
 
 def _postgres_arguments(url: URL) -> dict[str, Any]:
     # A machine that vanished sends no goodbye: without these, a worker waits for it for hours.
-    arguments = {
+    arguments: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT_S,
         "keepalives_idle": 30,
         "keepalives_interval": 10,
@@ -95,6 +99,9 @@ def _postgres_arguments(url: URL) -> dict[str, Any]:
         "tcp_user_timeout": 60_000,
         "application_name": "aesearch",
     }
+    if url.password is None:
+        # Never in the URL: that is written into errors, logs and other processes' environments.
+        arguments |= password_from_file()
     return {name: value for name, value in arguments.items() if name not in url.query}
 
 
@@ -156,7 +163,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 
 def optuna_storage(
-    engine: Engine, *, create: bool = False, read_only: bool = False
+    engine: Engine, *, create: bool = False, read_only: bool = False, lasting: bool = True
 ) -> optuna.storages.RDBStorage:
     """Optuna's own view of the same database, for its tools: plots, dashboard, frames.
 
@@ -166,6 +173,8 @@ def optuna_storage(
         Make Optuna's tables where they are missing.
     read_only : bool
         Never write, and never wait for those who do; the database itself refuses to.
+    lasting : bool
+        False for one use: no connection is left open, whatever happens.
 
     Raises
     ------
@@ -180,18 +189,23 @@ def optuna_storage(
         if sqlite
         else {"pool_pre_ping": True, "connect_args": _postgres_arguments(engine.url)}
     )
-    if create:
-        # Used once; and an error in its making would leave pooled connections open.
+    if not lasting:
         kwargs["poolclass"] = sa.pool.NullPool
     try:
         storage = optuna.storages.RDBStorage(
             url, engine_kwargs=kwargs, skip_table_creation=not create
         )
     except RuntimeError as error:
+        newer = "updating optuna" in str(error)
+        remedy = (
+            "run pip install --upgrade optuna"
+            if newer
+            else f"run optuna storage upgrade --storage {describe(engine.url)}"
+        )
         raise StoreError(
-            f"the store {describe(engine.url)} was made by another version of Optuna "
-            f"(here {optuna.__version__}); upgrade it with 'optuna storage upgrade', or name "
-            "another store"
+            f"the store {describe(engine.url)} was made by "
+            f"{'a later' if newer else 'an earlier'} version of Optuna (here "
+            f"{optuna.__version__}); {remedy}, or name another store"
         ) from error
     if sqlite:
         event.listen(storage.engine, "connect", _prepare_sqlite)

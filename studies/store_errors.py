@@ -19,6 +19,9 @@ _NOT_ALLOWED = (
     "the user may not create or change its tables; "
     "let its owner run GRANT ALL ON SCHEMA public TO the user"
 )
+_NEEDS_ONE = (
+    "it needs a password; put it into a file that AESEARCH_PASSWORD_FILE names, or into the URL"
+)
 _AWAY = "no server answers there; check the host and port, and that it runs"
 _UNKNOWN_HOST = "there is no such host; check the URL"
 
@@ -35,8 +38,8 @@ _REMEDIES: tuple[tuple[str, str, bool], ...] = (
     ("disk is full", "the disk is full; free some space and run the same command again", False),
     ("database is locked", _LOCKED, True),
     ("lock timeout", _LOCKED, True),
-    ("password authentication failed", "the user or password is wrong; check the URL", False),
-    ("no password supplied", "it needs a password; put it into the URL", False),
+    ("password authentication failed", "the user or password is wrong; check both", False),
+    ("no password supplied", _NEEDS_ONE, False),
     ("no pg_hba.conf entry", "the server lets nobody in from here; ask its owner", False),
     ("permission denied", _NOT_ALLOWED, False),
     ("read-only", "it is read-only here; name the primary server", False),
