@@ -18,6 +18,7 @@ from aesearch.driver import Run, default_folder, run_study
 from aesearch.model_file import load_model
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.options import OptionError, storage_or_default, study_spec
+from aesearch.ray_cluster import Cluster
 from aesearch.studies import frames, store
 from aesearch.studies.errors import StudyMismatchError
 from aesearch.studies.evaluation_results import read_evaluation
@@ -89,19 +90,21 @@ def search(
     epochs: int | None = None,
     batch_size: int | str | None = None,
     architecture: str | Sequence[str] | None = None,
+    corruption: str | None = None,
+    corruption_level: float | None = None,
     sampler: str | None = None,
     pruner: str | None = None,
     select: str | None = None,
     seed: int | None = None,
     device: str | None = None,
-    corruption: str | None = None,
-    corruption_level: float | None = None,
     precision: str | None = None,
     timeout: float | None = None,
     study: str | None = None,
     storage: str | None = None,
     out: str | Path | None = None,
     workers: int | None = None,
+    ray: str | None = None,
+    gpus_per_worker: float | None = None,
     quiet: bool = False,
 ) -> SearchResult:
     """Search, choose, retrain and test; the same call again goes on where the last one stopped.
@@ -129,6 +132,11 @@ def search(
         Run folder; None for ``runs/<study>``.
     workers : int, optional
         Processes; None for one per GPU or core. Never changes a result.
+    ray : str, optional
+        Address of a Ray cluster whose machines run the workers.
+    gpus_per_worker : float, optional
+        GPUs that Ray gives each worker; may be a fraction. None for one where the study trains
+        on GPUs.
     quiet : bool
         Show no progress.
 
@@ -144,6 +152,12 @@ def search(
     """
     if workers is not None and workers < 1:
         raise OptionError(f"workers must be >= 1, got {workers!r}")
+    if gpus_per_worker is not None and ray is None:
+        raise OptionError(
+            f"gpus_per_worker must be given beside ray, got {gpus_per_worker!r} without; "
+            "workers on this machine have one GPU each"
+        )
+    cluster = None if ray is None else Cluster(ray, gpus_per_worker)
     if images is not None and dataset is not None:
         raise OptionError(f"dataset must not be given beside images, got {str(dataset)!r}")
     if images is None and labels is not None:
@@ -156,13 +170,13 @@ def search(
         "epochs": epochs,
         "batch_size": batch_size,
         "architecture": architecture,
+        "corruption": corruption,
+        "corruption_level": corruption_level,
         "sampler": sampler,
         "pruner": pruner,
         "select": select,
         "seed": seed,
         "device": device,
-        "corruption": corruption,
-        "corruption_level": corruption_level,
         "precision": precision,
         "timeout": timeout,
         "study": study,
@@ -178,7 +192,12 @@ def search(
         asked = asked.model_copy(update={"name": name, "data": data})
     with make_display(quiet=quiet) as display:
         run = run_study(
-            asked, storage=storage_or_default(storage), out=folder, workers=workers, display=display
+            asked,
+            storage=storage_or_default(storage),
+            out=folder,
+            workers=workers,
+            cluster=cluster,
+            display=display,
         )
     return found(run)
 

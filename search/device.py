@@ -20,6 +20,17 @@ def present_device(spec: StudySpec) -> str:
         raise SpecError("study", [f"compute.device: {error}"]) from error
 
 
+def planned_device(spec: StudySpec) -> str:
+    """Decide where a study trains whose workers are elsewhere: as asked, whatever is here.
+
+    Raises
+    ------
+    SpecError
+        Never for a device that was named.
+    """
+    return present_device(spec) if spec.compute.device == "auto" else spec.compute.device
+
+
 def served_devices(asked: str) -> tuple[str, ...]:
     """Devices whose studies a worker takes, the first before the others.
 

@@ -14,6 +14,7 @@ from aesearch.studies import ledger
 from aesearch.studies.errors import AesearchError, RunFailedError
 from aesearch.studies.spec import StudySpec
 from aesearch.studies.store import StudyRow
+from aesearch.worker_group import gpu_of
 
 STORAGE_VARIABLE = "AESEARCH_STORAGE"  # the URL may hold a password: never on a command line
 _GRACE_S = 30.0
@@ -22,7 +23,6 @@ _QUICK_DEATHS = 3
 
 def default_workers(spec: StudySpec, n_generations: int) -> int:
     """One worker per GPU, or per core of a CPU; never more than there is work for."""
-    assert isinstance(spec.search.lookahead, int), "the spec must be resolved"
     if spec.compute.device == "cuda":
         import torch  # noqa: PLC0415 - only where there is a GPU to count
 
@@ -30,8 +30,13 @@ def default_workers(spec: StudySpec, n_generations: int) -> int:
     else:
         units = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         units = max(units, 1)
-    useful = max(min(spec.search.lookahead, n_generations), spec.retrain.seeds)
-    return max(1, min(units, useful))
+    return max(1, min(units, useful_workers(spec, n_generations)))
+
+
+def useful_workers(spec: StudySpec, n_generations: int) -> int:
+    """How many workers a study ever has work for at once."""
+    assert isinstance(spec.search.lookahead, int), "the spec must be resolved"
+    return max(min(spec.search.lookahead, n_generations), spec.retrain.seeds)
 
 
 def worker_name(pid: int) -> str:
@@ -58,6 +63,13 @@ def _lives(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def worker_command(study: str, only: str | None) -> list[str]:
+    """Command line of a child of this process that serves one study to its end."""
+    command = [sys.executable, "-m", "aesearch", "worker", "--study", study]
+    command += ["--exit-when-idle", "--parent", str(os.getpid())]
+    return command if only is None else [*command, "--only", only]
 
 
 class Workers:
@@ -97,16 +109,12 @@ class Workers:
             self._start_one(index)
 
     def _start_one(self, index: int) -> None:
-        command = [sys.executable, "-m", "aesearch", "worker", "--study", self._name]
-        command += ["--exit-when-idle", "--parent", str(os.getpid())]
-        if self._only is not None:
-            command += ["--only", self._only]
         environment = os.environ | {STORAGE_VARIABLE: self._storage, "OMP_NUM_THREADS": "1"}
         if self._cuda:
-            environment["CUDA_VISIBLE_DEVICES"] = _visible_device(index)
+            environment |= gpu_of(index)
         with self._log(index).open("ab") as stream:
             self._children[index] = subprocess.Popen(  # noqa: S603 - our own interpreter
-                command,
+                worker_command(self._name, self._only),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
@@ -170,8 +178,3 @@ class Workers:
                 child.wait()
                 ledger.free_owner(self._engine, worker_name(child.pid))
         self._children.clear()
-
-
-def _visible_device(index: int) -> str:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",")[index] if visible else str(index)

@@ -11,7 +11,14 @@ if TYPE_CHECKING:
 
 
 def detach(
-    spec: "StudySpec", *, storage: str | None, out: Any, workers: int | None, quiet: bool
+    spec: "StudySpec",
+    *,
+    storage: str | None,
+    out: Any,
+    workers: int | None,
+    ray: str | None,
+    gpus_per_worker: float | None,
+    quiet: bool,
 ) -> dict[str, Any]:
     """Create the study, or go on with it, and tell how to follow it.
 
@@ -28,6 +35,8 @@ def detach(
     """
     for name, value, remedy in (
         ("--workers", workers, "start 'aesearch worker' as often as you like"),
+        ("--ray", ray, "leave --detach out: the run starts workers there and watches them"),
+        ("--gpus-per-worker", gpus_per_worker, "it goes with --ray"),
         ("--out", out, "name the folder to 'aesearch export' when the study is finished"),
     ):
         if value is not None:

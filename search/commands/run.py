@@ -76,6 +76,24 @@ def run(  # noqa: PLR0917 - Typer calls it by name
         typer.Option(help="Run folder. Default: runs/<study>.", rich_help_panel=_WHERE),
     ] = None,
     timeout: Annotated[float | None, _flag("timeout", _HOW)] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Run the workers on this Ray cluster: host:6379, ray://host:10001, auto, local.",
+            rich_help_panel=_WHERE,
+        ),
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="F",
+            help="GPUs that Ray gives each worker, also a part of one. Default: 1 with --device "
+            "cuda.",
+            rich_help_panel=_WHERE,
+        ),
+    ] = None,
     *,
     quick: Annotated[
         bool,
@@ -124,6 +142,7 @@ def run(  # noqa: PLR0917 - Typer calls it by name
       aesearch run mnist --storage postgresql://me@host/studies --detach
       aesearch run mnist --corruption gaussian --corruption-level 0.5
       aesearch run dense-bottleneck --quick
+      aesearch run mnist --storage postgresql://me@host/studies --ray auto --gpus-per-worker 0.5
     """  # noqa: D301 - \b is Typer's
     options = {
         "dataset": dataset,
@@ -151,10 +170,10 @@ def run(  # noqa: PLR0917 - Typer calls it by name
         )
         if print_config:
             typer.echo("---\n".join(map(_resolved, specs)), nl=False)
-        elif detach:
-            _detach(specs, storage=storage, out=out, workers=workers, quiet=quiet, as_json=as_json)
-        else:
-            _run(specs, storage=storage, out=out, workers=workers, quiet=quiet, as_json=as_json)
+            return
+        how: dict[str, Any] = {"storage": storage, "out": out, "workers": workers, "quiet": quiet}
+        how |= {"ray": ray, "gpus_per_worker": gpus_per_worker}
+        (_detach if detach else _run)(specs, as_json=as_json, **how)
 
 
 def _run(specs: "list[StudySpec]", *, out: Path | None, as_json: bool, **how: Any) -> None:

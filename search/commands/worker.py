@@ -7,15 +7,20 @@ import sys
 import threading
 import traceback
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aesearch.options import STORAGE_VARIABLE, storage_or_default
 from aesearch.studies.errors import AesearchError
 
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
 
-def worker(
+    from aesearch.worker_group import WorkerGroup
+
+
+def worker(  # noqa: PLR0917 - Typer calls it by name
     study: Annotated[
         str | None,
         typer.Option(
@@ -38,6 +43,14 @@ def worker(
     only: Annotated[
         str | None, typer.Option(help="Take this alone: search or retrain. Default: everything.")
     ] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|auto",
+            help="Keep so many processes running; auto: one per GPU, or per core without one. "
+            "Default: this process alone.",
+        ),
+    ] = None,
     retry: Annotated[
         float | None,
         typer.Option(
@@ -57,12 +70,13 @@ def worker(
 ) -> None:
     """Work on studies that 'aesearch run' has created, here or on another machine.
 
-    Ctrl-C or SIGTERM gives unfinished work back at once. A store that needs a password is best
-    named by AESEARCH_STORAGE: other users of a machine can read a command line.
+    Ctrl-C or SIGTERM gives unfinished work back at once. A password never belongs on a command
+    line, which other users can read: AESEARCH_PASSWORD_FILE names the file that holds it.
 
     \b
     Examples:
       aesearch worker
+      aesearch worker --workers auto --device cuda
       aesearch worker --study mnist --storage postgresql://me@host/studies --exit-when-idle
     """  # noqa: D301 - \b is Typer's
     stop = threading.Event()
@@ -84,6 +98,7 @@ def worker(
             storage,
             device=device,
             only=only,
+            workers=workers,
             retry=retry,
             stop=stop,
             parent=parent,
@@ -112,6 +127,7 @@ def _work(
     *,
     device: str,
     only: str | None,
+    workers: str | None,
     retry: float | None,
     stop: threading.Event,
     parent: int | None,
@@ -124,14 +140,22 @@ def _work(
     from aesearch.studies.store_errors import describe  # noqa: PLC0415
     from aesearch.studies.waiting import Patience, retry_s  # noqa: PLC0415
     from aesearch.worker import ALL_KINDS, KINDS, Worker  # noqa: PLC0415
+    from aesearch.worker_group import processes  # noqa: PLC0415
 
     if only is not None and only not in KINDS:
         raise AesearchError(f"only must be one of {', '.join(KINDS)}, got {only!r}")
     kinds = ALL_KINDS if only is None else KINDS[only]
     devices = served_devices(device)
+    count = None if workers is None else processes(workers, devices)
     patience = Patience(retry_s() if retry is None else retry, stop)
     engine = open_existing(storage_or_default(storage), patience)
     try:
+        if count is not None:
+            again = {"--study": study, "--device": device, "--only": only, "--retry": retry}
+            arguments = [str(w) for pair in again.items() if pair[1] is not None for w in pair]
+            arguments += ["--exit-when-idle"] if exit_when_idle else []
+            _group(engine, count, arguments, storage, cuda="cuda" in devices, stop=stop).run(parent)
+            return
         what = "every unfinished study" if study is None else f"study {study!r}"
         me = worker_name(os.getpid())
         logging.getLogger("aesearch.worker").info(
@@ -145,3 +169,26 @@ def _work(
             one.run(exit_when_idle=exit_when_idle)
     finally:
         engine.dispose()
+
+
+def _group(
+    engine: "Engine",
+    count: int,
+    arguments: list[str],
+    storage: str | None,
+    *,
+    cuda: bool,
+    stop: threading.Event,
+) -> "WorkerGroup":
+    from aesearch.local_workers import worker_name  # noqa: PLC0415
+    from aesearch.studies import ledger  # noqa: PLC0415
+    from aesearch.worker_group import WorkerGroup, gpu_of  # noqa: PLC0415
+
+    def environment(index: int) -> dict[str, str]:
+        store = {STORAGE_VARIABLE: storage_or_default(storage)}
+        return store | (gpu_of(index) if cuda else {})
+
+    def on_death(pid: int) -> None:
+        ledger.free_owner(engine, worker_name(pid))
+
+    return WorkerGroup(count, arguments, environment=environment, on_death=on_death, stop=stop)
