@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from aesearch.cli import app
 from aesearch.models.autoencoder import build_autoencoder
-from aesearch.studies.errors import SpecError
+from aesearch.studies.errors import RunFailedError, SpecError, StoreError
 from aesearch.studies.quick import quick_spec
 from aesearch.studies.series import load_series
 from aesearch.studies.spec import resolve
@@ -210,6 +210,48 @@ def test_detach_leaves_every_study_of_a_series(monkeypatch, tmp_path):
         "dense-loss-curve-batch-64-quick",
     ]
     assert [study["trials"] for study in left] == [1, 1]
+
+
+def test_a_study_that_fails_does_not_keep_the_others_from_running(monkeypatch):
+    """They are run, told of, and the failure is named at the end."""
+    from aesearch import series
+
+    def search(*, spec, **_how):
+        if spec.name == "codes-small":
+            raise RunFailedError("no completed trial")
+        return spec.name
+
+    monkeypatch.setattr(series, "search", search)
+    told = []
+    with pytest.raises(RunFailedError, match="1 of 2 that did not") as caught:
+        series.run_series(load_series(text=SERIES), finished=told.append)
+    assert told == ["codes-large"]
+    assert "study 'codes-small': no completed trial" in str(caught.value)
+
+
+def test_a_series_stops_at_what_concerns_all_of_it(monkeypatch):
+    """A store that cannot be opened is not tried for each study."""
+    from aesearch import series
+
+    asked = []
+
+    def search(*, spec, **_how):
+        asked.append(spec.name)
+        raise StoreError("away")
+
+    monkeypatch.setattr(series, "search", search)
+    with pytest.raises(StoreError):
+        series.run_series(load_series(text=SERIES))
+    assert asked == ["codes-small"]
+
+
+def test_run_folders_of_a_series_lie_in_out(monkeypatch, tmp_path):
+    """One for each study, by its name."""
+    from aesearch import series
+
+    monkeypatch.setattr(series, "search", lambda *, out, **_how: out)
+    found = series.run_series(load_series(text=SERIES), out=tmp_path, workers=2)
+    assert found == [tmp_path / "codes-small", tmp_path / "codes-large"]
 
 
 @pytest.mark.slow

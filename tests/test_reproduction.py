@@ -94,8 +94,8 @@ def test_table_one_of_report_003_is_whole():
     assert len(groups["Best latent dimension"].numbers) == 8
 
 
-def of(*values):
-    return Values(np.array(values, dtype=float), "seeds")
+def of(*values, study="a"):
+    return Values(np.array(values, dtype=float), "seeds", study)
 
 
 @pytest.mark.parametrize(
@@ -125,22 +125,48 @@ def test_a_number_agrees_by_the_written_rule(reported, values, metric, exact, ve
     assert agreement(reported, values, metric=metric, exact=exact) == verdict
 
 
+def one(value):
+    return Values(np.array([value]), "none")
+
+
+def folds(*values):
+    return Values(np.array(values, dtype=float), "folds", "any")
+
+
 @pytest.mark.parametrize(
     ("left", "relation", "right", "found"),
     [
-        (of(1.0), "below", of(2.0), "holds"),
-        (of(2.0), "below", of(1.0), "fails"),
-        (of(2.0), "above", of(1.0), "holds"),
-        (of(0.0), "above", of(0.0), "fails"),
-        (of(0.0, 2.0), "below", of(1.9), "open"),
+        (one(1.0), "below", one(2.0), "holds"),
+        (one(2.0), "below", one(1.0), "fails"),
+        (one(2.0), "above", one(1.0), "holds"),
+        (one(0.0), "above", one(0.0), "fails"),
+        (one(0.0), "below", one(0.0), "fails"),
+        (of(1.0, 1.1, 1.2), "below", of(2.0, 2.1, 2.2, study="b"), "holds"),
+        (of(1.0, 2.0, 3.0), "below", of(2.0, 3.0, 4.0, study="b"), "open"),
+        (of(1.0, 2.0, 3.0), "below", of(2.0, 3.1, 3.9), "holds"),  # the same networks
+        (of(1.0, 1.0), "below", of(2.0, 2.0, study="b"), "holds"),
+        (of(1.0, 2.0, 3.0), "below", one(9.0), "holds"),
+        (of(1.0, 2.0, 3.0), "below", one(4.0), "open"),
+        (folds(1.0, 2.0, 3.0), "below", folds(2.0, 3.1, 3.9), "holds"),
+        # t = 4.6 of the plain test, 2.9 of the corrected one; 4.3 is needed.
+        (folds(0.0, 0.0, 0.0), "below", folds(1.3, 0.6, 1.1), "open"),
+        (of(0.0, 0.0, 0.0), "below", of(1.3, 0.6, 1.1), "holds"),
         (of(1.0), "near", of(1.1), "holds"),
         (of(1.0), "near", of(1.2), "fails"),
-        (of(0.9, 1.1), "near", of(1.25), "holds"),
+        (of(0.5, 1.5), "near", of(0.9, 1.5, study="b"), "open"),
         (of(float("nan")), "near", of(1.0), "open"),
+        (of(1.0), "below", of(float("nan")), "open"),
     ],
 )
 def test_a_comparison_holds_only_if_it_is_clear(left, relation, right, found):
+    """By a t-test: paired for the same networks or folds, corrected for folds, else Welch's."""
     assert outcome(left, relation, right) == found
+
+
+def test_accuracies_are_near_if_their_errors_are():
+    """0.90 and 0.95 differ by half of the error, not by a twentieth."""
+    assert outcome(one(0.90), "near", one(0.95), metric="binary_accuracy") == "fails"
+    assert outcome(one(0.950), "near", one(0.953), metric="binary_accuracy") == "holds"
 
 
 @pytest.mark.parametrize(
@@ -150,7 +176,9 @@ def test_a_comparison_holds_only_if_it_is_clear(left, relation, right, found):
         (["fails"], "no"),
         (["open", "open"], "open"),
         (["holds", "fails", "open"], "partly: 1 of 3 hold, 1 open"),
-        (["fails", "open"], "open: 0 of 2 hold, 1 open"),
+        (["holds", "fails"], "partly: 1 of 2 hold"),
+        (["holds", "open"], "partly: 1 of 2 hold, 1 open"),
+        (["fails", "open"], "no: 0 of 2 hold, 1 open"),
     ],
 )
 def test_a_claim_is_the_sum_of_its_comparisons(outcomes, verdict):
@@ -163,6 +191,7 @@ def test_a_claim_is_the_sum_of_its_comparisons(outcomes, verdict):
         (of(0.01779, 0.01781), "0.017800 ± 1.4e-05 (2)"),
         (of(0.0178, 0.0182), "0.01800 ± 0.00028 (2)"),
         (of(12.0, 14.0), "13.0 ± 1.4 (2)"),
+        (of(4.0, 4.0), "4 ± 0 (2)"),
         (of(622504), "622504"),
         (of(0.112233), "0.1122"),
         (of(float("nan")), "diverged"),

@@ -56,10 +56,13 @@ class Values:
     values : ndarray, (fold,) or (seed,) or (1,)
     spread : {"folds", "seeds", "none"}
         What they differ by.
+    study : str
+        Whose seeds or folds they are.
     """
 
     values: np.ndarray
     spread: Spread
+    study: str = ""
 
     @property
     def mean(self) -> float:
@@ -81,7 +84,8 @@ def measure(evidence: Evidence, asked: Measure) -> Values:
         The study does not have it.
     """
     spread, function = _MEASURES[asked.of]
-    return Values(np.atleast_1d(np.asarray(function(evidence, asked), dtype=np.float64)), spread)
+    values = np.atleast_1d(np.asarray(function(evidence, asked), dtype=np.float64))
+    return Values(values, spread, evidence.name)
 
 
 def _of_folds(index: int) -> Callable[[Evidence, Measure], Any]:

@@ -18,6 +18,7 @@ from aesearch.reproduction.tables import (
     claim_row,
     dimension_rows,
     number_row,
+    search_value,
     study_rows,
 )
 from aesearch.reproduction.verdict import CLAIM_RULE, NUMBER_RULE
@@ -40,7 +41,6 @@ by `aesearch run PRESET`.
 - *With other settings* shows what the same measurement gives where the stated settings do not
   give the report's figure.
 """
-_SIGNS = {"below": "<", "above": ">", "near": "≈"}
 
 
 def page(evidences: Evidences) -> str:
@@ -74,9 +74,10 @@ def page(evidences: Evidences) -> str:
     ours_text = (
         "## Ours: the best autoencoder for each size of the code\n\n"
         f"`aesearch run {ours.dense}` and `aesearch run {ours.conv}`: a search over 20 epochs and "
-        "3 folds, the winner retrained for 50 epochs. Test MSE on MNIST, beside as many principal "
-        "components, and every figure of the reports for such a code: beaten if the better of ours "
-        "is below it."
+        "3 folds (validation MSE, mean ± standard error), the winner retrained for 50 epochs (test "
+        "MSE), on MNIST; beside as many principal components, and every figure of the reports for "
+        "such a code: beaten if the better of ours is below it, after 20 epochs for report 003, "
+        "which has 15 or 20, and after 50 for the others, which have 50 or more."
     )
     return (
         "\n\n".join(
@@ -110,8 +111,10 @@ def figure(values: Values) -> str:
         return "diverged"
     if n_values == 1:
         return f"{mean:.7g}" if float(mean).is_integer() else f"{mean:.4g}"
+    if deviation == 0:
+        return f"{mean:.4g} ± 0 ({n_values})"
     # Two digits of the deviation, and the mean to the same place.
-    places = 4 if deviation == 0 else max(0, 1 - math.floor(math.log10(deviation)))
+    places = max(0, 1 - math.floor(math.log10(deviation)))
     return f"{mean:.{min(places, 7)}f} ± {deviation:.2g} ({n_values})"
 
 
@@ -120,44 +123,53 @@ def _found(found: Finding) -> str:
 
 
 def _studies(rows: Sequence[StudyRow]) -> str:
-    head = ("study", "cross-validation of the winner", "test MSE", "PCA", "live units")
+    head = ("study", "winner", "its cross-validation", "test MSE", "PCA", "live units")
     return _table(head, [(f"`{row.name}`", *_study(row.evidence)) for row in rows])
 
 
 def _study(evidence: Evidence | None) -> tuple[str, ...]:
     if evidence is None:
-        return (NOT_RUN, "", "", "")
+        return (NOT_RUN, "", "", "", "")
     winner = evidence.trial({})
-    folds = "" if winner.value is None else f"{winner.value:.4g} ± {winner.standard_error or 0:.2g}"
     document = evidence.evaluation
     return (
-        folds,
+        ", ".join(f"{name} {value}" for name, value in winner.params.items()),
+        _folds(evidence),
         _seeds(evidence),
         "" if document is None else f"{document['pca']['mse']:.4g}",
         "" if document is None else f"{document['n_live_units']} of {document['encoding_dim']}",
     )
 
 
-def _seeds(evidence: Evidence | None) -> str:
-    return NOT_RUN if evidence is None else figure(Values(evidence.test_mse, "seeds"))
+def _folds(evidence: Evidence) -> str:
+    return f"{search_value(evidence):.4g} ± {evidence.trial({}).standard_error or 0:.2g}"
+
+
+def _seeds(evidence: Evidence) -> str:
+    return figure(Values(evidence.test_mse, "seeds"))
 
 
 def _numbers(rows: Sequence[NumberRow]) -> str:
     lines = []
     for row in rows:
         others = "; ".join(
-            f"{name}: {_found(found)}, {found.verdict}" for name, found in row.instead.items()
+            _emphasised(f"{name}: {_found(found)}, {found.verdict}", found.verdict == "agrees")
+            for name, found in row.instead.items()
         )
         found = row.found
         lines.append((row.number.name, row.number.reported, _found(found), found.verdict, others))
     return _table(("", "reported", "ours", "verdict", "with other settings"), lines)
 
 
+def _emphasised(text: str, emphasised: bool) -> str:
+    return f"**{text}**" if emphasised else text
+
+
 def _claims(rows: Sequence[ClaimRow]) -> str:
     lines = []
     for row in rows:
         figures = "<br>".join(
-            f"{what}: {figure(left)} {_SIGNS[relation]} {figure(right)}: {outcome}"
+            f"{what}: {figure(left)}, claimed {relation} {figure(right)}: {outcome}"
             for what, left, relation, right, outcome in row.compared
         )
         lines.append((row.claim.says, row.claim.source, f"**{row.verdict}**", figures))
@@ -168,11 +180,11 @@ def _ours(rows: Sequence[DimensionRow]) -> str:
     lines = []
     for row in rows:
         rivals = "<br>".join(f"{where}: {figure}, {word}" for where, figure, word in row.rivals)
-        networks = [
-            "" if found is None else f"{figure(Values(found.test_mse, 'seeds'))}"
-            for found in row.networks.values()
-        ]
+        shown = []
+        for found in row.networks.values():
+            shown += ["", ""] if found is None else [_folds(found), _seeds(found)]
         pca = "" if row.pca is None else f"{row.pca:.4g}"
-        shown = networks if any(networks) else [NOT_RUN, ""]
+        shown = shown if any(shown) else [NOT_RUN, "", "", ""]
         lines.append((str(row.dimension), *shown, pca, rivals))
-    return _table(("size", "dense", "conv", "PCA", "reports"), lines)
+    kinds = (f"{kind}, {epochs} epochs" for kind in ("dense", "conv") for epochs in (20, 50))
+    return _table(("size", *kinds, "PCA", "reports"), lines)

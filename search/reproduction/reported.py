@@ -56,6 +56,8 @@ class Number:
         What other settings give, by what they are called.
     competes : int or None
         The encoding dimension at which it is an error of MNIST to be beaten.
+    against : {"retraining", "search"}
+        What of ours had about as many epochs.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Number:
     measure: Measure
     instead: dict[str, Measure]
     competes: int | None
+    against: Literal["retraining", "search"]
 
 
 @dataclass(frozen=True)
@@ -151,11 +154,19 @@ def _group(raw: Mapping[str, Any]) -> Group:
     return Group(
         title=raw["group"],
         source=raw["source"],
-        numbers=tuple(_number(case, shared, alternatives) for case in raw["cases"]),
+        numbers=tuple(
+            _number(case, shared, alternatives, raw.get("against", "retraining"))
+            for case in raw["cases"]
+        ),
     )
 
 
-def _number(case: Mapping[str, Any], shared: Mapping[str, Any], alternatives: Any) -> Number:
+def _number(
+    case: Mapping[str, Any],
+    shared: Mapping[str, Any],
+    alternatives: Any,
+    against: Literal["retraining", "search"],
+) -> Number:
     own = {k: v for k, v in case.items() if k not in ("name", "reported", "competes")}
     measure = {**shared, **own}
     instead = {}
@@ -170,6 +181,7 @@ def _number(case: Mapping[str, Any], shared: Mapping[str, Any], alternatives: An
         measure=Measure.model_validate(measure),
         instead=instead,
         competes=case.get("competes"),
+        against=against,
     )
 
 

@@ -8,9 +8,11 @@ from typing import Literal
 
 from aesearch.reproduction.measures import Values
 from aesearch.reproduction.reported import Relation
+from aesearch.studies.selection import corrected_resampled_t_test
 
 TOLERANCE = 0.1
 DEVIATIONS = 2.0
+SIGNIFICANCE = 0.05
 
 Agreement = Literal["agrees", "ours is better", "ours is worse", "the same", "another", "diverged"]
 Outcome = Literal["holds", "fails", "open"]
@@ -23,10 +25,12 @@ NUMBER_RULE = (
     "worse**. A count or a choice is **the same** or **another**"
 )
 CLAIM_RULE = (
-    "a claim is one or more comparisons of means, each of which holds or fails; where the means "
-    "differ by less than two standard deviations (of both sides together) it is **open**. "
-    '"Near" holds within a tenth of the larger, or within two standard deviations. **yes**: all '
-    "hold; **no**: all fail; **partly**: some hold; **open**: none is clear"
+    "one or more comparisons of means, each of which holds or fails. It is **open** where a t-test "
+    f"does not tell the sides apart (p >= {SIGNIFICANCE:g}): of the differences where both are of "
+    "the same networks (or of the same folds, then corrected for their overlap as in Nadeau and "
+    "Bengio, 2003), else Welch's. One figure beside another is compared as it is. *Near* holds "
+    "within a tenth of the larger. **yes**: all hold; **no**: some fail and none holds; **open**: "
+    "none is clear; **partly**: the rest"
 )
 
 
@@ -55,28 +59,57 @@ def agreement(reported: str, values: Values, *, metric: str, exact: bool) -> Agr
     return "ours is better" if our_error < their_error else "ours is worse"
 
 
-def outcome(left: Values, relation: Relation, right: Values) -> Outcome:
+def outcome(left: Values, relation: Relation, right: Values, *, metric: str = "mse") -> Outcome:
     """Say whether one comparison holds, by ``CLAIM_RULE``."""
     difference = left.mean - right.mean
     if not math.isfinite(difference):
         return "open"
-    scatter = DEVIATIONS * math.hypot(left.deviation, right.deviation)
     if relation == "near":
-        largest = max(abs(left.mean), abs(right.mean))
-        return "holds" if abs(difference) <= max(TOLERANCE * largest, scatter) else "fails"
-    if abs(difference) < scatter:
+        one, other = error_of(metric, left.mean), error_of(metric, right.mean)
+        if abs(one - other) <= TOLERANCE * max(abs(one), abs(other)):
+            return "holds"
+        return "fails" if clear(left, right) else "open"
+    if difference != 0 and not clear(left, right):
         return "open"
-    if relation == "above":
-        return "holds" if difference > 0 else "fails"
-    return "holds" if difference < 0 else "fails"
+    return "holds" if (difference > 0) == (relation == "above") and difference else "fails"
+
+
+def clear(left: Values, right: Values) -> bool:
+    """Whether the means of two sides can be told apart, by ``CLAIM_RULE``.
+
+    References
+    ----------
+    Welch, B. L., "The generalization of Student's problem when several different population
+    variances are involved", Biometrika 34, 1947.
+    """
+    from scipy.stats import ttest_ind  # noqa: PLC0415 - half a second of import time
+
+    n_left, n_right = len(left.values), len(right.values)
+    if max(n_left, n_right) == 1:
+        return True
+    folds = "folds" in (left.spread, right.spread)
+    paired = n_left == n_right and left.spread == right.spread
+    if min(n_left, n_right) == 1 or (paired and (folds or left.study == right.study)):
+        # One figure stands for all of the other side.
+        differences = left.values - right.values
+        # Each fold is scored on one part and trained on the others; seeds do not overlap.
+        overlap = 1 / (len(differences) - 1) if folds else 0.0
+        _, p = corrected_resampled_t_test(differences, n_train=1.0, n_test=overlap)
+        return p < SIGNIFICANCE
+    if left.deviation == right.deviation == 0.0:
+        return left.mean != right.mean
+    return bool(ttest_ind(left.values, right.values, equal_var=False).pvalue < SIGNIFICANCE)
 
 
 def claim_verdict(outcomes: Sequence[Outcome]) -> str:
     """Sum the comparisons of a claim up in a word, with how many hold where they differ."""
     counts = Counter(outcomes)
-    for every, word in (("holds", "yes"), ("fails", "no"), ("open", "open")):
-        if counts[every] == len(outcomes):
-            return word
-    hold = f"{counts['holds']} of {len(outcomes)} hold"
-    word = "partly" if counts["holds"] else "no" if not counts["open"] else "open"
-    return f"{word}: {hold}" + (f", {counts['open']} open" if counts["open"] else "")
+    n_all = len(outcomes)
+    if counts["holds"]:
+        word = "yes" if counts["holds"] == n_all else "partly"
+    else:
+        word = "no" if counts["fails"] else "open"
+    if n_all in counts.values():
+        return word
+    hold = f"{word}: {counts['holds']} of {n_all} hold"
+    return f"{hold}, {counts['open']} open" if counts["open"] else hold
