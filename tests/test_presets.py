@@ -144,6 +144,7 @@ def test_the_small_version_differs_in_size_only(name):
         assert (small.model, small.space) == (whole.model, whole.space)
         assert small.search.folds == whole.search.folds
         assert (small.data.limit, small.training.epochs, small.retrain.max_epochs) == (300, 5, 5)
+        assert whole.training.batch_size == "auto" or small.training.batch_size == 50
         sizes = {"epochs", "batch_size"}
         assert small.training.model_dump(exclude=sizes) == whole.training.model_dump(exclude=sizes)
         resolve(small, image_shape=(1, 8, 8), n_train=300, device="cpu")
