@@ -210,7 +210,7 @@ class Pruner:
             Epochs since the last rung, the rung itself last.
         """
         search = self._spec.search
-        if search.pruner == "none":
+        if search.pruner == "none" or not alive:
             return []
         if search.pruner == "halving":
             rung = max(max(reports[number]) for number in alive)

@@ -183,10 +183,10 @@ class SearchSpec(Section):
     )
     warmup_epochs: AutoCountFromZero = Field(
         default="auto",
-        description="No trial is pruned before so many epochs; auto is a tenth of the epochs.",
+        description="No trial is pruned before so many epochs; auto is a twentieth of the epochs.",
     )
     reduction_factor: Annotated[int, Field(ge=2)] = Field(
-        default=3, description="One in so many trials survives a rung; halving and hyperband only."
+        default=4, description="One in so many trials survives a rung; halving and hyperband only."
     )
     startup_trials: Annotated[int, Field(ge=0, le=LARGEST_COUNT)] = Field(
         default=10,

@@ -252,7 +252,7 @@ def resolve(
     automatic: dict[str, dict[str, Any]] = {
         "training": {"batch_size": min(max(n_train // 60, 32), 1000)},
         "search": {
-            "warmup_epochs": min(max(1, epochs // 10), epochs - 1),
+            "warmup_epochs": min(max(1, epochs // 20), epochs - 1),
             "score_epochs": min(SCORE_EPOCHS, epochs),
             "generation_size": placed.generation_size,
             "lookahead": placed.lookahead,

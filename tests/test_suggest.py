@@ -102,7 +102,9 @@ def test_the_grid_is_exact():
 )
 def test_rungs_end_with_the_last_epoch(pruner, expected):
     """Nobody is judged before the warm-up, and the last rung is the end."""
-    spec = resolved(f"search.pruner={pruner}", "search.warmup_epochs=5")
+    spec = resolved(
+        f"search.pruner={pruner}", "search.warmup_epochs=5", "search.reduction_factor=3"
+    )
     assert rungs(spec) == expected
 
 
@@ -126,11 +128,22 @@ def judged(spec, means, known):
 @pytest.mark.parametrize("pruner", ["median", "halving", "hyperband"])
 def test_a_hopeless_trial_is_pruned_and_a_winner_is_not(pruner):
     """Ten times the median loses at the first rung; a tenth of it goes on."""
-    spec = resolved(f"search.pruner={pruner}", "search.warmup_epochs=5", "search.startup_trials=4")
+    spec = resolved(
+        f"search.pruner={pruner}",
+        "search.warmup_epochs=5",
+        "search.reduction_factor=3",
+        "search.startup_trials=4",
+    )
     known = finished_trials(spec, 12)
     _, losers = judged(spec, [0.8, 0.001], known)
     assert 13 not in losers
     assert 12 in losers
+
+
+@pytest.mark.parametrize("pruner", ["none", "median", "halving", "hyperband"])
+def test_where_all_diverged_nobody_is_left_to_prune(pruner):
+    """A generation of which no trial reached the rung."""
+    assert Pruner(resolved(f"search.pruner={pruner}"), [], {}).losers([], {}) == []
 
 
 def test_no_pruner_prunes_nobody():
@@ -142,7 +155,9 @@ def test_no_pruner_prunes_nobody():
 
 def test_hyperband_remembers_its_rungs():
     """What hyperband notes on a trial comes out, so that later generations find it."""
-    spec = resolved("search.pruner=hyperband", "search.warmup_epochs=5")
+    spec = resolved(
+        "search.pruner=hyperband", "search.warmup_epochs=5", "search.reduction_factor=3"
+    )
     pruner, _ = judged(spec, [0.8, 0.001], [])
     assert pruner.memory(12) == {"completed_rung_0": 0.8}
 
