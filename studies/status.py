@@ -204,7 +204,8 @@ def _studies(connection: Connection, name: str | None) -> list[Any]:
 
 def _counts(connection: Connection, ids: list[int]) -> Mapping[int, dict[str, int]]:
     trials = optuna_rows.TRIALS
-    found = {study_id: dict.fromkeys(STATES.values(), 0) for study_id in ids}
+    states = [str(state) for state in STATES.values()]
+    found = {study_id: dict.fromkeys(states, 0) for study_id in ids}
     query = (
         sa.select(trials.c.study_id, trials.c.state, sa.func.count())
         .where(trials.c.study_id.in_(ids))

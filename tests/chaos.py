@@ -1,5 +1,6 @@
 """Workers in processes of their own that are killed, paused and woken; what must be equal then."""
 
+import logging
 import os
 import signal
 import threading
@@ -14,8 +15,8 @@ from aesearch.studies.waiting import Patience
 from aesearch.worker import Worker
 
 
-def create(storage, spec):
-    """Create a study of a spec in a store; returns the store's engine."""
+def create(storage, spec, *, again=False):
+    """Create a study of a spec in a store, where it may be already if ``again``; gives its engine."""
     engine = store.open_store(str(storage))
     problem = load_problem(spec, device="cpu")
     resolved = problem.spec
@@ -29,7 +30,7 @@ def create(storage, spec):
         version="test",
         timeout=resolved.search.timeout,
     )
-    assert created
+    assert created or again
     return engine
 
 
@@ -60,30 +61,62 @@ def check_whole(engine, name="digits"):
             assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
 
 
-def forked_worker(storage, at_commit=None, *, name="digits", patience_s=0.0):
+def forked(call):
+    """Run ``call()`` in a child process; returns its id. Status 0 if it returned, else 1."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            call()
+            status = 0
+        except BaseException:
+            logging.getLogger(__name__).exception("in the child")
+        finally:
+            os._exit(status)
+    return child
+
+
+def forked_worker(storage, at_commit=None, *, name="digits", patience_s=0.0, prepare=None):
     """Run a worker in a child process; ``at_commit`` is called there; returns its process id.
 
     Parameters
     ----------
     at_commit : callable(number, connection), optional
         Before each commit of a write, which are counted from 1.
+    prepare : callable, optional
+        Called in the child before anything else.
     """
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            engine = store.open_store(str(storage), Patience(patience_s))
-            if at_commit is not None:
-                on_commits(engine, at_commit)
-            Worker(engine, name, stop=threading.Event()).run()
-            status = 0
-        finally:
-            os._exit(status)
-    return child
+
+    def work():
+        if prepare is not None:
+            prepare()
+        engine = store.open_store(str(storage), Patience(patience_s))
+        if at_commit is not None:
+            on_commits(engine, at_commit)
+        Worker(engine, name, stop=threading.Event()).run()
+
+    return forked(work)
+
+
+def log_to(path):
+    """Make what writes the log of a process to a file; for a child's ``prepare``."""
+
+    def prepare():
+        logging.basicConfig(filename=path, level=logging.INFO, force=True)
+
+    return prepare
 
 
 def on_commits(engine, call):
-    """Call ``call(number, connection)`` before each commit of a write."""
+    """Call ``call(number, connection)`` before each commit of a write.
+
+    Renewals of leases are not counted: how many there are depends on the time.
+
+    Parameters
+    ----------
+    engine : Engine
+        Or the class, for those of Optuna as well.
+    """
     seen = 0
 
     @event.listens_for(engine, "begin")
@@ -93,18 +126,21 @@ def on_commits(engine, call):
     @event.listens_for(engine, "commit")
     def on_commit(connection):
         nonlocal seen
-        if not connection.info.get("reads"):
-            seen += 1
-            call(seen, connection)
+        if connection.info.get("reads") or threading.current_thread().name == "heartbeat":
+            return
+        seen += 1
+        call(seen, connection)
 
 
 def commit_now(connection):
     """Commit behind SQLAlchemy's back: what follows happens after the commit."""
     driver = connection.connection.driver_connection
     if connection.dialect.name == "sqlite":
-        driver.execute("COMMIT")
+        if driver.in_transaction:  # that of Optuna may have nothing to commit
+            driver.execute("COMMIT")
     else:
         driver.commit()
+        driver.execute("SELECT 1")  # what SQLAlchemy commits is not nothing
 
 
 def killer(commit, *, after=False):

@@ -91,19 +91,21 @@ def test_six_processes_create_one_database(tmp_path):
     assert [process.exitcode for process in processes] == [0] * 6
 
 
-def test_a_full_transaction_or_nothing(tmp_path):
+def test_a_full_transaction_or_nothing(new_store):
     """An error in the middle of a transaction leaves no row of it."""
-    engine = store.open_store(str(tmp_path / "s.db"))
+    engine = store.open_store(new_store("s"))
     with pytest.raises(RuntimeError, match="boom"), database.writing(engine) as connection:
         connection.exec_driver_sql("INSERT INTO studies (study_name) VALUES ('half')")
         raise RuntimeError("boom")
     with database.reading(engine) as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM studies").scalar() == 0
+    engine.dispose()
 
 
-def test_a_reader_never_waits_for_a_writer(tmp_path):
+def test_a_reader_never_waits_for_a_writer(new_store):
     """A snapshot is read while another connection holds the write lock."""
-    engine = store.open_store(str(tmp_path / "s.db"))
+    engine = store.open_store(new_store("s"))
     with database.writing(engine) as writer:
         writer.exec_driver_sql("INSERT INTO studies (study_name) VALUES ('new')")
         assert store.study_names(engine) == []
+    engine.dispose()

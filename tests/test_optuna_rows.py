@@ -22,8 +22,18 @@ PARAMS = {"learning_rate": 0.01, "encoding_dim": 8, "architecture": "conv", "wid
 
 
 @pytest.fixture
-def engine(tmp_path):
-    return store.open_store(str(tmp_path / "s.db"))
+def engine(new_store):
+    engine = store.open_store(new_store("s"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def through_optuna(engine):
+    """Load a study as Optuna's own tools do."""
+    theirs = database.optuna_storage(engine)
+    yield lambda name="s": optuna.load_study(study_name=name, storage=theirs)
+    database.close_storage(theirs)
 
 
 def new_study(engine, name="s", n_trials=3):
@@ -33,11 +43,7 @@ def new_study(engine, name="s", n_trials=3):
     return study_id
 
 
-def through_optuna(engine, name="s"):
-    return optuna.load_study(study_name=name, storage=database.optuna_storage(engine))
-
-
-def test_a_finished_trial_reads_the_same(engine):
+def test_a_finished_trial_reads_the_same(engine, through_optuna):
     """State, value, parameters, distributions, reports and attributes survive the round trip."""
     study_id = new_study(engine)
     with database.writing(engine) as connection:
@@ -52,7 +58,7 @@ def test_a_finished_trial_reads_the_same(engine):
             user_attributes={"fold_scores": [0.2, 0.3]},
             system_attributes={"constraints:stability": 1.0},
         )
-    study = through_optuna(engine)
+    study = through_optuna()
     trial = study.trials[1]
     assert study.direction == optuna.study.StudyDirection.MINIMIZE
     assert [t.state for t in study.trials] == [
@@ -71,18 +77,18 @@ def test_a_finished_trial_reads_the_same(engine):
     assert (ours.params, ours.value, ours.user_attrs) == (trial.params, 0.25, trial.user_attrs)
 
 
-def test_the_first_finish_wins(engine):
+def test_the_first_finish_wins(engine, through_optuna):
     """A trial that is finished stays as it is."""
     study_id = new_study(engine)
     with database.writing(engine) as connection:
         trial_id = optuna_rows.trial_ids(connection, study_id)[0]
         assert optuna_rows.finish_trial(connection, trial_id, TrialState.COMPLETE, value=1.0)
         assert not optuna_rows.finish_trial(connection, trial_id, TrialState.FAIL)
-    assert through_optuna(engine).trials[0].value == 1.0
+    assert through_optuna().trials[0].value == 1.0
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_value_must_be_finite(engine, value):
+def test_a_value_must_be_finite(engine, through_optuna, value):
     """Optuna takes -inf as the best trial there ever was; we do not let it in."""
     study_id = new_study(engine)
     with (
@@ -91,7 +97,7 @@ def test_a_value_must_be_finite(engine, value):
     ):
         trial_id = optuna_rows.trial_ids(connection, study_id)[0]
         optuna_rows.finish_trial(connection, trial_id, TrialState.COMPLETE, value=value)
-    assert through_optuna(engine).trials[0].state == TrialState.WAITING
+    assert through_optuna().trials[0].state == TrialState.WAITING
 
 
 @given(st.floats(min_value=0, allow_nan=False, allow_infinity=False))
@@ -110,10 +116,10 @@ def test_floats_come_back_to_the_bit(engine, value):
 
 
 @pytest.mark.parametrize("name", ["it's", '"; DROP TABLE trials; --', "../x", "{a}", "日本", "%s"])
-def test_names_are_data(engine, name):
+def test_names_are_data(engine, through_optuna, name):
     """Quotes, braces, paths and scripts are a name like any other."""
     new_study(engine, name)
-    assert len(through_optuna(engine, name).trials) == 3
+    assert len(through_optuna(name).trials) == 3
 
 
 def test_a_name_is_taken_once(engine):

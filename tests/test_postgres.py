@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import multiprocessing
 import os
 import re
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from chaos import create, on_commits
+from chaos import commit_now, create, on_commits
 from postgres import PASSWORD, USER
 from sqlalchemy.engine import make_url
 
@@ -72,6 +73,19 @@ def test_percent_and_braces_reach_the_server(postgres, tiny_spec, socket_path):
     database.close_storage(theirs)
     engine.dispose()
     postgres.drop_database(name)
+
+
+def test_six_processes_create_one_database(postgres_url):
+    """Six that start at once on an empty database: one creates the tables, all run."""
+    context = multiprocessing.get_context("fork")
+    processes = [
+        context.Process(target=lambda: store.open_store(postgres_url).dispose()) for _ in range(6)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 6
 
 
 def test_a_paused_transaction_stops_nobody(postgres_url, tiny_spec, monkeypatch):
@@ -141,11 +155,9 @@ def test_a_claim_that_was_carried_out_unseen_is_found(postgres, postgres_url, ti
     def break_after_commit(_number, connection):
         if not broken:
             broken.append(True)
-            connection.connection.driver_connection.commit()
-            postgres.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                f"WHERE datname = '{engine.url.database}' AND query ILIKE 'COMMIT%'"
-            )
+            commit_now(connection)
+            pid = connection.connection.driver_connection.info.backend_pid
+            postgres.execute(f"SELECT pg_terminate_backend({pid}, 5000)")
 
     on_commits(engine, break_after_commit)
     lease = ledger.claim(engine, study, owner="me", lookahead=2)
@@ -181,7 +193,7 @@ def test_a_deadlock_is_repeated_at_once(postgres_url):
         thread.join()
     with database.reading(engine) as connection:
         assert connection.exec_driver_sql("SELECT n FROM pair").scalars().all() == [2, 2]
-    assert len(tries) == 3
+    assert len(tries) >= 3, "they did not meet"
     engine.dispose()
 
 

@@ -15,15 +15,15 @@ import numpy as np
 import optuna
 import pytest
 import sqlalchemy as sa
-from chaos import check_whole, create, table_of
+from chaos import bury, check_whole, create, table_of
 from typer.testing import CliRunner
 
 import aesearch.service
 from aesearch import worker as worker_module
 from aesearch.cli import app
 from aesearch.service import Service
-from aesearch.studies import database, ledger, store, tables
-from aesearch.studies.errors import StudyMismatchError, StudyNotFoundError
+from aesearch.studies import database, ledger, search_results, store, tables
+from aesearch.studies.errors import StoreError, StudyMismatchError, StudyNotFoundError
 from aesearch.worker import KINDS, Worker
 
 SHORT = ("search.trials=4", "search.pruner=none", "retrain.seeds=1")
@@ -262,6 +262,29 @@ def test_a_study_without_a_winner_is_told_once_and_left(tmp_path, tiny_spec, cre
     serve(engine)
     check_whole(engine, "fine")
     assert sum("no completed trial" in record.message for record in caplog.records) == 1
+
+
+def test_a_store_that_fails_is_not_the_trials_fault(
+    tmp_path, tiny_spec, create_study, work, monkeypatch
+):
+    """A rung that cannot be written ends the worker and fails no trial, though the next could."""
+    engine = create_study(tmp_path / "s.db", tiny_spec(*SHORT))
+    write = search_results.write_rung
+    refused = []
+
+    def refuse_once(*arguments, **options):
+        if not refused:
+            refused.append(True)
+            raise StoreError("the store cannot be used: the disk is full")
+        write(*arguments, **options)
+
+    monkeypatch.setattr(search_results, "write_rung", refuse_once)
+    with pytest.raises(StoreError, match="disk is full"):
+        work(engine)
+    assert store.snapshot(engine, "digits").trials[0].state == "running"
+    bury(engine, os.getpid())
+    work(engine)
+    assert {trial.state for trial in store.snapshot(engine, "digits").trials} == {"complete"}
 
 
 # ------------------------------------------------------ studies that go, or change
