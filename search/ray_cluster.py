@@ -118,7 +118,8 @@ def _connect(ray: Any, address: str) -> None:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise RayClusterError(
             f"ray must be the address of a running Ray cluster, got {address!r}: {reason}; "
-            "start one with 'ray start --head', or see what is there with 'ray status'"
+            "start one with 'ray start --head'; one that asks for a token needs "
+            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here"
         ) from error
 
 

@@ -18,6 +18,8 @@ import torch
 import yaml
 from postgres import PASSWORD, find_programs
 
+from aesearch.display import make_display
+from aesearch.driver import leave_study
 from aesearch.studies import database, store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -304,3 +306,14 @@ def test_the_gpu_service_says_that_there_is_none(stack):
     assert refused.returncode == 2
     assert said.startswith("error: ")
     assert "cuda" in said
+
+
+def test_a_study_for_gpus_is_left_by_a_machine_without_one(tmp_path, tiny_spec):
+    """The service ``run`` has no GPU: ``--detach --device cuda`` makes the study all the same."""
+    path = tmp_path / "store.db"
+    with make_display(quiet=True) as display:
+        leave_study(tiny_spec("compute.device=cuda"), storage=str(path), display=display)
+    engine = store.open_store(str(path))
+    spec = store.stored_spec(store.find_study(engine, "digits"))
+    engine.dispose()
+    assert spec.compute.device == "cuda"
