@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from optuna.trial import TrialState
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from aesearch import model_file
 from aesearch.decisions import chosen_configuration, known_results, settle, suggest_up_to
@@ -262,11 +263,11 @@ class Worker:
                 on_epoch=on_epoch,
                 on_rung=on_rung,
             )
-        except AesearchError:
+        except (AesearchError, LeaseLostError, StoppedError, SQLAlchemyError):
             raise  # the store, not the training: the generation is as good as before
-        except (RuntimeError, MemoryError, ValueError, SystemExit) as error:
+        except (Exception, SystemExit) as error:
             log.exception("generation %d failed", lease.position)
-            self._fail(lease, f"{type(error).__name__}: {str(error).splitlines()[0][:200]}")
+            self._fail(lease, _in_one_line(error))
 
     def _fail(self, lease: Lease, reason: str) -> None:
         outcomes = [
@@ -360,6 +361,12 @@ class Worker:
             except (RuntimeError, MemoryError, ValueError):
                 log.exception("the evaluation of study %r failed", study.name)
         retrain_results.write_test(self._engine, lease, study.retrain_key, mse, found)
+
+
+def _in_one_line(error: BaseException) -> str:
+    # A MemoryError says nothing but its name.
+    said = str(error).strip().splitlines()
+    return type(error).__name__ + (f": {said[0][:200]}" if said else "")
 
 
 def mean_squared_error(model: torch.nn.Module, images: np.ndarray) -> float:

@@ -16,7 +16,7 @@ from aesearch.worker import Worker
 
 
 def create(storage, spec, *, again=False):
-    """Create a study of a spec in a store, where it may be already if ``again``; gives its engine."""
+    """Create a study of a spec in a store and give its engine; ``again``: it may be there."""
     engine = store.open_store(str(storage))
     problem = load_problem(spec, device="cpu")
     resolved = problem.spec

@@ -5,7 +5,17 @@ import os
 import optuna
 import pytest
 import sqlalchemy as sa
-from chaos import bury, check_whole, create, finish, forked_worker, killer, table_of
+from chaos import (
+    bury,
+    check_whole,
+    create,
+    finish,
+    forked,
+    forked_worker,
+    killer,
+    on_commits,
+    table_of,
+)
 from safetensors.torch import load
 
 from aesearch.decisions import settle
@@ -15,6 +25,16 @@ from aesearch.studies import database, ledger, retrain_results, search_results, 
 from aesearch.studies.errors import RunFailedError
 
 PRUNING = ("search.pruner=median", "search.trials=7", "training.epochs=5", "retrain.seeds=1")
+# So many commits does a worker need for that study, and so many are there until it is created.
+COMMITS, CREATION = 35, 7
+
+
+def sample(n_commits, every):
+    """All of them, of which the ordinary run takes some."""
+    return [
+        pytest.param(commit, marks=() if commit % every == 1 else pytest.mark.slow)
+        for commit in range(1, n_commits + 1)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +47,17 @@ def uninterrupted(tmp_path_factory, tiny_spec):
     engine.dispose()
 
 
+def test_every_commit_of_the_study_is_swept(tmp_path, tiny_spec, create_study, work):
+    """The numbers below are those of this study: no commit comes after them."""
+    engine = create_study(tmp_path / "s.db", tiny_spec(*PRUNING))
+    commits = []
+    on_commits(engine, lambda number, _connection: commits.append(number))
+    work(engine)
+    assert commits[-1] == COMMITS
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("commit", range(1, 30, 7))
+@pytest.mark.parametrize("commit", sample(COMMITS, 7))
 def test_killed_at_a_commit(new_store, tiny_spec, create_study, uninterrupted, commit, after):
     """Killed right before or after a commit, and taken up again: the same table."""
     storage = new_store("killed")
@@ -40,6 +69,44 @@ def test_killed_at_a_commit(new_store, tiny_spec, create_study, uninterrupted, c
     finish(storage)
     assert table_of(engine) == uninterrupted
     check_whole(engine)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.server)])
+def empty_store(request, tmp_path):
+    """Path or URL of a database without a table."""
+    if request.param == "sqlite":
+        return str(tmp_path / "empty.db")
+    return request.getfixturevalue("postgres_url")
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("commit", sample(CREATION, 3))
+def test_killed_while_the_study_is_created(empty_store, tiny_spec, uninterrupted, commit, after):
+    """Half a database or half a study is completed by whoever comes next."""
+    spec = tiny_spec(*PRUNING)
+
+    def begin():
+        on_commits(sa.engine.Engine, killer(commit, after=after))
+        create(empty_store, spec)
+
+    assert os.WIFSIGNALED(os.waitpid(forked(begin), 0)[1])
+    engine = create(empty_store, spec, again=True)
+    finish(empty_store)
+    assert table_of(engine) == uninterrupted
+    check_whole(engine)
+    engine.dispose()
+
+
+def test_every_commit_of_the_creation_is_swept(empty_store, tmp_path, tiny_spec):
+    """The numbers above are those of an empty database."""
+    last = tmp_path / "last"
+
+    def begin():
+        on_commits(sa.engine.Engine, lambda number, _connection: last.write_text(str(number)))
+        create(empty_store, tiny_spec(*PRUNING))
+
+    assert os.waitpid(forked(begin), 0)[1] == 0
+    assert int(last.read_text()) == CREATION
 
 
 def test_three_workers_are_one(new_store, tiny_spec, create_study, uninterrupted):
