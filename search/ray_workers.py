@@ -129,7 +129,7 @@ class RayWorkers:
             self._storage = url.set(database=str(Path(str(url.database)).absolute()))
         elif url.password is None:
             # The machines of the cluster need no password file of their own.
-            self._storage = url.set(**password_from_file())
+            self._storage = url.set(password=password_from_file().get("password"))
         else:
             self._storage = url
         self._name = name

@@ -131,7 +131,7 @@ class WorkerGroup:
 
     def _start(self, index: int) -> None:
         del self._due[index]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"} | self._environment(index)
+        environment = os.environ | {"OMP_NUM_THREADS": "1"} | dict(self._environment(index))
         self._children[index] = subprocess.Popen(  # noqa: S603 - our own interpreter
             self._command,
             env=environment,
