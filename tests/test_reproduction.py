@@ -145,6 +145,7 @@ def folds(*values):
         (of(1.0, 2.0, 3.0), "below", of(2.0, 3.0, 4.0, study="b"), "open"),
         (of(1.0, 2.0, 3.0), "below", of(2.0, 3.1, 3.9), "holds"),  # the same networks
         (of(1.0, 1.0), "below", of(2.0, 2.0, study="b"), "holds"),
+        (of(1.0, 1.0), "below", of(2.0, 2.0 + 1e-12, study="b"), "holds"),
         (of(1.0, 2.0, 3.0), "below", one(9.0), "holds"),
         (of(1.0, 2.0, 3.0), "below", one(4.0), "open"),
         (folds(1.0, 2.0, 3.0), "below", folds(2.0, 3.1, 3.9), "holds"),
@@ -393,6 +394,7 @@ def test_the_page_is_the_same_twice_and_says_what_is_missing(quick_store):
     assert "not run" not in row
     assert "| `conv-grid-4` | not run |" in first
     assert "nan" not in first
+    assert "these figures mean nothing" in first
 
 
 def test_small_versions_are_not_taken_for_the_whole(quick_store):

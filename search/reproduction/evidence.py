@@ -147,12 +147,16 @@ class Evidences:
         Where the images are now; None for where they were.
     quick : bool
         Take the small version of each study.
+
+    Attributes
+    ----------
+    quick : bool
     """
 
     def __init__(self, engine: Engine, *, data_dir: Path | None, quick: bool) -> None:
         self._engine = engine
         self._data_dir = None if data_dir is None else str(data_dir)
-        self._suffix = QUICK if quick else ""
+        self.quick = quick
         self._names = set(store.study_names(engine))
         self._found: dict[str, Evidence] = {}
 
@@ -164,7 +168,7 @@ class Evidences:
         NotMeasuredError
             It is not there, or not finished.
         """
-        full = name + self._suffix
+        full = name + QUICK if self.quick else name
         if full not in self._names:
             raise NotMeasuredError(f"study {full!r} must be in the store, got a store without it")
         if full not in self._found:

@@ -25,6 +25,7 @@ from aesearch.reproduction.verdict import CLAIM_RULE, NUMBER_RULE
 
 COMMAND = "python -m aesearch.reproduction"
 
+_QUICK = "**From the small versions of the studies: these figures mean nothing.**"
 _INTRODUCTION = f"""\
 # The five reports, reproduced
 
@@ -70,6 +71,7 @@ def page(evidences: Evidences) -> str:
             parts += [f"### {group.title}", f"{group.source}.", _numbers(rows)]
         sections.append("\n\n".join([*parts, "### Claims", _claims(claims)]))
     head = ("report", "preset", "numbers", "claims")
+    introduction = [_INTRODUCTION.rstrip(), *([_QUICK] if evidences.quick else [])]
     dimensions = dimension_rows(evidences, reports, ours)
     ours_text = (
         "## Ours: the best autoencoder for each size of the code\n\n"
@@ -80,9 +82,7 @@ def page(evidences: Evidences) -> str:
         "which has 15 or 20, and after 50 for the others, which have 50 or more."
     )
     return (
-        "\n\n".join(
-            [_INTRODUCTION.rstrip(), _table(head, summary), *sections, ours_text, _ours(dimensions)]
-        )
+        "\n\n".join([*introduction, _table(head, summary), *sections, ours_text, _ours(dimensions)])
         + "\n"
     )
 
