@@ -3,8 +3,6 @@
 import contextlib
 import ctypes
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 
@@ -42,7 +40,7 @@ def prepare_process(threads: int) -> None:
 def has_fast_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 numbers by itself: AVX512-BF16 or AMX."""
     # Not every version of torch tells.
-    found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    found: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
