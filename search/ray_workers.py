@@ -70,10 +70,14 @@ def serve(
     last: deque[str] = deque(["no reason"], maxlen=1)
     copier = threading.Thread(target=_copy, args=(child.stderr, last), daemon=True)
     copier.start()
+    # Ray cancels a task by SIGINT, which is ignored below a cluster that a script put into the
+    # background.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         while child.poll() is None:
             time.sleep(_POLL_S)  # short, since a cancelled task learns of it between two of them
     finally:
+        signal.signal(signal.SIGINT, before)
         if child.poll() is None:
             _end(child)
         copier.join(_STOP_S)

@@ -285,3 +285,18 @@ def test_whoever_is_killed_the_files_are_the_same(cluster, plain, tmp_path, kill
         process.communicate()
         process = begin(folder, "--workers", "2", "--ray", cluster)
     assert files_of(process, folder) == plain
+
+
+@pytest.mark.slow
+def test_a_run_that_is_asked_to_end_gives_its_work_back(cluster, tmp_path):
+    """SIGTERM reaches its workers through the cluster: exit code 143, and nobody holds anything."""
+    folder = tmp_path / "study"
+    process = begin(folder, "--workers", "2", "--ray", cluster)
+    worker_at_work(folder, process)
+    process.terminate()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 143, errors
+    assert "To go on: aesearch run" in errors
+    engine = store.open_store(str(folder / "aesearch.db"))
+    assert ledger.owners(engine, store.find_study(engine, "digits")) == []
+    engine.dispose()
