@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from aesearch.local_workers import worker_name
+from aesearch.models.population import Population
 from aesearch.problem import load_problem
 from aesearch.studies import database, ledger, store, tables
 from aesearch.studies.waiting import Patience
@@ -105,6 +106,28 @@ def log_to(path):
         logging.basicConfig(filename=path, level=logging.INFO, force=True)
 
     return prepare
+
+
+def at_epoch(number, call):
+    """Make what calls something before the n-th epoch of any population of its process."""
+
+    def prepare():
+        run_epoch, seen = Population.run_epoch, []
+
+        def counted(population):
+            seen.append(1)
+            if len(seen) == number:
+                call()
+            return run_epoch(population)
+
+        Population.run_epoch = counted
+
+    return prepare
+
+
+def die():
+    """End this process as a power cut would."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def on_commits(engine, call):

@@ -10,8 +10,10 @@ import pytest
 import sqlalchemy as sa
 from chaos import (
     Telephone,
+    at_epoch,
     check_whole,
     create,
+    die,
     forked,
     forked_worker,
     log_to,
@@ -53,28 +55,6 @@ def move_expiry(engine, seconds):
             .where(table.c.expires.is_not(None))
             .values(expires=table.c.expires + seconds)
         )
-
-
-def at_epoch(number, call):
-    """Make what calls something before the n-th epoch of any population of its process."""
-
-    def prepare():
-        run_epoch, seen = Population.run_epoch, []
-
-        def counted(population):
-            seen.append(1)
-            if len(seen) == number:
-                call()
-            return run_epoch(population)
-
-        Population.run_epoch = counted
-
-    return prepare
-
-
-def die():
-    """End this process as a power cut would."""
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def epochs_of(work, monkeypatch):
