@@ -30,6 +30,7 @@ class _Aside:
     reason: str
     again: float
     delay: float
+    failed: bool  # rather than being another device's work
 
 
 class Service:
@@ -76,6 +77,8 @@ class Service:
         ------
         StoreError
             The store cannot be used; a study that cannot be is left aside instead.
+        RunFailedError
+            With ``exit_when_idle``: a study is left aside for an error.
         """
         poll = POLL_S
         waiting = False
@@ -86,6 +89,7 @@ class Service:
                 poll, waiting = POLL_S, False
                 continue
             if exit_when_idle and not any(self._has_left(study) for study in studies):
+                self._tell_failures(studies)
                 return
             if not waiting:
                 waiting = True
@@ -136,6 +140,7 @@ class Service:
                 study,
                 f"it trains on {_device(study)}, and this worker serves "
                 + " and ".join(self._devices),
+                failed=False,
             )
             return False
         lookahead = int(study.spec["search"]["lookahead"])
@@ -178,13 +183,22 @@ class Service:
         work = ledger.open_work(self._engine, study)
         return any(work[kind] for kind in self._kinds if kind != "search")
 
-    def _leave_aside(self, study: StudyRow, reason: str) -> None:
+    def _tell_failures(self, studies: list[StudyRow]) -> None:
+        # Who waits for this process, a batch system say, must see that work is left.
+        asides = [(study.name, self._aside.get(_key(study))) for study in studies]
+        failures = [
+            f"{name!r} ({aside.reason})" for name, aside in asides if aside and aside.failed
+        ]
+        if failures:
+            raise RunFailedError(f"not finished: study {', study '.join(failures)}")
+
+    def _leave_aside(self, study: StudyRow, reason: str, *, failed: bool = True) -> None:
         key = _key(study)
         before = self._aside.get(key)
         if before is None or before.reason != reason:
             log.warning("study %r is left aside: %s", study.name, reason)
         delay = _LOOK_AGAIN_S if before is None else min(2 * before.delay, _LONGEST_LOOK_AGAIN_S)
-        self._aside[key] = _Aside(reason, time.monotonic() + delay, delay)
+        self._aside[key] = _Aside(reason, time.monotonic() + delay, delay, failed)
         if self._worker is not None and self._worker[0] == key:
             self._worker = None
 

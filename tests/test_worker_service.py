@@ -124,7 +124,8 @@ def test_missing_images_are_left_aside_and_looked_for_again(
     )
     create_study(tmp_path / "s.db", tiny_spec(*SHORT))
     hidden = images.rename(tmp_path / "hidden.npz")
-    serve(engine)
+    with pytest.raises(RunFailedError, match=r"not finished: study 'away' \(.*images.npz"):
+        serve(engine)
     assert claims(engine) == ["digits"] * 4
     check_whole(engine)
     warnings = [record.message for record in caplog.records if "left aside" in record.message]
@@ -146,7 +147,8 @@ def test_other_images_of_the_same_name_are_left_aside(
     )
     others = np.random.default_rng(1).integers(0, 256, (60, 8, 8), dtype=np.uint8)
     np.savez(images, images=others)
-    serve(engine)
+    with pytest.raises(RunFailedError, match="not finished: study 'images'"):
+        serve(engine)
     assert "must go on with the images it was made with" in caplog.text
     assert claims(engine) == []
     assert store.snapshot(engine, "images").trials[0].state == "waiting"
