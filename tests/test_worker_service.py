@@ -23,7 +23,12 @@ from aesearch import worker as worker_module
 from aesearch.cli import app
 from aesearch.service import Service
 from aesearch.studies import database, ledger, search_results, store, tables
-from aesearch.studies.errors import RunFailedError, StoreError, StudyMismatchError, StudyNotFoundError
+from aesearch.studies.errors import (
+    RunFailedError,
+    StoreError,
+    StudyMismatchError,
+    StudyNotFoundError,
+)
 from aesearch.worker import KINDS, Worker
 
 SHORT = ("search.trials=4", "search.pruner=none", "retrain.seeds=1")
