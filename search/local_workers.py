@@ -12,6 +12,7 @@ from sqlalchemy.engine import Engine
 
 from aesearch.studies import ledger
 from aesearch.studies.errors import AesearchError, RunFailedError
+from aesearch.studies.processes import lives
 from aesearch.studies.spec import StudySpec
 from aesearch.studies.store import StudyRow
 from aesearch.worker_group import gpu_of
@@ -51,18 +52,8 @@ def free_the_dead(engine: Engine, study: StudyRow) -> None:
     """
     for owner in ledger.owners(engine, study):
         host, _, pid = owner.rpartition(":")
-        if host == socket.gethostname() and pid.isdecimal() and not _lives(int(pid)):
+        if host == socket.gethostname() and pid.isdecimal() and not lives(int(pid)):
             ledger.free_owner(engine, owner)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def worker_command(study: str, only: str | None) -> list[str]:

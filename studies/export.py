@@ -1,6 +1,7 @@
 """What a study leaves as files: written whole or not at all; tensors arrive here as bytes."""
 
 import contextlib
+import glob
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ import yaml
 
 from aesearch.studies import frames
 from aesearch.studies.errors import AesearchError
+from aesearch.studies.processes import lives
 from aesearch.studies.records import StudySnapshot
 from aesearch.studies.space import hidden_name
 from aesearch.studies.spec import Configuration, StudySpec
@@ -44,6 +46,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        _remove_parts_of_the_dead(path)
         with temporary.open("wb") as stream:
             stream.write(data)
             stream.flush()
@@ -53,6 +56,14 @@ def write_whole(path: Path, content: bytes | str) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _remove_parts_of_the_dead(path: Path) -> None:
+    # What a process was writing when it was killed would stay for ever.
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        writer = part.name.split(".")[-2]
+        if writer.isdecimal() and not lives(int(writer)):
+            part.unlink(missing_ok=True)
 
 
 def write_tables(
