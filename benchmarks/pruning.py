@@ -3,9 +3,11 @@
 Runs studies without pruning (one per seed, in parallel processes), then lets each pruner
 watch the recorded curves in the order and with the knowledge it would have had: its own
 generation, and results of generations at least ``lookahead`` before it. What the sampler would
-have suggested instead is not replayed.
+have suggested instead is not replayed; ``--live`` runs whole studies with each pruner instead,
+and holds what they found against the studies without pruning.
 
     python benchmarks/pruning.py                                        # digits, 4 seeds
+    python benchmarks/pruning.py --live --seeds 6
     python benchmarks/pruning.py --dataset mnist --data-dir DIR --limit 6000 --batch-size 200
 
 Prints one JSON line per pruner: epochs saved, and regret (the value of the trial that would
@@ -43,10 +45,21 @@ PRUNERS = [
 ]
 
 
-def record(arguments, seed):
-    """Run one study without pruning; return its trials and the first number of each generation."""
+LIVE = [
+    ("none",),
+    ("halving", "search.warmup_epochs=1", "search.reduction_factor=4"),
+    ("halving", "search.warmup_epochs=1", "search.reduction_factor=4", "search.startup_trials=0"),
+    ("halving", "search.warmup_epochs=2", "search.reduction_factor=3"),
+    ("hyperband", "search.warmup_epochs=1", "search.reduction_factor=3"),
+    ("median", "search.warmup_epochs=1", "search.startup_trials=5"),
+]
+
+
+def record(arguments, seed, pruner="none", settings=()):
+    """Run one study; return its trials and the first number of each generation."""
     prepare_process(1)
-    overrides = [f"seed={seed}", f"data.dataset={arguments.dataset}", "search.pruner=none"]
+    overrides = [f"seed={seed}", f"data.dataset={arguments.dataset}", f"search.pruner={pruner}"]
+    overrides += settings
     overrides += [f"search.trials={arguments.trials}"]
     if arguments.data_dir:
         overrides.append(f"data.data_dir={arguments.data_dir}")
@@ -58,7 +71,8 @@ def record(arguments, seed):
     spec = problem.spec
     with tempfile.TemporaryDirectory() as temporary:
         # A kept study goes on where it stopped, and is read when it is finished.
-        folder = Path(arguments.keep or temporary)
+        keep = arguments.keep if pruner == "none" else None
+        folder = Path(keep or temporary)
         folder.mkdir(parents=True, exist_ok=True)
         engine = store.open_store(str(folder / f"{arguments.dataset}-{seed}.db"))
         store.create_study(
@@ -126,16 +140,55 @@ def replay(arguments, seed, trials, firsts, *, pruner, overrides):
                 )
             )
 
-    def eligible(found):
-        return [
-            t.value
-            for t in found
-            if t.state == TrialState.COMPLETE and "unstable" not in t.user_attrs
-        ]
-
-    best = min(eligible(trials))
+    best = min(t.value for t in eligible(trials))
     error = next(t.user_attrs["standard_error"] for t in trials if t.value == best)
-    return trained, n_epochs * len(trials), (min(eligible(seen)) - best) / error
+    return trained, n_epochs * len(trials), (min(t.value for t in eligible(seen)) - best) / error
+
+
+def eligible(trials):
+    """Complete and stable trials."""
+    return [t for t in trials if t.state == TrialState.COMPLETE and "unstable" not in t.user_attrs]
+
+
+def live(arguments, pool):
+    """Run whole studies with each pruner and print what they found beside those without."""
+    n_epochs = 0
+    found = {}
+    for pruner, *settings in LIVE:
+        runs = pool.map(
+            record,
+            *zip(
+                *[(arguments, seed, pruner, settings) for seed in range(arguments.seeds)],
+                strict=True,
+            ),
+        )
+        studies = [trials for trials, _ in runs]
+        best = np.array([min(t.value for t in eligible(trials)) for trials in studies])
+        used = [sum(max(t.intermediate_values, default=0) for t in trials) for trials in studies]
+        if pruner == "none":
+            n_epochs = max(used)
+            error = [min(eligible(t), key=lambda x: x.value) for t in studies]
+            found = {
+                "best": best,
+                "error": np.array([t.user_attrs["standard_error"] for t in error]),
+            }
+        regret = (best - found["best"]) / found["error"]
+        print(
+            json.dumps(
+                {
+                    "pruner": pruner,
+                    "settings": [text.removeprefix("search.") for text in settings],
+                    "epochs_saved": round(1 - float(np.mean(used)) / n_epochs, 3),
+                    "best": [round(float(b), 5) for b in best],
+                    "mean_best": round(float(best.mean()), 5),
+                    "mean_regret_standard_errors": round(float(regret.mean()), 2),
+                    "dataset": arguments.dataset,
+                    "limit": arguments.limit,
+                    "trials": arguments.trials,
+                }
+            ),
+            flush=True,
+        )
 
 
 def main():
@@ -150,8 +203,12 @@ def main():
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--lookahead", type=int, default=2)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--live", action="store_true", help="run the studies with each pruner")
     arguments = parser.parse_args()
     with ProcessPoolExecutor(arguments.processes) as pool:
+        if arguments.live:
+            live(arguments, pool)
+            return
         studies = list(pool.map(record, [arguments] * arguments.seeds, range(arguments.seeds)))
     for pruner, overrides in PRUNERS:
         rows = np.array(

@@ -24,6 +24,7 @@ from aesearch.studies.space import Choices, Dimension
 from aesearch.studies.spec import StudySpec
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+LEARNING_SAMPLERS = ("tpe", "gp")
 _RUNG_ATTRIBUTE = "completed_rung_"
 
 
@@ -212,6 +213,14 @@ class Pruner:
         search = self._spec.search
         if search.pruner == "none" or not alive:
             return []
+        # What a sampler learns from must not be chosen by early epochs alone.
+        protected = search.startup_trials if search.sampler in LEARNING_SAMPLERS else 0
+        return [number for number in self._judged(alive, reports) if number >= protected]
+
+    def _judged(
+        self, alive: Sequence[int], reports: Mapping[int, Mapping[int, float]]
+    ) -> list[int]:
+        search = self._spec.search
         if search.pruner == "halving":
             rung = max(max(reports[number]) for number in alive)
             reached = [trial.intermediate_values.get(rung) for trial in self._finished]

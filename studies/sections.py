@@ -190,7 +190,8 @@ class SearchSpec(Section):
     )
     startup_trials: Annotated[int, Field(ge=0, le=LARGEST_COUNT)] = Field(
         default=10,
-        description="Finished trials before tpe stops suggesting at random and median prunes.",
+        description="The first so many trials are suggested at random by tpe and, for samplers "
+        "that learn (tpe, gp), never pruned; median prunes once so many are complete.",
     )
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         default=None, description="Seconds after which no new trial starts; null for no limit."

@@ -132,6 +132,7 @@ def test_training_leaves_the_process_as_it_was(digits):
     """Threads and denormal numbers are those of before."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
+    torch.set_flush_denormal(False)  # a worker of another test may have turned it on
     try:
         clone(SEARCH).fit(digits)
         assert torch.get_num_threads() == 2

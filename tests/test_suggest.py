@@ -140,6 +140,21 @@ def test_a_hopeless_trial_is_pruned_and_a_winner_is_not(pruner):
     assert 12 in losers
 
 
+@pytest.mark.parametrize(
+    ("sampler", "startup", "losers"),
+    [("tpe", 13, []), ("gp", 13, []), ("tpe", 12, [12]), ("random", 13, [12]), ("qmc", 13, [12])],
+)
+def test_what_a_sampler_learns_from_first_is_never_pruned(sampler, startup, losers):
+    """Its first trials are trained in full, hopeless or not; others do not learn."""
+    spec = resolved(
+        "search.pruner=halving",
+        "search.warmup_epochs=5",
+        f"search.sampler={sampler}",
+        f"search.startup_trials={startup}",
+    )
+    assert judged(spec, [0.8, 0.001], finished_trials(spec, 12))[1] == losers
+
+
 @pytest.mark.parametrize("pruner", ["none", "median", "halving", "hyperband"])
 def test_where_all_diverged_nobody_is_left_to_prune(pruner):
     """A generation of which no trial reached the rung."""
