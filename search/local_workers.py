@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlalchemy.engine import Engine
 
+from aesearch.options import STORAGE_VARIABLE
 from aesearch.studies import ledger
 from aesearch.studies.errors import AesearchError, RunFailedError
 from aesearch.studies.processes import lives
@@ -17,7 +18,6 @@ from aesearch.studies.spec import StudySpec
 from aesearch.studies.store import StudyRow
 from aesearch.worker_group import gpu_of
 
-STORAGE_VARIABLE = "AESEARCH_STORAGE"  # the URL may hold a password: never on a command line
 _GRACE_S = 30.0
 _QUICK_DEATHS = 3
 

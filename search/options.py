@@ -11,6 +11,7 @@ from aesearch.studies.errors import AesearchError, SpecError
 if TYPE_CHECKING:
     from aesearch.studies.spec import StudySpec
 
+# The URL may hold a password: never on a command line of ours.
 STORAGE_VARIABLE = "AESEARCH_STORAGE"
 DEFAULT_STORAGE = "aesearch.db"
 

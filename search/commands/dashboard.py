@@ -7,18 +7,13 @@ from typing import Annotated
 
 import typer
 
-from aesearch.commands.ending import Debug, ending
-from aesearch.options import STORAGE_VARIABLE, storage_or_default
+from aesearch.commands.arguments import Debug, Storage
+from aesearch.commands.ending import ending
+from aesearch.options import storage_or_default
 
 
 def dashboard(  # noqa: PLR0917 - Typer calls it by name
-    storage: Annotated[
-        str | None,
-        typer.Option(
-            envvar=STORAGE_VARIABLE,
-            help="Database URL or SQLite file. Default: aesearch.db in this folder.",
-        ),
-    ] = None,
+    storage: Storage = None,
     study: Annotated[
         str | None, typer.Option(help="Open this study and keep only it up to date.")
     ] = None,

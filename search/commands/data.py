@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from aesearch.commands.ending import Debug, ending
+from aesearch.commands.arguments import Debug
+from aesearch.commands.ending import ending
 
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
 

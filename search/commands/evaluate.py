@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from aesearch.commands.ending import Debug, ending
-from aesearch.commands.studies import Json, Storage
+from aesearch.commands.arguments import Debug, Json, Storage
+from aesearch.commands.ending import ending
 from aesearch.commands.train import DataDir, Dataset, OverwriteError
 from aesearch.options import OptionError, storage_or_default
 from aesearch.studies.errors import RunFailedError

@@ -4,18 +4,13 @@ from typing import Annotated
 
 import typer
 
-from aesearch.commands.ending import Debug, ending
-from aesearch.options import STORAGE_VARIABLE, storage_or_default
+from aesearch.commands.arguments import Debug, Storage
+from aesearch.commands.ending import ending
+from aesearch.options import storage_or_default
 
 
 def init(
-    storage: Annotated[
-        str | None,
-        typer.Option(
-            envvar=STORAGE_VARIABLE,
-            help="Database URL or SQLite file. Default: aesearch.db in this folder.",
-        ),
-    ] = None,
+    storage: Storage = None,
     retry: Annotated[
         float,
         typer.Option(

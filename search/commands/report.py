@@ -5,21 +5,16 @@ from typing import Annotated
 
 import typer
 
-from aesearch.commands.ending import Debug, ending
-from aesearch.options import STORAGE_VARIABLE, storage_or_default
+from aesearch.commands.arguments import Debug, Storage, Study
+from aesearch.commands.ending import ending
+from aesearch.options import storage_or_default
 
 NAME = "report.html"
 
 
 def report(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="Its name.", show_default=False)],
-    storage: Annotated[
-        str | None,
-        typer.Option(
-            envvar=STORAGE_VARIABLE,
-            help="Database URL or SQLite file. Default: aesearch.db in this folder.",
-        ),
-    ] = None,
+    study: Study,
+    storage: Storage = None,
     out: Annotated[
         Path | None, typer.Option(help="File to write. Default: runs/<study>/report.html.")
     ] = None,

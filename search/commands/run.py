@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aesearch.commands import detached
-from aesearch.commands.ending import Debug, ending, same_command
+from aesearch.commands.arguments import Debug
+from aesearch.commands.ending import ending, same_command
 from aesearch.options import STORAGE_VARIABLE, flag_help, study_specs
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aesearch.commands.ending import Debug, ending
-from aesearch.options import STORAGE_VARIABLE, OptionError, storage_or_default
+from aesearch.commands.arguments import Debug, Storage
+from aesearch.commands.ending import ending
+from aesearch.options import OptionError, storage_or_default
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,13 +26,7 @@ def status(
         str | None,
         typer.Argument(metavar="[STUDY]", help="Its name. Default: all.", show_default=False),
     ] = None,
-    storage: Annotated[
-        str | None,
-        typer.Option(
-            envvar=STORAGE_VARIABLE,
-            help="Database URL or SQLite file. Default: aesearch.db in this folder.",
-        ),
-    ] = None,
+    storage: Storage = None,
     *,
     watch: Annotated[
         bool,

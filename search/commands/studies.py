@@ -7,20 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from aesearch.commands.ending import Debug, ending
-from aesearch.options import STORAGE_VARIABLE, storage_or_default
+from aesearch.commands.arguments import Debug, Json, Storage, Study
+from aesearch.commands.ending import ending
+from aesearch.options import storage_or_default
 
 BEST_SHOWN = 10
-
-Study = Annotated[str, typer.Argument(metavar="STUDY", help="Its name.", show_default=False)]
-Storage = Annotated[
-    str | None,
-    typer.Option(
-        envvar=STORAGE_VARIABLE,
-        help="Database URL or SQLite file. Default: aesearch.db in this folder.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout.")]
 
 
 def list_studies(storage: Storage = None, *, as_json: Json = False, debug: Debug = False) -> None:

@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from aesearch.commands.ending import Debug, ending
-from aesearch.options import STORAGE_VARIABLE, OptionError
+from aesearch.commands.arguments import Debug, Storage, Study
+from aesearch.commands.ending import ending
+from aesearch.options import OptionError
 
 
 def trials(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="Its name.", show_default=False)],
+    study: Study,
     table_format: Annotated[
         str | None,
         typer.Option(
@@ -21,13 +22,7 @@ def trials(
     out: Annotated[
         Path | None, typer.Option(help="File to write. Default: standard output.")
     ] = None,
-    storage: Annotated[
-        str | None,
-        typer.Option(
-            envvar=STORAGE_VARIABLE,
-            help="Database URL or SQLite file. Default: aesearch.db in this folder.",
-        ),
-    ] = None,
+    storage: Storage = None,
     *,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     debug: Debug = False,

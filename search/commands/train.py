@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aesearch.commands.ending import Debug, ending
+from aesearch.commands.arguments import Debug
+from aesearch.commands.ending import ending
 from aesearch.studies.errors import AesearchError
 
 if TYPE_CHECKING:

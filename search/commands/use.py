@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aesearch.commands.ending import Debug, ending
+from aesearch.commands.arguments import Debug
+from aesearch.commands.ending import ending
 from aesearch.options import OptionError
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aesearch.commands.arguments import Storage
 from aesearch.options import STORAGE_VARIABLE, storage_or_default
 from aesearch.studies.errors import AesearchError
 
@@ -27,13 +28,7 @@ def worker(  # noqa: PLR0917 - Typer calls it by name
             help="Serve this study alone. Default: every unfinished one, the oldest first."
         ),
     ] = None,
-    storage: Annotated[
-        str | None,
-        typer.Option(
-            envvar=STORAGE_VARIABLE,
-            help="Database URL or SQLite file. Default: aesearch.db in this folder.",
-        ),
-    ] = None,
+    storage: Storage = None,
     device: Annotated[
         str,
         typer.Option(

@@ -5,19 +5,14 @@ from typing import Annotated
 
 import typer
 
-from aesearch.commands.ending import Debug, ending
-from aesearch.options import STORAGE_VARIABLE, storage_or_default
+from aesearch.commands.arguments import Debug, Storage
+from aesearch.commands.ending import ending
+from aesearch.options import storage_or_default
 
 
 def reproduction(
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("docs/reports.md"),
-    storage: Annotated[
-        str | None,
-        typer.Option(
-            envvar=STORAGE_VARIABLE,
-            help="Database URL or SQLite file. Default: aesearch.db in this folder.",
-        ),
-    ] = None,
+    storage: Storage = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Where named data sets are kept. Default: where they were.")
     ] = None,
