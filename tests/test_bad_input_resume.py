@@ -1,0 +1,116 @@
+"""A study is given again with something changed: refused with the key, or gone on with."""
+
+import numpy as np
+import pytest
+
+from aesearch.display import make_display
+from aesearch.driver import leave_study
+from aesearch.studies import database, store, tables
+from aesearch.studies.errors import SpecError, StudyMismatchError
+
+SPACE = (
+    "space={defaults: false, learning_rate: {low: 0.001, high: 0.01}, dropout: {choices: [0, 0.1]}}"
+)
+
+
+@pytest.fixture
+def given(tmp_path, tiny_spec):
+    """Create the study, or give it again with overrides."""
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", images=images)
+    fixed = (f"data.dataset={tmp_path / 'images.npz'}", "data.limit=null", "name=s", SPACE)
+
+    def give(*overrides):
+        return leave_study(
+            tiny_spec(*fixed, *overrides),
+            storage=str(tmp_path / "s.db"),
+            display=make_display(quiet=True),
+        )
+
+    give()
+    return give
+
+
+def everything(path):
+    """Every row of ours in a store."""
+    engine = store.open_store(str(path))
+    with database.reading(engine) as connection:
+        rows = [connection.execute(table.select()).all() for table in tables.OWN_TABLES]
+    engine.dispose()
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("space.learning_rate={low: 0.001, high: 0.1}", "space.learning_rate.high: 0.01 -> 0.1"),
+        ("space.dropout={choices: [0, 0.2]}", "space.dropout.choices: [0.0, 0.1] -> [0.0, 0.2]"),
+        ("space.dropout=null", "space.dropout"),
+        ("space.encoding_dim={low: 2, high: 4}", "space.encoding_dim"),
+        ("search.folds=4", "search.folds: 3 -> 4"),
+        ("seed=1", "seed: 0 -> 1"),
+        ("search.sampler=random", "search.sampler: tpe -> random"),
+        ("search.pruner=none", "search.pruner: halving -> none"),
+        ("search.lookahead=4", "search.lookahead: 2 -> 4"),
+        ("search.generation_size=1", "search.generation_size: 2 -> 1"),
+        ("training.epochs=4", "training.epochs: 3 -> 4"),
+        ("model.encoding_dim=5", "model.encoding_dim"),
+        ("data.limit=50", "data.limit: null -> 50"),
+        ("compute.threads=2", "compute.threads: 1 -> 2"),
+        ("compute.precision=bfloat16", "compute.precision: float32 -> bfloat16"),
+        ("compute.population=1", "compute.population"),
+    ],
+)
+def test_what_would_change_the_table_is_refused(given, tmp_path, override, words):
+    """The key with both values, and what to do; the store is not touched."""
+    before = everything(tmp_path / "s.db")
+    with pytest.raises(StudyMismatchError) as caught:
+        given(override)
+    assert words in str(caught.value)
+    assert str(caught.value).endswith("name a new study with --study")
+    assert everything(tmp_path / "s.db") == before
+
+
+def test_every_difference_is_named_at_once(given):
+    """Not one after the other."""
+    with pytest.raises(StudyMismatchError) as caught:
+        given("search.folds=4", "seed=1", "training.epochs=4")
+    assert len([line for line in str(caught.value).splitlines() if line.startswith("  - ")]) == 3
+
+
+def test_another_device_is_named(given, tmp_path):
+    """A study that was begun on another device is not continued on this one unasked."""
+    engine = store.open_store(str(tmp_path / "s.db"))
+    study = store.find_study(engine, "s")
+    compute = study.spec["compute"] | {"device": "cuda"}
+    store.replace_spec(engine, study, study.spec | {"compute": compute})
+    engine.dispose()
+    with pytest.raises(StudyMismatchError, match=r"compute\.device: cuda -> cpu"):
+        given()
+
+
+def test_the_direction_is_no_setting(given):
+    """A loss is minimised: nothing that is given can turn it round."""
+    with pytest.raises(SpecError, match=r"search\.direction: unknown key"):
+        given("search.direction=maximize")
+
+
+@pytest.mark.parametrize("change", ["pixel", "order", "fewer"])
+def test_other_images_in_the_same_file_are_refused(given, tmp_path, change):
+    """One pixel, their order or their number: the file is no longer that of the study."""
+    path = tmp_path / "images.npz"
+    with np.load(path) as archive:
+        images = archive["images"]
+    if change == "pixel":
+        images[7, 3, 3] ^= 1
+    np.savez(path, images={"pixel": images, "order": images[::-1], "fewer": images[:-1]}[change])
+    with pytest.raises(StudyMismatchError, match="must go on with the images it was made with"):
+        given()
+
+
+@pytest.mark.parametrize(
+    "override", ["search.trials=9", "retrain.seeds=3", "search.select=one-se", "description=more"]
+)
+def test_what_changes_no_trial_is_taken(given, override):
+    """More trials, another choice or retraining are no other study."""
+    assert given(override).trials == (9 if "trials" in override else 5)
