@@ -21,13 +21,20 @@ def known_results(
     return list(trials[: firsts[horizon]]) if horizon > 0 else []
 
 
-def suggest_up_to(engine: Engine, study: store.StudyRow, spec: StudySpec, position: int) -> None:
+def suggest_up_to(
+    engine: Engine,
+    study: store.StudyRow,
+    spec: StudySpec,
+    position: int,
+    finished: dict[int, FrozenTrial] | None = None,
+) -> None:
     """Make sure that every generation up to ``position`` has its parameters.
 
-    Whoever comes first computes them; the result is the same.
+    Whoever comes first computes them; the result is the same. ``finished`` is as for
+    ``search_results.history``.
     """
     for generation in search_results.unsuggested(engine, study, position):
-        trials, firsts = search_results.history(engine, study)
+        trials, firsts = search_results.history(engine, study, finished)
         known = known_results(spec, trials, firsts, generation.position)
         assert all(trial.state in FINISHED for trial in known), "the lookahead was not kept"
         window = trials[len(known) : generation.first]

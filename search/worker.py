@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -88,6 +88,7 @@ class Worker:
         self._stop = stop
         self._parent = parent
         self._hopeless = False
+        self._finished: dict[int, FrozenTrial] = {}
         self._study = store.find_study(engine, name)
         check_versions(self._study)
         spec = store.stored_spec(self._study)
@@ -221,12 +222,12 @@ class Worker:
     def _search(
         self, lease: Lease, study: store.StudyRow, spec: StudySpec, beat: Heartbeat
     ) -> None:
-        suggest_up_to(self._engine, study, spec, lease.position)
+        suggest_up_to(self._engine, study, spec, lease.position, self._finished)
         if lease.attempt > ledger.MAX_ATTEMPTS:
             died = f"worker died {ledger.MAX_ATTEMPTS} times on this trial (out of memory?)"
             self._fail(lease, died)
             return
-        trials, firsts = search_results.history(self._engine, study)
+        trials, firsts = search_results.history(self._engine, study, self._finished)
         finished = known_results(spec, trials, firsts, lease.position)
         own = {number: trials[number] for number in lease.members}
         configurations = {n: spec.configuration(trial.params) for n, trial in own.items()}

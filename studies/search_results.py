@@ -16,6 +16,8 @@ from aesearch.studies.ledger import Lease, mark_done, require_held, this_work
 from aesearch.studies.store import StudyRow, to_sql
 from aesearch.studies.waiting import repeatable
 
+_LISTED = 500  # so many trials are asked for by their ids; for more, all are read
+
 
 @dataclass(frozen=True)
 class FoldCurve:
@@ -69,16 +71,41 @@ def unsuggested(engine: Engine, study: StudyRow, position: int) -> list[Lease]:
 
 
 @repeatable
-def history(engine: Engine, study: StudyRow) -> tuple[list[FrozenTrial], list[int]]:
-    """Every trial in number order, and the first trial number of every generation."""
-    table = tables.lease
+def history(
+    engine: Engine, study: StudyRow, finished: dict[int, FrozenTrial] | None = None
+) -> tuple[list[FrozenTrial], list[int]]:
+    """Every trial that was begun, in number order, and the first number of every generation.
+
+    Parameters
+    ----------
+    finished : dict of trial number to FrozenTrial, optional
+        What this returned before of the same study: a finished trial does not change, and is
+        not read again. Those that have finished since are added.
+    """
+    table, heads = tables.lease, optuna_rows.TRIALS
+    have = {} if finished is None else finished
     with reading(engine) as connection:
         firsts = connection.execute(
             sa.select(table.c.first)
             .where(table.c.study_id == study.study_id, table.c.kind == "search")
             .order_by(table.c.position)
         ).scalars()
-        return optuna_rows.frozen_trials(connection, study.study_id), list(firsts)
+        rows = connection.execute(
+            sa.select(heads.c.number, heads.c.trial_id)
+            .where(heads.c.study_id == study.study_id, heads.c.state != TrialState.WAITING)
+            .order_by(heads.c.number)
+        ).all()
+        assert [row.number for row in rows] == list(range(len(rows))), "begun in another order"
+        missing = [row.trial_id for row in rows if row.number not in have]
+        found = {
+            trial.number: trial
+            for trial in optuna_rows.frozen_trials(
+                connection, study.study_id, only=missing if len(missing) <= _LISTED else None
+            )
+        }
+        trials = [have.get(row.number) or found[row.number] for row in rows]
+        have |= {n: trial for n, trial in found.items() if trial.state.is_finished()}
+        return trials, list(firsts)
 
 
 @repeatable

@@ -142,8 +142,8 @@ def importances(shares: Mapping[str, tuple[float, float, float]] | str) -> Figur
         title="What mattered",
         alt=f"Bar chart of the share of the variation in MSE by hyperparameter: {told}.",
         caption="Share of the variation of the MSE among complete trials that each hyperparameter "
-        "explains (fANOVA). Whiskers: lowest and highest of several random forests. Few trials "
-        "make this a hint, not a finding.",
+        "explains (fANOVA; on an even selection where there are hundreds). Whiskers: lowest and "
+        "highest of several random forests. Few trials make this a hint, not a finding.",
         data=[
             {
                 "type": "bar",

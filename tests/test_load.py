@@ -1,0 +1,101 @@
+"""What the store is asked for: few commits a trial, and no more the more trials there are."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+import sqlalchemy as sa
+from chaos import on_commits
+from optuna.trial import TrialState
+
+from aesearch.studies import ledger, search_results, store
+from aesearch.studies.records import StudySnapshot, TrialRecord
+from aesearch.studies.report import importances
+from aesearch.studies.search_results import Outcome
+from aesearch.worker import Worker
+
+SMALL = ("search.trials=8", "search.pruner=none", "search.generation_size=1", "search.lookahead=2")
+
+
+def test_a_trial_costs_three_commits(new_store, tiny_spec, create_study):
+    """A claim, the suggestion and the result, however many epochs it has; then one idle look."""
+    engine = create_study(new_store("s"), tiny_spec(*SMALL))
+    commits = []
+    on_commits(engine, lambda number, _connection: commits.append(number))
+    worker = Worker(engine, "digits", kinds=("search",), stop=threading.Event())
+    while worker.step():
+        pass
+    assert len(store.snapshot(engine, "digits").trials) == 8
+    assert len(commits) == 3 * 8 + 1
+
+
+def test_what_a_worker_remembers_is_what_the_store_holds(
+    new_store, tiny_spec, create_study, work, monkeypatch
+):
+    """Finished trials are read once; the history is the same as if all were read each time."""
+    history, looks = search_results.history, []
+
+    def compared(engine, study, finished=None):
+        looks.append(len(finished))
+        remembered = history(engine, study, finished)
+        assert remembered == history(engine, study)
+        return remembered
+
+    monkeypatch.setattr(search_results, "history", compared)
+    engine = create_study(new_store("s"), tiny_spec(*SMALL, "search.pruner=median"))
+    work(engine)
+    assert looks[-1] == 7
+    assert {t.state for t in store.snapshot(engine, "digits").trials} <= {"complete", "pruned"}
+
+
+def test_what_was_read_is_not_read_again(new_store, tiny_spec, create_study):
+    """Rows that a history reads from the store do not grow with what is finished."""
+    engine = create_study(new_store("s"), tiny_spec(*SMALL, "search.trials=60"))
+    study = store.find_study(engine, "digits")
+    finished: dict[int, object] = {}
+    parameters = {"architecture": "dense"}
+    asked = []
+
+    @sa.event.listens_for(engine, "before_cursor_execute")
+    def note(_connection, _cursor, statement, values, *_rest):
+        if "trial_params" in statement and statement.startswith("SELECT"):
+            asked.append(len(values))
+
+    from aesearch.suggest import distributions
+
+    kinds = {"architecture": distributions(store.stored_spec(study))["architecture"]}
+    for position in range(30):
+        lease = ledger.claim(engine, study, owner="me", lookahead=1)
+        (generation,) = search_results.unsuggested(engine, study, position)
+        search_results.write_suggestions(engine, generation, [parameters], kinds)
+        asked.clear()
+        trials, _ = search_results.history(engine, study, finished)
+        assert [trial.number for trial in trials] == list(range(position + 1))
+        assert max(asked) <= 3, "the study, what runs, and what has finished since"
+        outcome = Outcome(position, TrialState.COMPLETE, value=1.0)
+        search_results.write_rung(
+            engine, lease, curves=[], reports={}, outcomes=[outcome], done=True
+        )
+
+
+@pytest.mark.parametrize("n_trials", [150, 2000])
+def test_importances_look_at_a_bounded_number_of_trials(monkeypatch, tiny_spec, n_trials):
+    """FANOVA takes the square of their number; those that it sees are spread over all."""
+    trial = TrialRecord(0, "complete", {}, 0.1, 0.0, (0.1,), None, None, 1)
+    trials = tuple(
+        replace(
+            trial,
+            number=number,
+            params={"learning_rate": 0.001 + number * 1e-6, "dropout": 0.1 * (number % 5)},
+            value=0.1 + number,
+        )
+        for number in range(n_trials)
+    )
+    seen, found = [], {"learning_rate": 1.0, "dropout": 0.0}
+    monkeypatch.setattr(importances, "_forest", lambda study, _: seen.append(study) or found)
+    snapshot = StudySnapshot("s", {}, n_trials, trials, (), (), None, 0, {})
+    importances.shares(snapshot, tiny_spec().space.dimensions(), seed=0)
+    values = [trial.value for trial in seen[0].get_trials(deepcopy=False)]
+    assert len(values) == min(n_trials, importances.MOST_TRIALS)
+    assert values == sorted(set(values))
+    assert (values[0], values[-1]) == (0.1, 0.1 + n_trials - 1)
