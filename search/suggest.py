@@ -74,8 +74,10 @@ def suggest(
         if spec.search.sampler == "qmc":
             return _quasi_random(spec, numbers)
         study = _scratch(spec, sampler=_sampler(spec, position))
+        if spec.search.sampler == "random":
+            finished = window = ()  # it looks at nothing
         for trial in finished:
-            study.add_trial(_remembered(trial))
+            study.add_trial(_remembered(trial, curve=trial.state == TrialState.PRUNED))
         for trial in window:
             study.add_trial(
                 create_trial(
@@ -112,7 +114,7 @@ def _sampler(spec: StudySpec, position: int) -> optuna.samplers.BaseSampler:
     )
 
 
-def _remembered(trial: FrozenTrial) -> FrozenTrial:
+def _remembered(trial: FrozenTrial, *, curve: bool = True) -> FrozenTrial:
     # A diverged trial carries no value; as a pruned one it tells the sampler to stay away.
     if trial.state == TrialState.FAIL:
         return create_trial(
@@ -123,7 +125,8 @@ def _remembered(trial: FrozenTrial) -> FrozenTrial:
         values=trial.values,
         params=trial.params,
         distributions=trial.distributions,
-        intermediate_values=trial.intermediate_values,
+        # A sampler asks how a complete trial ended; the scratch study copies all that it gets.
+        intermediate_values=trial.intermediate_values if curve else None,
         system_attrs=trial.system_attrs,
     )
 
