@@ -76,9 +76,8 @@ class Chaos:
         return [os.waitpid(pid, 0)[1] for pid in self._awake + self._quiet]
 
 
-@pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))]
-)
+@pytest.mark.slow  # minutes; test_four_workers is the sample of the ordinary run
+@pytest.mark.parametrize("seed", range(10))
 def test_ten_kills_among_four_workers(
     new_store, tiny_spec, create_study, uninterrupted, monkeypatch, tmp_path, seed
 ):
