@@ -19,7 +19,9 @@ from chaos import (
     log_to,
     table_of,
 )
+from typer.testing import CliRunner
 
+from aesearch.cli import app
 from aesearch.models.population import Population
 from aesearch.studies import database, ledger, retrain_results, store, tables, waiting
 from aesearch.worker import Worker
@@ -223,6 +225,22 @@ def test_any_number_of_workers_does_exactly_what_was_asked(
     taken = Counter(claims.read_text().splitlines())
     assert len(taken) == n_trials + 2, "the trials, the retraining, the test"
     assert set(taken.values()) == {1}
+
+
+@pytest.mark.parametrize("arguments", [["--study", "digits"], []], ids=["one", "every"])
+def test_a_worker_that_comes_after_the_end_says_so(
+    new_store, tiny_spec, create_study, work, caplog, arguments
+):
+    """Exit code 0 and a line that nothing is left; no trial more."""
+    caplog.set_level("INFO")
+    engine = create_study(new_store("s"), tiny_spec(*SMALL))
+    work(engine)
+    before = table_of(engine)
+    storage = ["--storage", new_store("s")]
+    done = CliRunner().invoke(app, ["worker", "--exit-when-idle", *storage, *arguments])
+    assert done.exit_code == 0, done.stderr
+    assert "nothing is left to do here in" in caplog.text
+    assert table_of(engine) == before
 
 
 def test_six_begin_at_once_on_nothing(request, tiny_spec, tmp_path, uninterrupted, new_store):

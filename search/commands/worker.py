@@ -162,6 +162,10 @@ def _work(
         else:
             one = Worker(engine, study, kinds=kinds, devices=devices, stop=stop, parent=parent)
             one.run(exit_when_idle=exit_when_idle)
+        if not stop.is_set():
+            logging.getLogger("aesearch.worker").info(
+                "nothing is left to do here in %s", describe(engine.url)
+            )
     finally:
         engine.dispose()
 
