@@ -189,7 +189,7 @@ STUDY = (
     "model.dense.hidden=[24]",
     "training.batch_size=16",
     "training.epochs=4",
-    "search.trials=7",
+    "search.trials=16",
     "search.unstable_loss=1.0",
     "compute.device=cpu",
 )
@@ -206,7 +206,7 @@ def searched():
     template = Autoencoder(
         image_shape=(8, 8), data_range=(0, 1), hidden=(24,), batch_size=16, max_epochs=5
     )
-    search = AutoencoderSearchCV(template, trials=7, epochs=4, space={"architecture": None})
+    search = AutoencoderSearchCV(template, trials=16, epochs=4, space={"architecture": None})
     return rows, search.fit(rows)
 
 
@@ -241,7 +241,7 @@ def test_the_results_are_arranged_as_those_of_a_grid_search(searched):
     np.testing.assert_allclose(results["mean_test_score"], splits.mean(axis=1))
     np.testing.assert_allclose(results["std_test_score"], splits.std(axis=1))
     complete = results["state"] == "complete"
-    assert 1 <= complete.sum() < 7
+    assert 1 <= complete.sum() < 16
     best = np.nanmax(results["mean_test_score"])
     assert found.best_score_ == best == results["mean_test_score"][found.best_index_]
     assert results["rank_test_score"][found.best_index_] == 1

@@ -248,7 +248,8 @@ def test_a_retraining_that_nobody_survives_stops_only_itself(
         connection.execute(
             tables.lease.update().where(tables.lease.c.kind == "retrain").values(attempt=3)
         )
-    serve(engine)
+    with pytest.raises(RunFailedError, match="not finished: study 'deadly'"):
+        serve(engine)
     check_whole(engine)
     assert "died 3 times without progress" in caplog.text
     study = store.find_study(engine, "deadly")
