@@ -89,14 +89,16 @@ def test_killed_in_an_epoch_only_that_generation_is_trained_again(
 
 @pytest.mark.parametrize("epoch", [1, 7])
 def test_all_are_dead_and_one_comes_the_next_day(
-    new_store, tiny_spec, create_study, uninterrupted, work, monkeypatch, epoch
+    new_store, tiny_spec, create_study, uninterrupted, work, epoch
 ):
     """Leases that ran out in the meantime are taken without waiting for anything."""
-    monkeypatch.setenv(waiting.LEASE_VARIABLE, "1")  # the second to die waits for the first
+
+    def prepare():
+        os.environ[waiting.LEASE_VARIABLE] = "1"  # the second to die waits for the first
+        at_epoch(epoch, die)()
+
     engine = create_study(new_store("s"), tiny_spec(*SMALL))
-    children = [
-        forked_worker(new_store("s"), prepare=at_epoch(epoch, die), patience_s=60) for _ in range(2)
-    ]
+    children = [forked_worker(new_store("s"), prepare=prepare, patience_s=60) for _ in range(2)]
     assert all(os.WIFSIGNALED(os.waitpid(child, 0)[1]) for child in children)
     assert any(row.expires is not None for row in leases(engine))
     move_expiry(engine, -86_400)
@@ -121,7 +123,8 @@ def test_the_work_of_the_dead_is_taken_when_its_lease_runs_out(
     assert os.WIFSIGNALED(os.waitpid(forked(claim_and_die), 0)[1])
     (held, *_) = leases(engine)
     assert (held.owner, held.attempt, held.done) == ("dead", 1, False)
-    assert os.waitpid(forked_worker(new_store("s")), 0)[1] == 0
+    # Patient, since short leases make PostgreSQL end a session that is idle for a quarter of one.
+    assert os.waitpid(forked_worker(new_store("s"), patience_s=60), 0)[1] == 0
     assert leases(engine)[0].claimed >= held.expires
     assert table_of(engine) == uninterrupted
 
@@ -146,9 +149,9 @@ def test_killed_on_the_last_generation_the_other_finishes_it(
 
         Worker._do = on_the_last
 
-    doomed = forked_worker(storage, prepare=die_on_the_last)
+    doomed = forked_worker(storage, prepare=die_on_the_last, patience_s=60)
     line.wait()
-    other = forked_worker(storage)
+    other = forked_worker(storage, patience_s=60)
     line.answer()
     assert os.WIFSIGNALED(os.waitpid(doomed, 0)[1])
     assert os.waitpid(other, 0)[1] == 0

@@ -200,7 +200,9 @@ def test_batch_size_follows_training_images(n_train, batch):
     assert resolved(StudySpec(), n_train=n_train).training.batch_size == batch
 
 
-@pytest.mark.parametrize(("epochs", "warmup"), [(1, 0), (2, 1), (20, 1), (39, 1), (40, 2), (100, 5)])
+@pytest.mark.parametrize(
+    ("epochs", "warmup"), [(1, 0), (2, 1), (20, 1), (39, 1), (40, 2), (100, 5)]
+)
 def test_warmup_is_a_twentieth_of_the_epochs(epochs, warmup):
     spec = study(training={"epochs": epochs}, search={"score_epochs": 1})
     assert resolved(spec).search.warmup_epochs == warmup
