@@ -15,6 +15,7 @@ from aesearch.models.autoencoder import Autoencoder, build_autoencoder
 from aesearch.models.denoising import Denoising, InputCorruption
 from aesearch.models.losses import squared_errors
 from aesearch.models.member import EpochLosses, Member, check_one_of, check_population
+from aesearch.models.member_states import MemberStates
 from aesearch.models.minibatches import (
     Minibatch,
     gather_images,
@@ -26,8 +27,6 @@ from aesearch.models.optimisers import OPTIMISERS, Optimiser
 from aesearch.models.precision import PRECISIONS, compute_types
 from aesearch.models.randomness import step_keys
 from aesearch.models.schedules import Schedule
-
-STATUSES = ("training", "diverged", "stopped")
 
 # Samples that an evaluation takes at a time at least: small training minibatches would
 # spend their time between operations. A constant, so that no neighbour shifts a last bit.
@@ -75,12 +74,8 @@ class Population:
     ----------
     members : list of Member
         By position; :meth:`keep` shortens it.
-    member_ids : list of int
-        Position of each in the members that the population was made of.
     epoch : int
         Epochs completed.
-    status : list of str
-        ``"training"``, ``"diverged"`` or ``"stopped"``, by position.
 
     Raises
     ------
@@ -117,8 +112,6 @@ class Population:
             if value < 1:
                 raise ValueError(f"{name} must be >= 1, got {value!r}")
         self.members = list(members)
-        self.member_ids = list(range(len(members)))
-        self.status = ["training"] * len(members)
         self.epoch = 0
         self._epochs = epochs
         self._batch_size = batch_size
@@ -151,16 +144,23 @@ class Population:
         self._layout = ParameterLayout(template)
         modules = (self._plain(member) for member in members)
         rows = torch.cat([self._layout.stack([module], self._dtype) for module in modules])
-        # Rows of members that train no more leave the batch and are parked here.
-        self._parked: dict[int, Tensor] = {}
-        self._steps = torch.zeros(len(members), dtype=torch.int64)
-        self._live = list(range(len(members)))
-        self._assemble(rows.to(self._device), {})
+        self._states = MemberStates(rows.to(self._device), self._new_optimiser)
+        self._assemble()
 
     @property
     def n_members(self) -> int:
         """How many members there are, frozen ones included."""
         return len(self.members)
+
+    @property
+    def member_ids(self) -> list[int]:
+        """By position: the position in the members that the population was made of."""
+        return self._states.member_ids
+
+    @property
+    def status(self) -> list[str]:
+        """By position: ``"training"``, ``"diverged"`` or ``"stopped"``."""
+        return self._states.status
 
     # ------------------------------------------------------------------ training
 
@@ -181,7 +181,7 @@ class Population:
             raise RuntimeError(f"epoch must be < {self._epochs}, got {self.epoch}; all are done")
         train = torch.full((self.n_members,), math.nan, dtype=torch.float64)
         validation = train.clone()
-        live = list(self._live)
+        live = list(self._states.live)
         if live:
             train[live] = self._train_epoch()
             pools = [self.members[position].validation_indices for position in live]
@@ -194,22 +194,23 @@ class Population:
 
     def _train_epoch(self) -> Tensor:
         """Losses (live member,) of one epoch of steps."""
-        members = [self.members[position] for position in self._live]
+        members = [self.members[position] for position in self._states.live]
         seeds = [member.seed for member in members]
         orders = training_orders(seeds, [member.train_indices for member in members], self.epoch)
         sizes = [len(order) for order in orders]
         minibatches = padded_minibatches(orders, self._batch_size, self._device, self._dtype)
         # Steps taken before: (step, member). Once a member has no samples left its numbers
         # are not true, but then none of its steps counts: see _train_step.
-        taken = torch.arange(len(minibatches))[:, None] + self._steps[self._live]
-        rates = self._schedule.learning_rates(self.epoch)[self._live]
-        self._optimiser.begin_epoch(rates, taken + 1)
+        live = self._states.live
+        taken = torch.arange(len(minibatches))[:, None] + self._states.steps[live]
+        rates = self._schedule.learning_rates(self.epoch)[live]
+        self._states.optimiser.begin_epoch(rates, taken + 1)
         draws = self._has_dropout or self._corruption is not None
         keys = step_keys(seeds, taken).to(self._device) if draws else None
         totals = torch.zeros(len(members), dtype=torch.float64, device=self._device)
         for step, minibatch in enumerate(minibatches):
             totals += self._train_step(step, minibatch, None if keys is None else keys[step])
-        self._steps[self._live] += torch.tensor([-(-n // self._batch_size) for n in sizes])
+        self._states.steps[live] += torch.tensor([-(-n // self._batch_size) for n in sizes])
         return totals.cpu() / torch.tensor(sizes)
 
     def _train_step(self, step: int, minibatch: Minibatch, keys: Tensor | None) -> Tensor:
@@ -218,15 +219,16 @@ class Population:
         sums, gradient = self._forward(self._network, inputs, targets, minibatch, keys)
         assert gradient is not None
         self._network.backward(gradient.view(inputs.shape))
-        buffers = [self._weights, *self._optimiser.buffers.values()]
+        weights, optimiser = self._states.weights, self._states.optimiser
+        buffers = [weights, *optimiser.buffers.values()]
         absent = minibatch.absent
         # Saved and restored, not masked: no arithmetic on an absent member survives.
         saved = [] if absent is None else [buffer[absent] for buffer in buffers]
-        self._optimiser.update(step, self._weights, self._gradient.to(self._dtype))
+        optimiser.update(step, weights, self._gradient.to(self._dtype))
         for buffer, rows in zip(buffers, saved, strict=False):
             buffer[absent] = rows
-        if self._compute_weights is not self._weights:
-            self._compute_weights.copy_(self._weights)
+        if self._compute_weights is not weights:
+            self._compute_weights.copy_(weights)
         return sums
 
     def _inputs_and_targets(
@@ -322,68 +324,42 @@ class Population:
             raise ValueError(f"positions must be distinct and not empty, got {positions!r}")
         if min(positions) < 0 or max(positions) >= self.n_members:
             raise ValueError(f"positions must be in [0, {self.n_members}), got {positions!r}")
-        rows = [self._live.index(p) for p in positions if p in self._live]
-        weights, buffers = self._rows(rows)
-        self._parked = {
-            new: self._parked[old] for new, old in enumerate(positions) if old in self._parked
-        }
-        self._live = [new for new, old in enumerate(positions) if old in self._live]
         self.members = [self.members[p] for p in positions]
-        self.member_ids = [self.member_ids[p] for p in positions]
-        self.status = [self.status[p] for p in positions]
-        self._steps = self._steps[positions]
         self._schedule.keep(positions)
-        self._assemble(weights, buffers)
+        self._states.keep(positions)
+        self._assemble()
 
     def extract(self, position: int) -> Autoencoder:
         """The member as a plain module with its own widths, on the CPU, in evaluation mode."""
         module = self._plain(self.members[position]).to(self._dtype)
-        self._layout.unstack(self.weights(position).cpu(), module)
+        self._layout.unstack(self._states.row(position).cpu(), module)
         return module.eval()
 
     def weights(self, position: int) -> Tensor:
         """A member's parameters as one row (n_parameters,), a copy; see :meth:`set_weights`."""
-        if position in self._parked:
-            return self._parked[position].clone()
-        return self._weights[self._live.index(position)].clone()
+        return self._states.row(position)
 
     def set_weights(self, position: int, row: Tensor) -> None:
         """Replace a member's parameters by a row that :meth:`weights` gave."""
-        if position in self._parked:
-            self._parked[position] = row.to(self._device, self._dtype, copy=True)
-            return
-        live_row = self._live.index(position)
-        self._weights[live_row].copy_(row)
-        self._compute_weights[live_row].copy_(row)
+        self._states.set_row(position, row)
+        if self._compute_weights is not self._states.weights:
+            self._compute_weights.copy_(self._states.weights)
 
     def _freeze(self, positions: Sequence[int], status: str) -> None:
-        if not positions:
-            return
-        for position in positions:
-            self._parked[position] = self.weights(position)
-            self.status[position] = status
-        rows = [row for row, p in enumerate(self._live) if p not in self._parked]
-        weights, buffers = self._rows(rows)
-        self._live = [p for p in self._live if p not in self._parked]
-        self._assemble(weights, buffers)
+        if positions:
+            self._states.park(positions, status)
+            self._assemble()
 
-    def _rows(self, rows: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Copies of the given rows of the weights and of the optimiser's buffers."""
-        buffers = self._optimiser.buffers
-        return self._weights[rows], {name: buffer[rows] for name, buffer in buffers.items()}
+    def _new_optimiser(self, weights: Tensor, positions: Sequence[int]) -> Optimiser:
+        decay = [self.members[position].weight_decay for position in positions]
+        decays = torch.tensor(decay, dtype=torch.float64, device=self._device)
+        return OPTIMISERS[self._optimizer](weights, decays, self._momentum)
 
-    def _assemble(self, weights: Tensor, buffers: dict[str, Tensor]) -> None:
-        """Build optimiser and network around the live members' weights (live member, parameter)."""
-        live = [self.members[position] for position in self._live]
-        decay = torch.tensor([member.weight_decay for member in live], dtype=torch.float64)
+    def _assemble(self) -> None:
+        """Build the network around the live members' weights (live member, parameter)."""
+        live = [self.members[position] for position in self._states.live]
         self._has_dropout = any(member.dropout > 0 for member in live)
-        self._weights = weights
-        self._optimiser: Optimiser = OPTIMISERS[self._optimizer](
-            weights, decay.to(self._device), self._momentum
-        )
-        for name, buffer in buffers.items():
-            self._optimiser.buffers[name].copy_(buffer)
-        self._compute_weights = weights.to(self._compute_dtype)
+        self._compute_weights = self._states.weights.to(self._compute_dtype)
         self._gradient = torch.zeros_like(self._compute_weights)
         self._network = self._network_around(live, self._compute_weights, self._gradient)
         self._corruption = self._corruption_of(live)
@@ -406,10 +382,10 @@ class Population:
         )
 
     def _network_of_all(self) -> PopulationNetwork:
-        if not self._parked:
+        if self._states.all_live:
             return self._network
-        rows = torch.stack([self.weights(position) for position in range(self.n_members)])
-        return self._network_around(self.members, rows.to(self._compute_dtype), None)
+        rows = self._states.rows().to(self._compute_dtype)
+        return self._network_around(self.members, rows, None)
 
     def _plain(
         self,
@@ -435,16 +411,7 @@ class Population:
         dict of Tensor
             Flat, contiguous, on the CPU; scalars as tensors.
         """
-        rows = torch.stack([self.weights(position) for position in range(self.n_members)])
-        state = {
-            "epoch": torch.tensor(self.epoch),
-            "member_ids": torch.tensor(self.member_ids),
-            "status": torch.tensor([STATUSES.index(status) for status in self.status]),
-            "steps": self._steps.clone(),
-            "weights": rows.cpu(),
-        }
-        for name, buffer in self._optimiser.buffers.items():
-            state[f"optimizer.{name}"] = buffer.cpu().clone()
+        state = {"epoch": torch.tensor(self.epoch), **self._states.dump()}
         for name, values in self._schedule.state.items():
             state[f"schedule.{name}"] = values.clone()
         return state
@@ -467,16 +434,9 @@ class Population:
                 "load the state into a population made with the same arguments"
             )
         self.keep([self.member_ids.index(member_id) for member_id in ids])
+        self._states.load(state)
         self.epoch = int(state["epoch"])
-        self.status = [STATUSES[code] for code in state["status"].tolist()]
-        self._steps = state["steps"].clone()
         self._schedule.state = {
             name: state[f"schedule.{name}"].clone() for name in self._schedule.state
         }
-        weights = state["weights"].to(self._device, self._dtype, copy=True)
-        self._live = [p for p, status in enumerate(self.status) if status == "training"]
-        self._parked = {p: weights[p].clone() for p in range(len(ids)) if p not in self._live}
-        buffers = {
-            name: state[f"optimizer.{name}"].to(self._device) for name in self._optimiser.buffers
-        }
-        self._assemble(weights[self._live], buffers)
+        self._assemble()
