@@ -234,7 +234,12 @@ def _workers(connection: Connection, ids: list[int]) -> Mapping[int, list[Worker
     moment = now(connection)
     query = (
         sa.select(lease)
-        .where(lease.c.study_id.in_(ids), lease.c.done.is_(False), lease.c.attempt > 0)
+        .where(
+            lease.c.study_id.in_(ids),
+            lease.c.done.is_(False),
+            # Progress sets the attempts back to 0 while the owner works on.
+            lease.c.owner.is_not(None) | (lease.c.attempt > 0),
+        )
         .order_by(lease.c.kind.desc(), lease.c.position)
     )
     found: dict[int, list[WorkerStatus]] = defaultdict(list)

@@ -106,6 +106,16 @@ def test_a_worker_is_shown_with_its_lease(new_store, tiny_spec, create_study):
     assert [worker["alive"] for worker in plain["workers"]] == [True, False]
 
 
+def test_a_worker_is_shown_when_its_rung_is_written(new_store, tiny_spec, create_study):
+    """Progress sets its attempts back to none; it is still at work."""
+    engine = create_study(new_store("s"), tiny_spec())
+    lease = ledger.claim(engine, store.find_study(engine, "digits"), owner="me", lookahead=2)
+    search_results.write_rung(engine, lease, curves=[], reports={}, outcomes=[], done=False)
+    (found,) = statuses(engine)
+    assert [(worker.owner, worker.attempt) for worker in found.workers] == [("me", 0)]
+    assert found.state == "running"
+
+
 def test_time_left_is_what_is_left_at_the_rate_of_the_last_hour(new_store, tiny_spec, create_study):
     """Two of six trials in the last 100 s, one a day ago: 3 left take 150 s."""
     engine = create_study(new_store("s"), tiny_spec("search.trials=6", "search.generation_size=1"))
