@@ -66,3 +66,23 @@ def squared_errors(
         scale = scale.view(1, -1, 1) if sample_first else scale.view(-1, 1, 1)
     gradient.mul_(scale)
     return sums, gradient.to(logits.dtype)
+
+
+def binary_accuracies(
+    logits: Tensor, targets: Tensor, *, sample_first: bool, is_sample: Tensor | None = None
+) -> Tensor:
+    """Each member's share of pixels that round to the target's 0 or 1, summed over its samples.
+
+    Parameters
+    ----------
+    logits, targets, sample_first, is_sample
+        As in :func:`squared_errors`, before it; nothing is overwritten.
+
+    Returns
+    -------
+    Tensor, (member,), float64
+    """
+    right = ((logits > 0) == (targets > 0.5)).mean(-1, dtype=torch.float64)
+    if is_sample is not None:
+        right.mul_(is_sample.t() if sample_first else is_sample)
+    return right.sum(0 if sample_first else 1)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aesearch.models.autoencoder import Autoencoder, build_autoencoder
 from aesearch.models.denoising import Denoising, InputCorruption
-from aesearch.models.losses import squared_errors
+from aesearch.models.losses import binary_accuracies, squared_errors
 from aesearch.models.member import EpochLosses, Member, check_one_of, check_population
 from aesearch.models.member_states import MemberStates
 from aesearch.models.minibatches import (
@@ -164,8 +164,13 @@ class Population:
 
     # ------------------------------------------------------------------ training
 
-    def run_epoch(self) -> EpochLosses:
+    def run_epoch(self, *, binary_accuracy: bool = False) -> EpochLosses:
         """Train every member for one epoch and measure it on its validation images.
+
+        Parameters
+        ----------
+        binary_accuracy : bool
+            Measure that too.
 
         Returns
         -------
@@ -180,17 +185,19 @@ class Population:
         if self.epoch >= self._epochs:
             raise RuntimeError(f"epoch must be < {self._epochs}, got {self.epoch}; all are done")
         train = torch.full((self.n_members,), math.nan, dtype=torch.float64)
-        validation = train.clone()
+        validation, accuracy = train.clone(), train.clone()
         live = list(self._states.live)
         if live:
             train[live] = self._train_epoch()
             pools = [self.members[position].validation_indices for position in live]
-            validation[live] = self._mean_losses(self._network, pools, corrupted=True)
+            validation[live], accuracy[live] = self._means(
+                self._network, pools, corrupted=True, binary_accuracy=binary_accuracy
+            )
         self.epoch += 1
         self._schedule.observe(train)
         finite = train.isfinite() & validation.isfinite()
         self._freeze([p for p in live if not finite[p]], "diverged")
-        return EpochLosses(train, validation)
+        return EpochLosses(train, validation, accuracy if binary_accuracy else None)
 
     def _train_epoch(self) -> Tensor:
         """Losses (live member,) of one epoch of steps."""
@@ -216,7 +223,13 @@ class Population:
     def _train_step(self, step: int, minibatch: Minibatch, keys: Tensor | None) -> Tensor:
         """Take one step of all live members; their summed losses (live member,)."""
         inputs, targets = self._inputs_and_targets(minibatch, keys)
-        sums, gradient = self._forward(self._network, inputs, targets, minibatch, keys)
+        sums, gradient = squared_errors(
+            self._network.forward(inputs, keys).view(targets.shape),
+            targets,
+            sample_first=self._network.sample_first,
+            counts=minibatch.counts,
+            is_sample=minibatch.is_sample,
+        )
         assert gradient is not None
         self._network.backward(gradient.view(inputs.shape))
         weights, optimiser = self._states.weights, self._states.optimiser
@@ -250,25 +263,6 @@ class Population:
             inputs = inputs.view(len(inputs), -1, height, width)
         return inputs, targets
 
-    def _forward(
-        self,
-        network: PopulationNetwork,
-        inputs: Tensor,
-        targets: Tensor,
-        minibatch: Minibatch,
-        keys: Tensor | None,
-        *,
-        with_gradient: bool = True,
-    ) -> tuple[Tensor, Tensor | None]:
-        logits = network.forward(inputs, keys)
-        return squared_errors(
-            logits.view(targets.shape),
-            targets,
-            sample_first=network.sample_first,
-            counts=minibatch.counts if with_gradient else None,
-            is_sample=minibatch.is_sample,
-        )
-
     # ---------------------------------------------------------------- evaluation
 
     def evaluate(self, indices: Tensor) -> Tensor:
@@ -284,7 +278,7 @@ class Population:
         Tensor, (member,), float64
             On the CPU; of frozen members too.
         """
-        return self._mean_losses(self._network_of_all(), [indices] * self.n_members)
+        return self._means(self._network_of_all(), [indices] * self.n_members)[0]
 
     def validation_losses(self) -> Tensor:
         """Each member's mean squared error per pixel over its validation images: (member,).
@@ -292,17 +286,28 @@ class Population:
         Of the reconstructions of corrupted images where the members learn to denoise.
         """
         pools = [member.validation_indices for member in self.members]
-        return self._mean_losses(self._network_of_all(), pools, corrupted=True)
+        return self._means(self._network_of_all(), pools, corrupted=True)[0]
 
-    def _mean_losses(
-        self, network: PopulationNetwork, pools: Sequence[Tensor], *, corrupted: bool = False
+    def _means(
+        self,
+        network: PopulationNetwork,
+        pools: Sequence[Tensor],
+        *,
+        corrupted: bool = False,
+        binary_accuracy: bool = False,
     ) -> Tensor:
-        totals = torch.zeros(len(pools), dtype=torch.float64, device=self._device)
+        """Losses and binary accuracies (NaN unless asked for): (2, member), on the CPU."""
+        totals = torch.zeros(2, len(pools), dtype=torch.float64, device=self._device)
         size = max(self._batch_size, EVALUATION_BATCH)
         for minibatch in padded_minibatches(pools, size, self._device, self._dtype):
             inputs, targets = self._inputs_and_targets(minibatch, corrupted=corrupted)
-            sums, _ = self._forward(network, inputs, targets, minibatch, None, with_gradient=False)
-            totals += sums
+            layout = {"sample_first": network.sample_first, "is_sample": minibatch.is_sample}
+            logits = network.forward(inputs, None).view(targets.shape)
+            if binary_accuracy:
+                totals[1] += binary_accuracies(logits, targets, **layout)
+            totals[0] += squared_errors(logits, targets, counts=None, **layout)[0]
+        if not binary_accuracy:
+            totals[1] = math.nan
         return totals.cpu() / torch.tensor([len(pool) for pool in pools])
 
     # ------------------------------------------------------------------- members

@@ -31,8 +31,8 @@ class RetrainedSeed:
         Epochs trained; ``best_epoch`` (from 1) is the one whose weights are kept.
     validation_loss : float
         Of that epoch, on the held-out part of the training set; MSE per pixel.
-    curve : list of (train, validation)
-        Losses of every epoch.
+    curve : list of (train, validation, accuracy)
+        Losses of every epoch, and the binary accuracy on the held-out part.
     """
 
     seed_index: int
@@ -41,7 +41,7 @@ class RetrainedSeed:
     best_epoch: int
     validation_loss: float
     model: Autoencoder
-    curve: list[tuple[float, float]]
+    curve: list[tuple[float, float, float]]
 
     @property
     def weights_sha256(self) -> str:
@@ -118,7 +118,7 @@ def retrain(
     stopping = EarlyStopping(
         len(seeds), patience=spec.retrain.patience, min_delta=spec.retrain.min_delta
     )
-    curve = np.full((spec.retrain.max_epochs, 2, len(seeds)), np.nan)
+    curve = np.full((spec.retrain.max_epochs, 3, len(seeds)), np.nan)
     checkpoint = restore()
     if checkpoint is not None:
         _load_checkpoint(checkpoint, population, stopping, curve)
@@ -127,8 +127,10 @@ def retrain(
         return _checkpoint(population, stopping, curve)
 
     while population.epoch < spec.retrain.max_epochs and "training" in population.status:
-        losses = population.run_epoch()
-        curve[population.epoch - 1] = np.stack([losses.train.numpy(), losses.validation.numpy()])
+        losses = population.run_epoch(binary_accuracy=True)
+        curve[population.epoch - 1] = np.stack(
+            [losses.train, losses.validation, losses.validation_accuracy]
+        )
         stopping.update(population, losses.validation)
         on_epoch(population.epoch, population.status.count("training"))
         save(make)
@@ -147,7 +149,7 @@ def retrain(
             validation_loss=float(stopping.best_loss[position]),
             model=population.extract(position),
             curve=[
-                (float(row[0, position]), float(row[1, position]))
+                tuple(row[:, position].tolist())
                 for row in curve[: population.epoch]
                 if np.isfinite(row[1, position])
             ],
@@ -171,7 +173,8 @@ def _load_checkpoint(
     from safetensors.torch import load  # noqa: PLC0415 - only where something is loaded
 
     tensors = load(data)
-    curve[:] = tensors.pop(_CURVE).numpy()
+    losses = tensors.pop(_CURVE).numpy()
+    curve[:, : losses.shape[1]] = losses  # before 0.2 there were no accuracies
 
     def part(prefix: str) -> dict[str, torch.Tensor]:
         found = {n: t for n, t in tensors.items() if n.startswith(prefix)}

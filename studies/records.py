@@ -1,7 +1,7 @@
 """What one study looks like from outside: plain rows, made by the store, read by everyone else."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 TrialState = Literal["waiting", "running", "complete", "pruned", "failed"]
 
@@ -46,6 +46,20 @@ class TrialRecord:
     def eligible(self) -> bool:
         """Whether this trial may be chosen: complete and stable."""
         return self.state == "complete" and self.unstable is None
+
+
+class RetrainPoint(NamedTuple):
+    """One epoch, from 1, of the retraining of one seed.
+
+    The losses are mean squared errors per pixel; the accuracy is the share of the held-out
+    images' pixels that round to the right 0 or 1, NaN in stores from before it was counted.
+    """
+
+    seed_index: int
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    validation_accuracy: float
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from aesearch.studies import optuna_rows, tables
 from aesearch.studies.database import reading, writing
 from aesearch.studies.evaluation_results import Picture, insert_evaluation
 from aesearch.studies.ledger import Lease, mark_done, require_held, this_work
+from aesearch.studies.records import RetrainPoint
 from aesearch.studies.store import StudyRow, from_sql, lease_row, to_sql
 from aesearch.studies.waiting import repeatable
 
@@ -88,11 +89,12 @@ def write_retrained(
     lease: Lease,
     retrain_key: str,
     seeds: Sequence[Mapping[str, Any]],
-    curves: Mapping[int, Sequence[tuple[float, float]]],
+    curves: Mapping[int, Sequence[tuple[float, float, float]]],
 ) -> None:
     """Record the retrained seeds of one chunk with their weights and curves; the chunk is done.
 
-    ``curves`` maps a seed index to its (train, validation) losses from epoch 1 on.
+    ``curves`` maps a seed index to its (train loss, validation loss, validation binary
+    accuracy) from epoch 1 on.
     """
     with writing(engine) as connection:
         require_held(connection, lease)
@@ -105,9 +107,10 @@ def write_retrained(
                 "epoch": epoch,
                 "train_loss": to_sql(train),
                 "validation_loss": to_sql(validation),
+                "validation_accuracy": to_sql(accuracy),
             }
-            for index, losses in curves.items()
-            for epoch, (train, validation) in enumerate(losses, start=1)
+            for index, curve in curves.items()
+            for epoch, (train, validation, accuracy) in enumerate(curve, start=1)
         ]
         optuna_rows.insert_new(connection, tables.retrain_curve, rows)
         _delete_checkpoint(connection, lease)
@@ -216,23 +219,23 @@ def _delete_checkpoint(connection: Connection, lease: Lease) -> None:
 
 
 @repeatable
-def retrain_curves(engine: Engine, study: StudyRow) -> list[tuple[int, int, float, float]]:
-    """Every loss of the retraining of the chosen configuration.
-
-    Returns
-    -------
-    list of (seed_index, epoch, train_loss, validation_loss)
-        In that order of sorting; epochs from 1, losses are mean squared errors per pixel.
-    """
+def retrain_curves(engine: Engine, study: StudyRow) -> list[RetrainPoint]:
+    """Every epoch of the retraining of the chosen configuration, by seed and epoch."""
     table = tables.retrain_curve
     query = (
-        sa.select(table.c.seed_index, table.c.epoch, table.c.train_loss, table.c.validation_loss)
+        sa.select(
+            table.c.seed_index,
+            table.c.epoch,
+            table.c.train_loss,
+            table.c.validation_loss,
+            table.c.validation_accuracy,
+        )
         .where(table.c.study_id == study.study_id, table.c.retrain_key == study.retrain_key)
         .order_by(table.c.seed_index, table.c.epoch)
     )
     with reading(engine) as connection:
         rows = connection.execute(query).all()
     return [
-        (row.seed_index, row.epoch, from_sql(row.train_loss), from_sql(row.validation_loss))
-        for row in rows
+        RetrainPoint(seed_index, epoch, *(from_sql(value) for value in values))
+        for seed_index, epoch, *values in rows
     ]

@@ -20,7 +20,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = MetaData()
 
@@ -140,6 +140,7 @@ retrain_curve = Table(
     _index("epoch"),
     Column("train_loss", Float),
     Column("validation_loss", Float),
+    Column("validation_accuracy", Float),  # share of pixels on the right side of 0.5
 )
 
 evaluation = Table(

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from aesearch.studies import frames
-from aesearch.studies.records import RetrainRecord, StudySnapshot, TrialRecord
+from aesearch.studies.records import RetrainPoint, RetrainRecord, StudySnapshot, TrialRecord
 from aesearch.studies.spec import resolve
 from aesearch.studies.spec_yaml import load_spec
 
@@ -73,7 +73,9 @@ def report_arguments(n_trials: int = 30, text: str = "pens") -> dict[str, Any]:
         ),
         "curves": frames.curves(losses),
         "retrain_curves": [
-            (seed, epoch, 0.05 / epoch, 0.06 / epoch) for seed in range(2) for epoch in range(1, 13)
+            RetrainPoint(seed, epoch, 0.05 / epoch, 0.06 / epoch, 1 - 0.06 / epoch)
+            for seed in range(2)
+            for epoch in range(1, 13)
         ],
         "document": document,
         "pictures": [("samples", f"ten images {text}", image.getvalue())],

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import math
 from dataclasses import asdict
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -148,6 +150,23 @@ def test_a_killed_retraining_goes_on_to_the_same_weights(tiny_spec):
     resumed = retrain(*arguments, on_epoch=lambda *_: None, restore=saved.pop)
     assert [seed.weights_sha256 for seed in resumed] == [seed.weights_sha256 for seed in whole]
     assert [seed.curve for seed in resumed] == [seed.curve for seed in whole]
+
+
+def test_a_checkpoint_from_before_accuracies_were_kept_goes_on(tiny_spec):
+    """To the same weights and losses; what was not counted is no number."""
+    problem = load_problem(tiny_spec(*DENOISING), device="cpu")
+    configuration = problem.spec.configuration({"architecture": "dense"})
+    arguments = (problem, torch.from_numpy(problem.images), configuration, range(2))
+    saved = []
+    whole = retrain(*arguments, on_epoch=lambda *_: None, save=lambda make: saved.append(make()))
+    tensors = safetensors.torch.load(saved[1])
+    tensors["curve"] = tensors["curve"][:, :2].contiguous()
+    older = safetensors.torch.save(tensors)
+    resumed = retrain(*arguments, on_epoch=lambda *_: None, restore=lambda: older)
+    for seed, before in zip(resumed, whole, strict=True):
+        assert seed.weights_sha256 == before.weights_sha256
+        assert [point[:2] for point in seed.curve] == [point[:2] for point in before.curve]
+        assert [math.isnan(point[2]) for point in seed.curve[:3]] == [True, True, False]
 
 
 def test_a_study_from_before_there_were_corruptions_goes_on():

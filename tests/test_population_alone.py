@@ -185,6 +185,22 @@ def test_evaluate_is_the_mean_over_the_given_images(device):
     )
 
 
+@pytest.mark.parametrize("architecture", ["dense", "conv"])
+def test_binary_accuracy_is_the_share_of_equal_roundings(architecture, device):
+    """Of each member's own validation images, which are padded to one length."""
+    images = random_images()
+    members = mixed_members(3)
+    population = population_of(members, images, device, architecture=architecture)
+    assert population.run_epoch().validation_accuracy is None
+    found = population.run_epoch(binary_accuracy=True).validation_accuracy
+    for position, member in enumerate(members):
+        pixels = images[member.validation_indices].double() / 255
+        outputs = population.extract(position)(pixels)
+        share = (outputs.round() == pixels.round()).double().mean().item()
+        assert 0.3 < share < 0.9
+        assert found[position].item() == pytest.approx(share, rel=1e-12)
+
+
 def test_early_stop_is_the_run_cut_at_the_best_epoch(device):
     """Weights, best epoch and best loss of each member; members stop one by one."""
     images = random_images()

@@ -203,15 +203,16 @@ def test_a_figure_shows_as_many_digits_as_its_deviation(values, text):
 
 
 def hand_made(train, validation=None):
-    """Evidence with the retraining curves of one seed."""
+    """Evidence with the retraining curves of one seed; a tenth of the loss is wrong pixels."""
     validation = train if validation is None else validation
+    accuracy = 1 - np.array(validation, dtype=float) / 10
     training = SimpleNamespace(
         schedule="plateau", learning_rate=0.1, gamma=0.95, factor=0.5, patience=2
     )
     return SimpleNamespace(
         name="hand-made",
         is_quick=False,
-        seed_curves=np.array([[train], [validation]], dtype=float),
+        seed_curves=np.array([[train], [validation], [accuracy]], dtype=float),
         spec=SimpleNamespace(training=training),
         position=lambda asked, n: n - 1 if asked.epoch is None else asked.epoch - 1,
     )
@@ -222,6 +223,7 @@ def hand_made(train, validation=None):
     [
         ("seed_train", 2, [3, 2, 1], None, 2),
         ("seed_validation", None, [3, 2, 1], [6, 5, 4], 4),
+        ("seed_accuracy", 2, [3, 2, 1], [6, 5, 4], 0.5),
         ("gap", None, [3, 2, 1], [6, 5, 4], 4),
         ("fall_share", 2, [5, 2, 1], None, 0.75),
         ("fall_epoch", None, [101, 10, 5, 1], None, 3),
@@ -325,6 +327,27 @@ def test_binary_accuracy_is_the_share_of_equal_roundings(evidence):
     clean = images(evidence).round()
     shares = [(reconstructed(m, evidence).round() == clean).mean() for m in evidence.models]
     np.testing.assert_allclose(measure(evidence, asked).values, shares)
+
+
+def test_halving_counts_wrong_pixels_where_accuracy_is_asked_for():
+    """First epoch whose share of wrong pixels is at most twice the last one."""
+    evidence = hand_made([0, 0, 0, 0], [9, 3, 2, 1])
+    evidence.seed_curves[1] = [[9, 9, 9, 1]]
+    asked = Measure(of="halving_epoch", study="", metric="binary_accuracy")
+    assert measure(evidence, asked).values.tolist() == [3]
+
+
+def test_accuracies_of_the_retraining_are_those_of_its_networks(quick_store, evidence):
+    """At the epoch whose weights were kept, on the images that were held out."""
+    engine, _ = quick_store
+    rows = retrain_results.retrained(engine, store.find_study(engine, evidence.name))
+    _, held_out = evidence.problem.holdout_indices()
+    clean = torch.from_numpy(evidence.problem.images)[held_out] / 255
+    for seed, (row, model) in enumerate(zip(rows, evidence.models, strict=True)):
+        asked = Measure(of="seed_accuracy", study="", epoch=row.best_epoch)
+        with torch.inference_mode():
+            share = (model(clean).round() == clean.round()).double().mean().item()
+        assert measure(evidence, asked).values[seed] == pytest.approx(share)
 
 
 def test_fold_losses_are_those_of_the_curves(quick_store, evidence):

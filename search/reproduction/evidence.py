@@ -119,12 +119,15 @@ class Evidence:
 
     @cached_property
     def seed_curves(self) -> np.ndarray:
-        """Losses of the retraining: (train or validation, seed, epoch); NaN after its end."""
-        n_epochs = max(epoch for _, epoch, _, _ in self._retrain_curves)
-        losses = np.full((2, len(self.test_mse), n_epochs), np.nan)
-        for seed, epoch, train, validation in self._retrain_curves:
-            losses[:, seed, epoch - 1] = train, validation
-        return losses
+        """Curves of the retraining: (curve, seed, epoch); NaN after their end.
+
+        The curves are the training loss, the held-out loss and the held-out binary accuracy.
+        """
+        n_epochs = max(point.epoch for point in self._retrain_curves)
+        curves = np.full((3, len(self.test_mse), n_epochs), np.nan)
+        for seed, epoch, *values in self._retrain_curves:
+            curves[:, seed, epoch - 1] = values
+        return curves
 
     def position(self, measure: Measure, n_epochs: int) -> int:
         """Give the place of a measure's epoch in curves of so many epochs."""

@@ -13,7 +13,9 @@ gap                   held-out over training loss of the retraining at an epoch
 climb                 as cv_climb, of the retraining's training losses
 fall_share            share of the fall of the training loss that is made by an epoch
 fall_epoch            first epoch by which 95% of that fall is made
-halving_epoch         first epoch whose held-out loss is at most twice the last one
+halving_epoch         first epoch whose held-out loss is at most twice the last one; for the
+                      binary accuracy, the share of wrong pixels
+seed_accuracy         held-out binary accuracy of the retraining at an epoch
 plateaus              how often the plateau schedule lowered the learning rate
 test, input           see ``remeasured``
 parameters            parameters of the network
@@ -44,7 +46,7 @@ from aesearch.studies.stability import relative_climb
 FALL = 0.95
 
 Spread = Literal["folds", "seeds", "none"]
-_TRAIN, _VALIDATION = 0, 1
+_TRAIN, _VALIDATION, _ACCURACY = range(3)
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,11 @@ def _fall_share(evidence: Evidence, asked: Measure) -> np.ndarray:
     return at
 
 
-def _halving_epoch(evidence: Evidence, _asked: Measure) -> np.ndarray:
-    curves = evidence.seed_curves[_VALIDATION]
+def _halving_epoch(evidence: Evidence, asked: Measure) -> np.ndarray:
+    if asked.metric == "binary_accuracy":
+        curves = 1 - evidence.seed_curves[_ACCURACY]
+    else:
+        curves = evidence.seed_curves[_VALIDATION]
     first: np.ndarray = (curves <= 2 * curves[:, -1:]).argmax(axis=1) + 1
     return first
 
@@ -212,6 +217,7 @@ _MEASURES: dict[str, tuple[Spread, Callable[[Evidence, Measure], Any]]] = {
     "cv_climb": ("folds", lambda e, m: _climbs(e.fold_curves(e.trial(m.trial))[_VALIDATION])),
     "seed_train": ("seeds", _of_seeds(_TRAIN)),
     "seed_validation": ("seeds", _of_seeds(_VALIDATION)),
+    "seed_accuracy": ("seeds", _of_seeds(_ACCURACY)),
     "gap": ("seeds", _ratio(_of_seeds)),
     "climb": ("seeds", lambda evidence, _: _climbs(evidence.seed_curves[_TRAIN])),
     "fall_share": ("seeds", _fall_share),

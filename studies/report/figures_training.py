@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aesearch.studies.records import TrialRecord
+from aesearch.studies.records import RetrainPoint, TrialRecord
 from aesearch.studies.report.look import Figure, color, loss_axis
 from aesearch.studies.summary import value_text
 
@@ -113,29 +113,27 @@ def fold_curves(
     )
 
 
-def retraining(
-    rows: Sequence[tuple[int, int, float, float]], best_epochs: Mapping[int, int]
-) -> Figure | str:
+def retraining(rows: Sequence[RetrainPoint], best_epochs: Mapping[int, int]) -> Figure | str:
     """Draw the losses of every retrained seed, and which epoch's weights are kept.
 
     Parameters
     ----------
-    rows : sequence of (seed_index, epoch, train_loss, validation_loss)
+    rows : sequence of RetrainPoint
     best_epochs : mapping
         Seed index to the epoch, from 1, that was kept.
     """
     if not rows:
         return "Nothing has been retrained yet: that comes after the search, with the winner."
-    by_seed: dict[int, list[tuple[int, float, float]]] = defaultdict(list)
-    for seed, epoch, train, validation in rows:
-        by_seed[seed].append((epoch, train, validation))
+    by_seed: dict[int, list[RetrainPoint]] = defaultdict(list)
+    for row in rows:
+        by_seed[row.seed_index].append(row)
     dashes = ("solid", "dash", "dot", "dashdot", "longdash")
     data: list[dict[str, Any]] = []
     told = []
     for position, seed in enumerate(sorted(by_seed)):
         of_seed = sorted(by_seed[seed])
-        epochs = [row[0] for row in of_seed]
-        held_out = [row[2] for row in of_seed]
+        epochs = [row.epoch for row in of_seed]
+        held_out = [row.validation_loss for row in of_seed]
         shade = color(f"seed-{position % 4}")
         line = {"color": shade, "width": 2, "dash": dashes[position % len(dashes)]}
         group = {"type": "scatter", "legendgroup": f"seed {seed}", "x": epochs}
@@ -145,7 +143,7 @@ def retraining(
                 "mode": "lines",
                 "name": f"training, seed {seed}",
                 "showlegend": False,
-                "y": [row[1] for row in of_seed],
+                "y": [row.train_loss for row in of_seed],
                 "line": {"color": shade, "width": 0.8},
                 "opacity": 0.55,
                 "hovertemplate": f"seed {seed}, epoch %{{x}}: training %{{y:.4~g}}<extra></extra>",
@@ -156,7 +154,9 @@ def retraining(
                 "name": f"seed {seed}",
                 "y": held_out,
                 "line": line,
-                "hovertemplate": f"seed {seed}, epoch %{{x}}: %{{y:.4~g}}<extra></extra>",
+                "customdata": [_right_pixels(row.validation_accuracy) for row in of_seed],
+                "hovertemplate": f"seed {seed}, epoch %{{x}}: %{{y:.4~g}}%{{customdata}}"
+                "<extra></extra>",
             },
         ]
         kept = best_epochs.get(seed)
@@ -179,7 +179,7 @@ def retraining(
                     "hovertemplate": f"seed {seed} keeps epoch %{{x}}: %{{y:.4~g}}<extra></extra>",
                 }
             )
-    losses = [value for row in rows for value in row[2:]]
+    losses = [loss for row in rows for loss in (row.train_loss, row.validation_loss)]
     return Figure(
         name="retraining",
         title="Retraining, seed by seed",
@@ -192,3 +192,8 @@ def retraining(
             "yaxis": loss_axis(losses),
         },
     )
+
+
+def _right_pixels(accuracy: float) -> str:
+    """Say how many pixels of the held-out images were right; nothing where nobody counted."""
+    return "" if math.isnan(accuracy) else f", {100 * accuracy:.2f}% of the pixels round right"

@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from aesearch.studies.dimensions import Dimension
-from aesearch.studies.records import StudySnapshot
+from aesearch.studies.records import RetrainPoint, StudySnapshot
 from aesearch.studies.report import (
     figures_dimension,
     figures_parallel,
@@ -36,7 +36,7 @@ def report_page(
     snapshot: StudySnapshot,
     curves: pd.DataFrame,
     *,
-    retrain_curves: Sequence[tuple[int, int, float, float]] = (),
+    retrain_curves: Sequence[RetrainPoint] = (),
     document: Mapping[str, Any] | None = None,
     pictures: Sequence[Picture] = (),
 ) -> str:
@@ -48,7 +48,7 @@ def report_page(
         With the resolved specification.
     curves : DataFrame
         Of ``frames.curves``; those of the winner, or of the best so far, are enough.
-    retrain_curves : sequence of (seed_index, epoch, train_loss, validation_loss)
+    retrain_curves : sequence of RetrainPoint
     document : mapping or None
         The evaluation on the test set, as the store keeps it.
     pictures : sequence of (name, alt, png)
@@ -110,7 +110,7 @@ def _figures(
     snapshot: StudySnapshot,
     spec: StudySpec,
     curves: pd.DataFrame,
-    retrain_curves: Sequence[tuple[int, int, float, float]],
+    retrain_curves: Sequence[RetrainPoint],
     document: Mapping[str, Any] | None,
 ) -> dict[str, Figure | str]:
     """Draw everything; a sentence stands where a figure is absent."""
