@@ -54,14 +54,14 @@ class EpochLosses:
         On each member's validation images after the epoch, without dropout; where the
         population learns to denoise they are corrupted, in every epoch and for every member
         in the same way.
-    validation_accuracy : Tensor or None, (member,), float64
+    validation_accuracy : Tensor, (member,), float64
         Share of these images' pixels whose reconstruction rounds to the same 0 or 1 (binary
-        accuracy), where it was asked for.
+        accuracy); NaN unless asked for.
     """
 
     train: Tensor
     validation: Tensor
-    validation_accuracy: Tensor | None = None
+    validation_accuracy: Tensor
 
 
 def check_one_of(name: str, value: str, choices: Collection[str]) -> None:

@@ -197,7 +197,7 @@ class Population:
         self._schedule.observe(train)
         finite = train.isfinite() & validation.isfinite()
         self._freeze([p for p in live if not finite[p]], "diverged")
-        return EpochLosses(train, validation, accuracy if binary_accuracy else None)
+        return EpochLosses(train, validation, accuracy)
 
     def _train_epoch(self) -> Tensor:
         """Losses (live member,) of one epoch of steps."""
@@ -301,11 +301,16 @@ class Population:
         size = max(self._batch_size, EVALUATION_BATCH)
         for minibatch in padded_minibatches(pools, size, self._device, self._dtype):
             inputs, targets = self._inputs_and_targets(minibatch, corrupted=corrupted)
-            layout = {"sample_first": network.sample_first, "is_sample": minibatch.is_sample}
+            sample_first, is_sample = network.sample_first, minibatch.is_sample
             logits = network.forward(inputs, None).view(targets.shape)
             if binary_accuracy:
-                totals[1] += binary_accuracies(logits, targets, **layout)
-            totals[0] += squared_errors(logits, targets, counts=None, **layout)[0]
+                totals[1] += binary_accuracies(
+                    logits, targets, sample_first=sample_first, is_sample=is_sample
+                )
+            sums, _ = squared_errors(
+                logits, targets, sample_first=sample_first, counts=None, is_sample=is_sample
+            )
+            totals[0] += sums
         if not binary_accuracy:
             totals[1] = math.nan
         return totals.cpu() / torch.tensor([len(pool) for pool in pools])

@@ -128,9 +128,8 @@ def retrain(
 
     while population.epoch < spec.retrain.max_epochs and "training" in population.status:
         losses = population.run_epoch(binary_accuracy=True)
-        curve[population.epoch - 1] = np.stack(
-            [losses.train, losses.validation, losses.validation_accuracy]
-        )
+        points = (losses.train, losses.validation, losses.validation_accuracy)
+        curve[population.epoch - 1] = torch.stack(points).numpy()
         stopping.update(population, losses.validation)
         on_epoch(population.epoch, population.status.count("training"))
         save(make)
@@ -149,7 +148,7 @@ def retrain(
             validation_loss=float(stopping.best_loss[position]),
             model=population.extract(position),
             curve=[
-                tuple(row[:, position].tolist())
+                (float(row[0, position]), float(row[1, position]), float(row[2, position]))
                 for row in curve[: population.epoch]
                 if np.isfinite(row[1, position])
             ],
@@ -173,8 +172,8 @@ def _load_checkpoint(
     from safetensors.torch import load  # noqa: PLC0415 - only where something is loaded
 
     tensors = load(data)
-    losses = tensors.pop(_CURVE).numpy()
-    curve[:, : losses.shape[1]] = losses  # before 0.2 there were no accuracies
+    kept = tensors.pop(_CURVE).numpy()
+    curve[:, : kept.shape[1]] = kept  # an older checkpoint has no accuracies
 
     def part(prefix: str) -> dict[str, torch.Tensor]:
         found = {n: t for n, t in tensors.items() if n.startswith(prefix)}
