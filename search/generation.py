@@ -18,7 +18,8 @@ from aesearch.models.population import Member, Population
 from aesearch.problem import Problem
 from aesearch.seeds import derive_seed
 from aesearch.strip import MAX_COLUMNS, reconstruction_strip
-from aesearch.studies.search_results import FoldCurve, Outcome, Picture
+from aesearch.studies.records import Picture
+from aesearch.studies.search_results import FoldCurve, Outcome
 from aesearch.studies.selection import fold_scores, mean_and_standard_error
 from aesearch.studies.spec import Configuration, StudySpec
 from aesearch.studies.stability import unstable_reason

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from aesearch.studies.search_results import Picture
+from aesearch.studies.records import Picture
 
 NAME = "reconstructions.png"
 MAX_COLUMNS = 10

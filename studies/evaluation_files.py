@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from aesearch.studies.evaluation_results import Picture
 from aesearch.studies.evaluation_text import METRICS
 from aesearch.studies.export import make_folder, write_whole
+from aesearch.studies.records import Picture
 
 BOUNDS = ("mean", "low", "high")
 

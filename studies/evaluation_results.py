@@ -2,34 +2,18 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from aesearch.studies import tables
 from aesearch.studies.database import reading, writing
+from aesearch.studies.records import Picture
 from aesearch.studies.store import StudyRow
 from aesearch.studies.waiting import repeatable
 
 _BESIDE = ("psnr", "binary_accuracy", "ssim")
-
-
-class Picture(NamedTuple):
-    """One picture.
-
-    Attributes
-    ----------
-    name : str
-        File name without its suffix.
-    alt : str
-        What is to be seen, in words.
-    png : bytes
-    """
-
-    name: str
-    alt: str
-    png: bytes
 
 
 @repeatable

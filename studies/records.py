@@ -48,6 +48,23 @@ class TrialRecord:
         return self.state == "complete" and self.unstable is None
 
 
+class Picture(NamedTuple):
+    """One picture.
+
+    Attributes
+    ----------
+    name : str
+        File name without its suffix.
+    alt : str
+        What is to be seen, in words.
+    png : bytes
+    """
+
+    name: str
+    alt: str
+    png: bytes
+
+
 class RetrainPoint(NamedTuple):
     """One epoch, from 1, of the retraining of one seed.
 

@@ -8,9 +8,9 @@ from sqlalchemy.engine import Connection, Engine
 
 from aesearch.studies import optuna_rows, tables
 from aesearch.studies.database import reading, writing
-from aesearch.studies.evaluation_results import Picture, insert_evaluation
+from aesearch.studies.evaluation_results import insert_evaluation
 from aesearch.studies.ledger import Lease, mark_done, require_held, this_work
-from aesearch.studies.records import RetrainPoint
+from aesearch.studies.records import Picture, RetrainPoint
 from aesearch.studies.store import StudyRow, from_sql, lease_row, to_sql
 from aesearch.studies.waiting import repeatable
 

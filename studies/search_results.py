@@ -13,6 +13,7 @@ from aesearch.studies import optuna_rows, tables
 from aesearch.studies.dashboard.publishing import note_trials
 from aesearch.studies.database import reading, writing
 from aesearch.studies.ledger import Lease, mark_done, require_held, this_work
+from aesearch.studies.records import Picture
 from aesearch.studies.store import StudyRow, to_sql
 from aesearch.studies.waiting import repeatable
 
@@ -28,15 +29,6 @@ class FoldCurve:
     first_epoch: int
     train: Sequence[float]
     validation: Sequence[float]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """What a trial's networks do, to be seen beside its numbers."""
-
-    name: str
-    alt: str
-    png: bytes
 
 
 @dataclass(frozen=True)

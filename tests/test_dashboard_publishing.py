@@ -29,7 +29,8 @@ from aesearch.studies.dashboard import publishing
 from aesearch.studies.dashboard.artifacts import StoredArtifacts
 from aesearch.studies.dashboard.publishing import publish
 from aesearch.studies.dashboard.rows import CHUNK, write_figures
-from aesearch.studies.search_results import FoldCurve, Outcome, Picture
+from aesearch.studies.records import Picture
+from aesearch.studies.search_results import FoldCurve, Outcome
 
 KINDS = {"encoding_dim": CategoricalDistribution([4, 8])}
 HOSTILE = "<img src=x onerror=alert(1)> | ![p](http://evil/p.png) [l](javascript:1) *b* `c` $x$"

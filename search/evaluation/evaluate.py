@@ -17,7 +17,7 @@ from aesearch.models.autoencoder import Autoencoder
 from aesearch.problem import Problem
 from aesearch.seeds import derive_seed
 from aesearch.studies.dimensions import Range
-from aesearch.studies.evaluation_results import Picture
+from aesearch.studies.records import Picture
 from aesearch.studies.spec import StudySpec
 
 # Training images whose codes are the neighbours of the test codes.

@@ -11,7 +11,7 @@ from aesearch.evaluation.tiles import tiled
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.models.corruptions import corrupt
 from aesearch.seeds import derive_seed
-from aesearch.studies.evaluation_results import Picture
+from aesearch.studies.records import Picture
 
 COLUMNS = 10
 INTERPOLATION_ROWS = 5
