@@ -351,4 +351,9 @@ def _retrain_lines(facts: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"The test set was looked at {looks} times; only the first look is free of bias."
         )
+    if facts["evaluation"] is None:
+        lines.append(
+            "Its reconstructions were not evaluated any further: "
+            "'aesearch evaluate' does so, or says what is in the way."
+        )
     return lines
