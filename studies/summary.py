@@ -353,7 +353,6 @@ def _retrain_lines(facts: Mapping[str, Any]) -> list[str]:
         )
     if facts["evaluation"] is None:
         lines.append(
-            "Its reconstructions were not evaluated any further: "
-            "'aesearch evaluate' does so, or says what is in the way."
+            "Nothing else was measured on it: 'aesearch evaluate' does so, or says what stops it."
         )
     return lines

@@ -114,11 +114,11 @@ def at_epoch(number, call):
     def prepare():
         run_epoch, seen = Population.run_epoch, []
 
-        def counted(population):
+        def counted(population, **asked):
             seen.append(1)
             if len(seen) == number:
                 call()
-            return run_epoch(population)
+            return run_epoch(population, **asked)
 
         Population.run_epoch = counted
 

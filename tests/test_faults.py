@@ -259,7 +259,9 @@ def test_a_retraining_goes_on_from_its_checkpoint(
     ledger.release(engine, lease)
     epochs = []
     run_epoch = Population.run_epoch
-    monkeypatch.setattr(Population, "run_epoch", lambda p: epochs.append(1) or run_epoch(p))
+    monkeypatch.setattr(
+        Population, "run_epoch", lambda p, **a: epochs.append(1) or run_epoch(p, **a)
+    )
     work(engine)
     assert len(epochs) <= 12 - 5, "it began again instead of going on"
     assert table_of(engine) == table_of(whole)

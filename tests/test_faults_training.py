@@ -29,8 +29,8 @@ def in_epoch(monkeypatch):
     def arrange(number, call):
         run_epoch, seen = Population.run_epoch, []
 
-        def changed(population):
-            losses = run_epoch(population)
+        def changed(population, **asked):
+            losses = run_epoch(population, **asked)
             seen.append(1)
             if len(seen) == number:
                 call(losses)

@@ -63,7 +63,7 @@ def epochs_of(work, monkeypatch):
     """How many epochs populations train while something is done."""
     run_epoch, seen = Population.run_epoch, []
     with monkeypatch.context() as patch:
-        patch.setattr(Population, "run_epoch", lambda p: seen.append(1) or run_epoch(p))
+        patch.setattr(Population, "run_epoch", lambda p, **a: seen.append(1) or run_epoch(p, **a))
         work()
     return len(seen)
 

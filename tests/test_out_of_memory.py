@@ -16,11 +16,11 @@ def small_memory(monkeypatch):
         sizes = []
         run_epoch = Population.run_epoch
 
-        def checked(population):
+        def checked(population, **asked):
             if population.n_members > n_members:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             sizes.append(population.n_members)
-            return run_epoch(population)
+            return run_epoch(population, **asked)
 
         monkeypatch.setattr(Population, "run_epoch", checked)
         return sizes
