@@ -60,7 +60,7 @@ FLAGS: Mapping[str, Flag] = {
     "corruption_level": Flag(
         "training.corruption_level", "How strongly training images are corrupted", "0.3"
     ),
-    "sampler": Flag("search.sampler", "tpe, random, grid, qmc or gp", "tpe"),
+    "sampler": Flag("search.sampler", "auto, gp, tpe, random, grid or qmc", "auto"),
     "pruner": Flag("search.pruner", "none, median, halving or hyperband", "halving"),
     "select": Flag("search.select", "How the winner is chosen: best or one-se", "best"),
     "seed": Flag("seed", "All randomness follows from it", "0"),

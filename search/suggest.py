@@ -24,7 +24,7 @@ from aesearch.studies.space import Choices, Dimension
 from aesearch.studies.spec import StudySpec
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-LEARNING_SAMPLERS = ("tpe", "gp")
+LEARNING_SAMPLERS = ("gp", "tpe")
 _RUNG_ATTRIBUTE = "completed_rung_"
 
 
@@ -76,17 +76,42 @@ def suggest(
         study = _scratch(spec, sampler=_sampler(spec, position))
         if spec.search.sampler == "random":
             finished = window = ()  # it looks at nothing
+        filled = spec.search.sampler == "gp"
         for trial in finished:
-            study.add_trial(_remembered(trial, curve=trial.state == TrialState.PRUNED))
+            known = _filled(spec, trial) if filled else trial
+            study.add_trial(_remembered(known, curve=trial.state == TrialState.PRUNED))
         for trial in window:
+            known = _filled(spec, trial) if filled else trial
             study.add_trial(
                 create_trial(
                     state=TrialState.RUNNING,
-                    params=trial.params,
-                    distributions=trial.distributions,
+                    params=known.params,
+                    distributions=known.distributions,
                 )
             )
-        return [_ask(spec, study, number) for number in numbers]
+        return [_ask(spec, study, number, filled=filled) for number in numbers]
+
+
+def _filled(spec: StudySpec, trial: FrozenTrial) -> FrozenTrial:
+    """Give a trial a constant for each dimension that its architecture does not have.
+
+    A Gaussian process knows one space: it would leave a dimension that some trials lack to
+    chance.
+    """
+    lacking = {
+        name: dimension
+        for name, dimension in spec.space.dimensions().items()
+        if name not in trial.params
+    }
+    return create_trial(
+        state=trial.state,
+        values=trial.values,
+        params=trial.params | {name: d.nearest(0) for name, d in lacking.items()},
+        distributions=trial.distributions
+        | {name: _distribution(dimension) for name, dimension in lacking.items()},
+        intermediate_values=trial.intermediate_values,
+        system_attrs=trial.system_attrs,
+    )
 
 
 def _scratch(
@@ -102,12 +127,15 @@ def _scratch(
 
 def _sampler(spec: StudySpec, position: int) -> optuna.samplers.BaseSampler:
     seed = derive_seed(spec.seed, "suggest", position) % 2**32
-    startup = spec.search.startup_trials
+    startup = _startup(spec)
     if spec.search.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     if spec.search.sampler == "gp":
         return optuna.samplers.GPSampler(
-            seed=seed, n_startup_trials=startup, deterministic_objective=False
+            seed=seed,
+            n_startup_trials=startup,
+            deterministic_objective=False,
+            warn_independent_sampling=False,
         )
     return optuna.samplers.TPESampler(
         seed=seed, n_startup_trials=startup, multivariate=True, group=True, constant_liar=True
@@ -131,7 +159,10 @@ def _remembered(trial: FrozenTrial, *, curve: bool = True) -> FrozenTrial:
     )
 
 
-def _ask(spec: StudySpec, study: optuna.Study, number: int) -> dict[str, Any]:
+def _ask(
+    spec: StudySpec, study: optuna.Study, number: int, *, filled: bool = False
+) -> dict[str, Any]:
+    """Ask for one configuration; ``filled`` asks for dimensions that do not apply, too."""
     # The default configuration comes first, so that no search ends worse than doing nothing.
     if number == 0:
         study.enqueue_trial(spec.default_configuration_params())
@@ -139,9 +170,11 @@ def _ask(spec: StudySpec, study: optuna.Study, number: int) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
     for name, dimension in spec.space.dimensions().items():
         architecture = chosen.get("architecture", spec.model.architecture)
-        if name != "architecture" and not dimension.applies(architecture):
-            continue
-        chosen[name] = _suggest_one(trial, name, _distribution(dimension))
+        applies = name == "architecture" or dimension.applies(architecture)
+        if applies or filled:
+            value = _suggest_one(trial, name, _distribution(dimension))
+            if applies:
+                chosen[name] = value
     return chosen
 
 
@@ -217,7 +250,7 @@ class Pruner:
         if search.pruner == "none" or not alive:
             return []
         # What a sampler learns from must not be chosen by early epochs alone.
-        protected = search.startup_trials if search.sampler in LEARNING_SAMPLERS else 0
+        protected = _startup(self._spec) if search.sampler in LEARNING_SAMPLERS else 0
         return [number for number in self._judged(alive, reports) if number >= protected]
 
     def _judged(
@@ -251,7 +284,7 @@ def _optuna_pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
     search, warmup = spec.search, _warmup(spec)
     makers: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
         "median": lambda: optuna.pruners.MedianPruner(
-            n_startup_trials=search.startup_trials, n_warmup_steps=0
+            n_startup_trials=_startup(spec), n_warmup_steps=0
         ),
         "hyperband": lambda: optuna.pruners.HyperbandPruner(
             min_resource=warmup,
@@ -260,6 +293,11 @@ def _optuna_pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
         ),
     }
     return makers[search.pruner]()
+
+
+def _startup(spec: StudySpec) -> int:
+    assert isinstance(spec.search.startup_trials, int), "the spec must be resolved"
+    return spec.search.startup_trials
 
 
 def _warmup(spec: StudySpec) -> int:

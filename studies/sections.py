@@ -174,8 +174,10 @@ class SearchSpec(Section):
         default=3, description="Parts of the cross-validation; >= 2."
     )
     trials: PositiveCount = Field(default=50, description="Trials of the whole study.")
-    sampler: Literal["tpe", "random", "grid", "qmc", "gp"] = Field(
-        default="tpe", description="How the next configurations are suggested."
+    sampler: Literal["auto", "gp", "tpe", "random", "grid", "qmc"] = Field(
+        default="auto",
+        description="How the next configurations are suggested: gp (a Gaussian process) and tpe "
+        "learn from results; auto is gp, and tpe for more than 500 trials.",
     )
     pruner: Literal["none", "median", "halving", "hyperband"] = Field(
         default="halving",
@@ -188,10 +190,11 @@ class SearchSpec(Section):
     reduction_factor: Annotated[int, Field(ge=2)] = Field(
         default=4, description="One in so many trials survives a rung; halving and hyperband only."
     )
-    startup_trials: Annotated[int, Field(ge=0, le=LARGEST_COUNT)] = Field(
-        default=10,
-        description="The first so many trials are suggested at random by tpe and, for samplers "
-        "that learn (tpe, gp), never pruned; median prunes once so many are complete.",
+    startup_trials: AutoCountFromZero = Field(
+        default="auto",
+        description="The first so many trials are suggested at random by samplers that learn (gp, "
+        "tpe), and never pruned then; median prunes once so many are complete. auto is 5 for gp, "
+        "else 10.",
     )
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         default=None, description="Seconds after which no new trial starts; null for no limit."

@@ -24,6 +24,8 @@ from aesearch.studies.spec_problems import Path, Problem, broken, must
 
 # Of the last epochs, in a trial's score: see docs/decisions.md for the measurement.
 SCORE_EPOCHS = 3
+# A Gaussian process takes a second per suggestion then; its cost grows with the third power.
+LARGEST_GP = 500
 
 
 class StudySpec(Section):
@@ -249,9 +251,14 @@ def resolve(
         )
     placed = placement(device=device, n_train=n_train, pixels=pixels, fast_bfloat16=fast_bfloat16)
     epochs = spec.training.epochs
+    sampler = spec.search.sampler
+    if sampler == "auto":
+        sampler = "gp" if spec.search.trials <= LARGEST_GP else "tpe"
     automatic: dict[str, dict[str, Any]] = {
         "training": {"batch_size": min(max(n_train // 60, 32), 1000)},
         "search": {
+            "sampler": sampler,
+            "startup_trials": 5 if sampler == "gp" else 10,
             "warmup_epochs": min(max(1, epochs // 20), epochs - 1),
             "score_epochs": min(SCORE_EPOCHS, epochs),
             "generation_size": placed.generation_size,

@@ -69,6 +69,47 @@ def test_the_default_configuration_is_the_first_trial(sampler):
     assert second != first
 
 
+@pytest.mark.parametrize(
+    ("overrides", "sampler", "startup"),
+    [
+        (("search.trials=500",), "gp", 5),
+        (("search.trials=501",), "tpe", 10),
+        (("search.trials=501", "search.sampler=gp"), "gp", 5),
+        (("search.sampler=random",), "random", 10),
+        (("search.startup_trials=3",), "gp", 3),
+    ],
+)
+def test_the_sampler_follows_from_the_number_of_trials(overrides, sampler, startup):
+    """A Gaussian process for as many trials as it can bear, unless something else is asked for."""
+    search = resolved(*overrides).search
+    assert (search.sampler, search.startup_trials) == (sampler, startup)
+
+
+def test_a_gaussian_process_learns_what_only_some_networks_have():
+    """Hidden widths, which conv networks lack: the good ones are tried, and conv has none."""
+    spec = resolved("search.sampler=gp", "space.hidden.choices=[none, 32, 64, 128]")
+    kinds = distributions(spec)
+    trials = []
+    for number in range(24):
+        params = suggest(spec, 1000 + number, range(1, 2), [], [])[0]
+        params["architecture"] = "conv" if number % 4 == 0 else "dense"
+        params.pop("hidden", None)
+        if number % 4:
+            params["hidden"] = ("none", "32", "64", "128")[number // 4 % 4]
+        trials.append(
+            create_trial(
+                state=TrialState.COMPLETE,
+                value=0.01 if params.get("hidden") == "64" else 0.02 + 1e-4 * (number % 3),
+                params=params,
+                distributions={name: kinds[name] for name in params},
+            )
+        )
+    suggested = suggest(spec, 30, range(24, 34), trials, [])
+    for params in suggested:
+        assert ("hidden" in params) == (params["architecture"] == "dense")
+    assert [params.get("hidden") for params in suggested].count("64") >= 7
+
+
 def test_quasi_random_points_depend_on_their_number_alone():
     """Points 6..8 are the same whether they are asked for together or in two generations."""
     spec = resolved("search.sampler=qmc")

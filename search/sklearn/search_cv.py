@@ -54,7 +54,7 @@ class AutoencoderSearchCV(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         {"choices": [4, 8]}, "dropout": None}``. A name that is not given keeps its default
         dimension, None fixes it to the estimator's. The architecture is searched only where
         the estimator has an ``image_shape``.
-    sampler : {"tpe", "random", "grid", "qmc", "gp"}
+    sampler : {"auto", "gp", "tpe", "random", "grid", "qmc"}
     pruner : {"none", "median", "halving", "hyperband"}
     select : {"best", "one-se"}
     unstable_loss : float
