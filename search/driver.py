@@ -14,6 +14,7 @@ from aesearch.data.load import known_name
 from aesearch.decisions import settle
 from aesearch.device import planned_device, present_device
 from aesearch.display import FINISHED, Display
+from aesearch.interruption import check_interrupted
 from aesearch.local_workers import Workers, default_workers, free_the_dead, useful_workers
 from aesearch.problem import Problem, Progress, check_same_data, load_problem
 from aesearch.ray_cluster import Cluster
@@ -321,6 +322,7 @@ def _watch(
     if any(ledger.open_work(engine, study).values()):
         crew.start()
     while True:
+        check_interrupted()
         looked = time.monotonic()
         snapshot = store.snapshot(engine, name)
         display.update(snapshot)

@@ -125,7 +125,10 @@ def _make_triggers(connection: Connection) -> None:
 
 # What brings the schema before to this one. A step that is more than an addition gets a
 # function of its own, and the addition before it is then written out.
-MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {2: _add_what_is_missing}
+MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {
+    2: _add_what_is_missing,
+    3: _add_what_is_missing,
+}
 
 
 @contextlib.contextmanager

@@ -49,7 +49,7 @@ def everything(path):
         ("space.encoding_dim={low: 2, high: 4}", "space.encoding_dim"),
         ("search.folds=4", "search.folds: 3 -> 4"),
         ("seed=1", "seed: 0 -> 1"),
-        ("search.sampler=random", "search.sampler: tpe -> random"),
+        ("search.sampler=random", "search.sampler: gp -> random"),
         ("search.pruner=none", "search.pruner: halving -> none"),
         ("search.lookahead=4", "search.lookahead: 2 -> 4"),
         ("search.generation_size=1", "search.generation_size: 2 -> 1"),

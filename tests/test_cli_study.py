@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+from aesearch import driver
 from aesearch.again import TrainedSeed
 from aesearch.cli import app
+from aesearch.studies import store
 
 COMMAND = [sys.executable, "-m", "aesearch"]
 SMALL = [
@@ -248,6 +251,27 @@ def test_an_interrupted_run_keeps_what_is_finished_and_says_how_to_go_on(number,
     assert said.read_text().splitlines()[-1].endswith(resume)
     rows = json.loads(invoke("list", "--storage", str(tmp_path / "aesearch.db"), "--json").stdout)
     assert [row["state"] for row in rows] == ["unfinished"]
+
+
+def test_a_signal_that_python_drops_ends_a_run_too(tmp_path, monkeypatch):
+    """It comes in the callback of a weak reference, at the first look at the study."""
+
+    class Thing:
+        pass
+
+    things = [Thing()]
+    reference = weakref.ref(things[0], lambda _: os.kill(os.getpid(), signal.SIGTERM))
+
+    def look(*arguments):
+        things.clear()
+        return snapshot(*arguments)
+
+    snapshot = store.snapshot
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(driver.store, "snapshot", look)
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    assert invoke(*SMALL, "--trials=3").exit_code == 143
+    assert reference() is None
 
 
 def test_a_worker_on_a_finished_study_ends_at_once(finished):

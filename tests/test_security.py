@@ -74,7 +74,7 @@ SAMPLERS = {
 def test_the_samplers_offered_are_those_looked_at():
     """A sampler that is added must be looked at here; the grid is ours."""
     offered = set(get_args(SearchSpec.model_fields["sampler"].annotation))
-    assert offered == {*SAMPLERS, "grid"}
+    assert offered == {*SAMPLERS, "grid", "auto"}
     named = {use for use in uses(Path(suggest.__file__)) if use.startswith("optuna.samplers.")}
     assert named == {f"optuna.samplers.{kind.__name__}" for kind in SAMPLERS.values()}
 

@@ -179,7 +179,8 @@ def test_resolve_keeps_what_is_given():
         name="mine",
         model={"dense": {"hidden": "none"}},
         training={"batch_size": 7},
-        search={"warmup_epochs": 0, "score_epochs": 2, "generation_size": 9, "lookahead": 3},
+        search={"warmup_epochs": 0, "score_epochs": 2, "generation_size": 9, "lookahead": 3}
+        | {"sampler": "random", "startup_trials": 4},
         compute={"device": "cpu", "precision": "bfloat16", "population": 11, "threads": 2},
     )
     assert resolved(spec, device="cuda") == spec

@@ -3,22 +3,16 @@
 import shlex
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import Any
 
 import typer
 
+from aesearch.interruption import TerminatedError, interruptible
 from aesearch.studies.errors import AesearchError
 
 INTERRUPTED = 130
-
-
-class TerminatedError(KeyboardInterrupt):
-    """SIGTERM: it ends a command as Ctrl-C does, so that nothing is left running."""
 
 
 @contextmanager
@@ -38,9 +32,9 @@ def ending(*, debug: bool, interrupted: str = "interrupted") -> Iterator[None]:
         With 1 (the run failed, or a bug), 2 (usage, specification, data, store), 130
         (Ctrl-C) or 143 (SIGTERM).
     """
-    before = _catch_termination()
     try:
-        yield
+        with interruptible():
+            yield
     except TerminatedError:
         typer.echo(interrupted, err=True)
         raise typer.Exit(128 + signal.SIGTERM) from None
@@ -61,19 +55,6 @@ def ending(*, debug: bool, interrupted: str = "interrupted") -> Iterator[None]:
         hint = "" if debug else "; run again with --debug for the traceback"
         typer.echo(f"error: {type(error).__name__}: {cause}{hint}", err=True)
         raise typer.Exit(1) from None
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
-
-
-def _catch_termination() -> Any:
-    if threading.current_thread() is not threading.main_thread():
-        return None
-
-    def terminate(_number: int, _frame: FrameType | None) -> None:
-        raise TerminatedError
-
-    return signal.signal(signal.SIGTERM, terminate)
 
 
 def same_command() -> str:

@@ -9,6 +9,7 @@ import typer
 
 from aesearch.commands.arguments import Debug, Storage
 from aesearch.commands.ending import ending
+from aesearch.interruption import check_interrupted
 from aesearch.options import OptionError, storage_or_default
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def _watch(look: "Callable[[], list[StudyStatus]]") -> None:
 
         with Live(console=console, auto_refresh=False) as live:
             while True:
+                check_interrupted()
                 found = look()
                 live.update(view(found), refresh=True)
                 if all(item.over for item in found):
@@ -93,6 +95,7 @@ def _watch(look: "Callable[[], list[StudyStatus]]") -> None:
                 time.sleep(WATCH_S)
     told: set[str] = set()
     while True:
+        check_interrupted()
         found = look()
         for item in found:
             text = line(item)
