@@ -22,12 +22,9 @@ from aesearch.studies.records import Picture
 from aesearch.studies.search_results import FoldCurve, Outcome
 from aesearch.studies.selection import fold_scores, mean_and_standard_error
 from aesearch.studies.spec import Configuration, StudySpec
-from aesearch.studies.stability import unstable_reason
+from aesearch.studies.stability import STABILITY, unstable_reason
 
 log = logging.getLogger("aesearch.worker")
-
-# Optuna's own key for a constraint: above zero, a trial is not feasible and never the best.
-_STABILITY = "constraints:stability"
 
 
 @dataclass
@@ -387,7 +384,7 @@ def _complete(
         value=mean,
         fold_scores=tuple(scores.tolist()),
         user_attributes=attributes,
-        system_attributes=memory | {_STABILITY: -1.0 if unstable is None else 1.0},
+        system_attributes=memory | {STABILITY: -1.0 if unstable is None else 1.0},
         pictures=pictures,
     )
 

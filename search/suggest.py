@@ -18,6 +18,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from aesearch.gaussian import filled, with_values
 from aesearch.halving import halving_losers, halving_rungs
 from aesearch.seeds import derive_seed
 from aesearch.studies.space import Choices, Dimension
@@ -76,42 +77,21 @@ def suggest(
         study = _scratch(spec, sampler=_sampler(spec, position))
         if spec.search.sampler == "random":
             finished = window = ()  # it looks at nothing
-        filled = spec.search.sampler == "gp"
+        one_space = spec.search.sampler == "gp"
+        if one_space:
+            finished = [filled(spec, t, _distribution) for t in with_values(finished)]
+            window = [filled(spec, trial, _distribution) for trial in window]
         for trial in finished:
-            known = _filled(spec, trial) if filled else trial
-            study.add_trial(_remembered(known, curve=trial.state == TrialState.PRUNED))
+            study.add_trial(_remembered(trial, curve=trial.state == TrialState.PRUNED))
         for trial in window:
-            known = _filled(spec, trial) if filled else trial
             study.add_trial(
                 create_trial(
                     state=TrialState.RUNNING,
-                    params=known.params,
-                    distributions=known.distributions,
+                    params=trial.params,
+                    distributions=trial.distributions,
                 )
             )
-        return [_ask(spec, study, number, filled=filled) for number in numbers]
-
-
-def _filled(spec: StudySpec, trial: FrozenTrial) -> FrozenTrial:
-    """Give a trial a constant for each dimension that its architecture does not have.
-
-    A Gaussian process knows one space: it would leave a dimension that some trials lack to
-    chance.
-    """
-    lacking = {
-        name: dimension
-        for name, dimension in spec.space.dimensions().items()
-        if name not in trial.params
-    }
-    return create_trial(
-        state=trial.state,
-        values=trial.values,
-        params=trial.params | {name: d.nearest(0) for name, d in lacking.items()},
-        distributions=trial.distributions
-        | {name: _distribution(dimension) for name, dimension in lacking.items()},
-        intermediate_values=trial.intermediate_values,
-        system_attrs=trial.system_attrs,
-    )
+        return [_ask(spec, study, number, one_space=one_space) for number in numbers]
 
 
 def _scratch(
@@ -160,9 +140,9 @@ def _remembered(trial: FrozenTrial, *, curve: bool = True) -> FrozenTrial:
 
 
 def _ask(
-    spec: StudySpec, study: optuna.Study, number: int, *, filled: bool = False
+    spec: StudySpec, study: optuna.Study, number: int, *, one_space: bool = False
 ) -> dict[str, Any]:
-    """Ask for one configuration; ``filled`` asks for dimensions that do not apply, too."""
+    """Ask for one configuration; in one space, for dimensions that do not apply, too."""
     # The default configuration comes first, so that no search ends worse than doing nothing.
     if number == 0:
         study.enqueue_trial(spec.default_configuration_params())
@@ -171,7 +151,7 @@ def _ask(
     for name, dimension in spec.space.dimensions().items():
         architecture = chosen.get("architecture", spec.model.architecture)
         applies = name == "architecture" or dimension.applies(architecture)
-        if applies or filled:
+        if applies or one_space:
             value = _suggest_one(trial, name, _distribution(dimension))
             if applies:
                 chosen[name] = value

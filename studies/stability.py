@@ -11,6 +11,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+# Optuna's own key for a constraint: above zero, a trial is not feasible and never the best.
+STABILITY = "constraints:stability"
+
 END_FRACTION = 0.25  # of the epochs are "the end of training" ...
 END_EPOCHS = 3  # ... and never fewer than this many, where there are as many
 

@@ -1,0 +1,93 @@
+"""What a Gaussian process is shown of a study: one space for all, and a value for every trial.
+
+Optuna's process reads complete trials only and would try what was pruned again and again.
+"""
+
+from collections.abc import Callable, Sequence
+from statistics import median
+
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from aesearch.studies.space import Dimension
+from aesearch.studies.spec import StudySpec
+from aesearch.studies.stability import STABILITY
+
+ToDistribution = Callable[[Dimension], BaseDistribution]
+
+
+def with_values(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Give pruned and failed trials the value that they can be expected to have.
+
+    A pruned trial would have gone on to fall as the complete ones did, in the median, from
+    the epoch at which it ended; but it counts as no better than the best of them. A failed
+    trial is as bad as the worst, and unstable. Where none is complete, all stay as they are.
+
+    Parameters
+    ----------
+    trials : sequence of FrozenTrial
+        Finished; with their means over folds by epoch.
+
+    Returns
+    -------
+    list of FrozenTrial
+        Complete, where a value could be given.
+    """
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    if not complete:
+        return list(trials)
+    best = min(_value(trial) for trial in complete)
+    values = [_expected(trial, complete, best) for trial in trials]
+    worst = max(value for value in values if value is not None)
+    constrained = any(STABILITY in trial.system_attrs for trial in complete)
+    return [
+        trial
+        if trial.state == TrialState.COMPLETE
+        else create_trial(
+            value=worst if value is None else value,
+            params=trial.params,
+            distributions=trial.distributions,
+            # The process wants to hear of the constraint from all or from none.
+            system_attrs={STABILITY: 1.0 if value is None else -1.0} if constrained else {},
+        )
+        for trial, value in zip(trials, values, strict=True)
+    ]
+
+
+def _value(trial: FrozenTrial) -> float:
+    assert trial.value is not None, "a complete trial has a value"
+    return trial.value
+
+
+def _expected(trial: FrozenTrial, complete: Sequence[FrozenTrial], best: float) -> float | None:
+    if trial.state == TrialState.COMPLETE:
+        return _value(trial)
+    epoch = trial.last_step
+    if trial.state == TrialState.FAIL or epoch is None:
+        return None
+    falls = [
+        _value(other) / other.intermediate_values[epoch]
+        for other in complete
+        if other.intermediate_values.get(epoch, 0) > 0
+    ]
+    return max(best, trial.intermediate_values[epoch] * median(falls)) if falls else None
+
+
+def filled(spec: StudySpec, trial: FrozenTrial, distribution: ToDistribution) -> FrozenTrial:
+    """Give a trial a constant for each dimension that its architecture does not have.
+
+    A Gaussian process would leave a dimension that some trials lack to chance.
+    """
+    lacking = {
+        name: dimension
+        for name, dimension in spec.space.dimensions().items()
+        if name not in trial.params
+    }
+    return create_trial(
+        state=trial.state,
+        values=trial.values,
+        params=trial.params | {name: d.nearest(0) for name, d in lacking.items()},
+        distributions=trial.distributions | {n: distribution(d) for n, d in lacking.items()},
+        intermediate_values=trial.intermediate_values,
+        system_attrs=trial.system_attrs,
+    )
