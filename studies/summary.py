@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from aesearch.studies.edges import edges
 from aesearch.studies.evaluation_text import evaluation_lines, evaluation_numbers
 from aesearch.studies.records import RetrainRecord, StudySnapshot, TrialRecord, TrialState
 from aesearch.studies.selection import eligible_trials, indistinguishable
@@ -67,7 +68,8 @@ def summary(snapshot: StudySnapshot, evaluation: Mapping[str, Any] | None = None
         (no trial waits or runs); ``selection`` (the rule, None if unknown); ``denoising``
         (None, or the ``corruption`` of all validation images and its ``level``); ``winner`` and
         ``best`` (the chosen trial, and the lowest value so far, or None: ``number, params,
-        architecture, value, standard_error, fold_scores``); ``indistinguishable`` (None
+        architecture, value, standard_error, fold_scores``); ``edges`` (of the winner, see
+        :func:`aesearch.studies.edges.edges`); ``indistinguishable`` (None
         where there is nothing to test, else ``test, alpha, n_compared`` and ``trials``:
         ``number, value, p``); ``unstable``, ``failed`` (``number, reason``); ``retrain``
         (None before the first seed is done, else ``seeds`` and ``test_mse``: ``mean, sd,
@@ -93,6 +95,7 @@ def summary(snapshot: StudySnapshot, evaluation: Mapping[str, Any] | None = None
         "denoising": _denoising(snapshot.spec),
         "winner": None if winner is None else _trial(winner, snapshot.spec),
         "best": _trial(ranked[0], snapshot.spec) if ranked else None,
+        "edges": [] if winner is None else edges(winner.params, snapshot.spec.get("space", {})),
         "indistinguishable": _near_ties(ranked, winner, snapshot.facts),
         "unstable": [
             {"number": trial.number, "reason": trial.unstable}
@@ -284,7 +287,16 @@ def _winner_lines(facts: Mapping[str, Any]) -> list[str]:
             f"  chosen by {facts['selection']} although trial {best['number']} has the lowest "
             f"mean, {value_text(best['value'], best['standard_error'])}"
         )
-    return lines
+    return [*lines, *map(edge_text, facts["edges"])]
+
+
+def edge_text(edge: Mapping[str, Any]) -> str:
+    """Say where a parameter of the winner lies, and what to do about it."""
+    ends = f"{value_text(edge['low'])} to {value_text(edge['high'])}"
+    return (
+        f"  {edge['name']} lies at the {edge['end']} end of what was searched ({ends}): "
+        "a new study may find better beyond"
+    )
 
 
 def _so_far(facts: Mapping[str, Any]) -> str:

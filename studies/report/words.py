@@ -9,7 +9,7 @@ from markupsafe import Markup
 from aesearch.studies.records import StudySnapshot
 from aesearch.studies.report.look import count, spelled
 from aesearch.studies.report.words_test import baseline, own_corruption, retrained, scale
-from aesearch.studies.summary import parameter_text, value_text
+from aesearch.studies.summary import edge_text, parameter_text, value_text
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def lead(
     snapshot: StudySnapshot, facts: Mapping[str, Any], document: Mapping[str, Any] | None
 ) -> list[Markup]:
     """Tell what was searched and what was found, in a few short paragraphs."""
-    paragraphs = [_searched(snapshot, facts), _won(facts), _ties(facts)]
+    paragraphs = [_searched(snapshot, facts), _won(facts), _edges(facts), _ties(facts)]
     paragraphs += [retrained(facts, document), scale(snapshot, facts, document)]
     return [paragraph for paragraph in paragraphs if paragraph]
 
@@ -138,6 +138,11 @@ def _corrupted(facts: Mapping[str, Any]) -> str:
         return ""
     kind = str(noise["corruption"]).replace("-", " ")
     return f", corrupted by {kind} {noise['level']:g} and to be given back clean,"
+
+
+def _edges(facts: Mapping[str, Any]) -> Markup:
+    sentences = [edge_text(edge).strip() for edge in facts["edges"]]
+    return Markup("{}.").format("; ".join(sentences)) if sentences else Markup("")
 
 
 def _ties(facts: Mapping[str, Any]) -> Markup:
