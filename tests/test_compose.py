@@ -182,7 +182,7 @@ class Stack:
         """A word of the file, with addresses and paths as they are here."""
         url = f"@127.0.0.1:{self._server.port}/{self._database}"
         word = word.replace("@database/aesearch", url).replace(PASSWORD_PATH, "password")
-        word = word.replace("/work", str(self.folder)).replace("0.0.0.0", "127.0.0.1")
+        word = word.replace("/srv/aesearch", str(self.folder)).replace("0.0.0.0", "127.0.0.1")
         return word.replace("8080", str(self.port))
 
     def start(self, service, *extra, command=None):
