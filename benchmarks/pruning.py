@@ -45,13 +45,19 @@ PRUNERS = [
 ]
 
 
-LIVE = [
-    ("none",),
-    ("halving", "search.warmup_epochs=1", "search.reduction_factor=4"),
-    ("halving", "search.warmup_epochs=1", "search.reduction_factor=4", "search.startup_trials=0"),
-    ("halving", "search.warmup_epochs=2", "search.reduction_factor=3"),
-    ("hyperband", "search.warmup_epochs=1", "search.reduction_factor=3"),
-    ("median", "search.warmup_epochs=1", "search.startup_trials=5"),
+_TPE, _GP = "search.sampler=tpe", "search.sampler=gp"
+_HALVING = ("halving", "search.warmup_epochs=1", "search.reduction_factor=4")
+LIVE = [  # each sampler's studies without pruning come first: what the others are held against
+    ("none", _GP),
+    (*_HALVING, _GP),
+    (*_HALVING, _GP, "search.startup_trials=10"),
+    ("none", _TPE),
+    (*_HALVING, _TPE),
+    (*_HALVING, _TPE, "search.startup_trials=0"),
+    (*_HALVING, _TPE, "search.startup_trials=5"),
+    ("halving", "search.warmup_epochs=2", "search.reduction_factor=3", _TPE),
+    ("hyperband", "search.warmup_epochs=1", "search.reduction_factor=3", _TPE),
+    ("median", "search.warmup_epochs=1", "search.startup_trials=5", _TPE),
 ]
 
 
@@ -91,7 +97,10 @@ def record(arguments, seed, pruner="none", settings=()):
 def replay(arguments, seed, trials, firsts, *, pruner, overrides):
     """Let a pruner watch a recorded study: (epochs trained, epochs in full, regret)."""
     asked = load_spec(
-        overrides=[f"seed={seed}", f"search.pruner={pruner}", "search.lookahead=2", *overrides]
+        overrides=[
+            *(f"seed={seed}", f"search.pruner={pruner}", "search.lookahead=2"),
+            *("search.sampler=tpe", "search.startup_trials=10", *overrides),
+        ]
     )
     spec = asked.model_copy(
         update={

@@ -201,14 +201,14 @@ class Population:
 
     def _train_epoch(self) -> Tensor:
         """Losses (live member,) of one epoch of steps."""
-        members = [self.members[position] for position in self._states.live]
+        live = self._states.live
+        members = [self.members[position] for position in live]
         seeds = [member.seed for member in members]
         orders = training_orders(seeds, [member.train_indices for member in members], self.epoch)
         sizes = [len(order) for order in orders]
         minibatches = padded_minibatches(orders, self._batch_size, self._device, self._dtype)
         # Steps taken before: (step, member). Once a member has no samples left its numbers
         # are not true, but then none of its steps counts: see _train_step.
-        live = self._states.live
         taken = torch.arange(len(minibatches))[:, None] + self._states.steps[live]
         rates = self._schedule.learning_rates(self.epoch)[live]
         self._states.optimiser.begin_epoch(rates, taken + 1)

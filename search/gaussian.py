@@ -3,17 +3,14 @@
 Optuna's process reads complete trials only and would try what was pruned again and again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from aesearch.studies.space import Dimension
 from aesearch.studies.spec import StudySpec
 from aesearch.studies.stability import STABILITY
-
-ToDistribution = Callable[[Dimension], BaseDistribution]
 
 
 def with_values(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -73,7 +70,9 @@ def _expected(trial: FrozenTrial, complete: Sequence[FrozenTrial], best: float) 
     return max(best, trial.intermediate_values[epoch] * median(falls)) if falls else None
 
 
-def filled(spec: StudySpec, trial: FrozenTrial, distribution: ToDistribution) -> FrozenTrial:
+def filled(
+    spec: StudySpec, trial: FrozenTrial, kinds: Mapping[str, BaseDistribution]
+) -> FrozenTrial:
     """Give a trial a constant for each dimension that its architecture does not have.
 
     A Gaussian process would leave a dimension that some trials lack to chance.
@@ -87,7 +86,7 @@ def filled(spec: StudySpec, trial: FrozenTrial, distribution: ToDistribution) ->
         state=trial.state,
         values=trial.values,
         params=trial.params | {name: d.nearest(0) for name, d in lacking.items()},
-        distributions=trial.distributions | {n: distribution(d) for n, d in lacking.items()},
+        distributions=trial.distributions | {name: kinds[name] for name in lacking},
         intermediate_values=trial.intermediate_values,
         system_attrs=trial.system_attrs,
     )

@@ -79,8 +79,9 @@ def suggest(
             finished = window = ()  # it looks at nothing
         one_space = spec.search.sampler == "gp"
         if one_space:
-            finished = [filled(spec, t, _distribution) for t in with_values(finished)]
-            window = [filled(spec, trial, _distribution) for trial in window]
+            kinds = distributions(spec)
+            finished = [filled(spec, trial, kinds) for trial in with_values(finished)]
+            window = [filled(spec, trial, kinds) for trial in window]
         for trial in finished:
             study.add_trial(_remembered(trial, curve=trial.state == TrialState.PRUNED))
         for trial in window:

@@ -287,14 +287,14 @@ def _winner_lines(facts: Mapping[str, Any]) -> list[str]:
             f"  chosen by {facts['selection']} although trial {best['number']} has the lowest "
             f"mean, {value_text(best['value'], best['standard_error'])}"
         )
-    return [*lines, *map(edge_text, facts["edges"])]
+    return [*lines, *(f"  {edge_text(edge)}" for edge in facts["edges"])]
 
 
 def edge_text(edge: Mapping[str, Any]) -> str:
     """Say where a parameter of the winner lies, and what to do about it."""
     ends = f"{value_text(edge['low'])} to {value_text(edge['high'])}"
     return (
-        f"  {edge['name']} lies at the {edge['end']} end of what was searched ({ends}): "
+        f"{edge['name']} lies at the {edge['end']} end of what was searched ({ends}): "
         "a new study may find better beyond"
     )
 
@@ -365,6 +365,6 @@ def _retrain_lines(facts: Mapping[str, Any]) -> list[str]:
         )
     if facts["evaluation"] is None:
         lines.append(
-            "Nothing else was measured on it: 'aesearch evaluate' does so, or says what stops it."
+            "The model was not evaluated further: 'aesearch evaluate' does it, or says why not."
         )
     return lines

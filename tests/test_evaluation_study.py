@@ -317,7 +317,7 @@ def test_the_summary_tells_the_main_numbers(tested):
     mse = document["metrics"]["overall"]["mse"]
     assert f"MSE {mse['mean']:#.4g} [{mse['low']:#.4g}, {mse['high']:#.4g}], PSNR" in text
     assert "PCA of the same dimension" in text
-    assert "Nothing else was measured" not in text
+    assert "not evaluated further" not in text
     assert summary(snapshot)["evaluation"] is None
     assert "bootstrap" not in summary_text(summary(snapshot))
 

@@ -141,7 +141,7 @@ Retrained with 2 seeds:
   seed 0: best epoch 41 of 60, validation MSE 0.011, test MSE 0.011
   seed 1: best epoch 50 of 70, validation MSE 0.0111, test MSE 0.013
 Test MSE per pixel: 0.0120 ± 0.0014 (mean ± standard deviation over 2 seeds)
-Nothing else was measured on it: 'aesearch evaluate' does so, or says what stops it."""
+The model was not evaluated further: 'aesearch evaluate' does it, or says why not."""
     )
 
 

@@ -141,7 +141,7 @@ def _corrupted(facts: Mapping[str, Any]) -> str:
 
 
 def _edges(facts: Mapping[str, Any]) -> Markup:
-    sentences = [edge_text(edge).strip() for edge in facts["edges"]]
+    sentences = [edge_text(edge) for edge in facts["edges"]]
     return Markup("{}.").format("; ".join(sentences)) if sentences else Markup("")
 
 
