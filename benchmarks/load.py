@@ -260,9 +260,9 @@ def fill(engine, spec, n_trials, left):
 def measure_large(database, new_store, size_of, n_trials, sampler):
     """Everything that reads the whole of a study, and what its next generation costs."""
     from aesearch.commands.status import status as status_command  # noqa: F401 - imported once
+    from aesearch.creation import leave_study
     from aesearch.dashboard.server import dashboard_application
     from aesearch.display import make_display
-    from aesearch.driver import leave_study
     from aesearch.problem import load_problem
     from aesearch.studies import ledger, store
     from aesearch.studies.dashboard.publishing import publish

@@ -14,11 +14,12 @@ from aesearch.best_file import load_best
 from aesearch.data.images import ImageSet, as_image_set
 from aesearch.data.load import load as load_images
 from aesearch.display import make_display
-from aesearch.driver import Run, default_folder, run_study
+from aesearch.driver import Run, run_study
 from aesearch.model_file import load_model
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.options import OptionError, storage_or_default, study_spec
 from aesearch.ray_cluster import Cluster
+from aesearch.run_folder import default_folder
 from aesearch.studies import frames, store
 from aesearch.studies.errors import StudyMismatchError
 from aesearch.studies.evaluation_results import read_evaluation

@@ -17,6 +17,12 @@ from aesearch.studies.report.stored import stored_report
 from aesearch.studies.spec_yaml import to_yaml
 
 
+def default_folder(name: str) -> Path:
+    """Choose the run folder of a study: its name, made one folder name, never a path."""
+    safe = "".join(c if c.isalnum() or c in "-_.+ " else "_" for c in name).strip(". ")
+    return Path("runs") / (safe or "study")
+
+
 def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
     """Write the tables and, once retrained, model, evaluation, pictures and ``best.yaml``.
 

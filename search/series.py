@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from aesearch.api import SearchResult, search
-from aesearch.driver import default_folder
+from aesearch.run_folder import default_folder
 from aesearch.studies.errors import RunFailedError
 from aesearch.studies.spec import StudySpec
 

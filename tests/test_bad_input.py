@@ -10,8 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from aesearch.cli import app
-from aesearch.driver import default_folder
-from aesearch.run_folder import write_run_folder
+from aesearch.run_folder import default_folder, write_run_folder
 from aesearch.studies import database, store, waiting
 from aesearch.studies.errors import StoreError
 from aesearch.worker import Worker

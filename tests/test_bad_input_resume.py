@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from aesearch.creation import leave_study
 from aesearch.display import make_display
-from aesearch.driver import leave_study
 from aesearch.studies import database, store, tables
 from aesearch.studies.errors import SpecError, StudyMismatchError
 

@@ -18,8 +18,8 @@ import torch
 import yaml
 from postgres import PASSWORD, find_programs
 
+from aesearch.creation import leave_study
 from aesearch.display import make_display
-from aesearch.driver import leave_study
 from aesearch.studies import database, store
 
 ROOT = Path(__file__).resolve().parents[1]

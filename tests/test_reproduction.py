@@ -9,8 +9,8 @@ import torch
 from typer.testing import CliRunner
 
 from aesearch import model_file
+from aesearch.creation import leave_study
 from aesearch.display import make_display
-from aesearch.driver import leave_study
 from aesearch.models.corruptions import corrupt
 from aesearch.reproduction import measures
 from aesearch.reproduction.evidence import Evidence, Evidences

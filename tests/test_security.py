@@ -15,8 +15,8 @@ from postgres import PASSWORD
 from sqlalchemy.engine import make_url
 
 from aesearch import suggest
+from aesearch.creation import leave_study
 from aesearch.display import make_display
-from aesearch.driver import leave_study
 from aesearch.studies import store
 from aesearch.studies.errors import StudyMismatchError
 from aesearch.studies.sections import SearchSpec
@@ -167,7 +167,7 @@ def test_a_run_of_another_major_version_is_refused(tmp_path, tiny_spec, package,
     display = make_display(quiet=True)
     storage = str(tmp_path / "s.db")
     if package == "aesearch":
-        monkeypatch.setattr("aesearch.driver.__version__", "9.1.2")
+        monkeypatch.setattr("aesearch.creation.__version__", "9.1.2")
     else:
         monkeypatch.setattr(
             "aesearch.problem.versions", lambda: {"aesearch": "0.1.0", "optuna": "9.1.2"}

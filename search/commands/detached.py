@@ -43,8 +43,8 @@ def detach(
             raise OptionError(
                 f"{name} must not be given beside --detach, got {str(value)!r}; {remedy}"
             )
+    from aesearch.creation import leave_study  # noqa: PLC0415 - imports torch
     from aesearch.display import make_display  # noqa: PLC0415 - imports rich
-    from aesearch.driver import leave_study  # noqa: PLC0415 - imports torch
 
     chosen = storage_or_default(storage)
     with make_display(quiet=quiet) as display:

@@ -37,7 +37,7 @@ def report(
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
         from aesearch.commands.stored import open_existing  # noqa: PLC0415
-        from aesearch.driver import default_folder  # noqa: PLC0415
+        from aesearch.run_folder import default_folder  # noqa: PLC0415
         from aesearch.studies import store  # noqa: PLC0415
         from aesearch.studies.export import OutputError, make_folder, write_whole  # noqa: PLC0415
 

@@ -164,8 +164,7 @@ def _is_model(study: str) -> bool:
 
 def _export_study(study: str, out: Path | None, storage: str | None) -> Path:
     from aesearch.commands.stored import open_existing  # noqa: PLC0415
-    from aesearch.driver import default_folder  # noqa: PLC0415
-    from aesearch.run_folder import write_run_folder  # noqa: PLC0415
+    from aesearch.run_folder import default_folder, write_run_folder  # noqa: PLC0415
     from aesearch.studies import store  # noqa: PLC0415
 
     engine = open_existing(storage_or_default(storage))

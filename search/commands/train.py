@@ -59,11 +59,11 @@ def train(
         from aesearch.best_file import load_trainable  # noqa: PLC0415
         from aesearch.commands.evaluation_tables import measured  # noqa: PLC0415
         from aesearch.commands.training_display import make_training_display  # noqa: PLC0415
-        from aesearch.driver import default_folder  # noqa: PLC0415
         from aesearch.model_file import from_bytes  # noqa: PLC0415
         from aesearch.run_folder import (  # noqa: PLC0415
             best_seed,
             data_result,
+            default_folder,
             retrained_result,
         )
         from aesearch.studies.evaluation_files import write_evaluation  # noqa: PLC0415

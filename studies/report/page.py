@@ -14,9 +14,9 @@ from aesearch.studies.dimensions import Dimension
 from aesearch.studies.records import RetrainPoint, StudySnapshot
 from aesearch.studies.report import (
     figures_dimension,
+    figures_evaluation,
     figures_parallel,
     figures_search,
-    figures_test,
     figures_training,
     tables,
     words,
@@ -136,9 +136,9 @@ def _figures(
     }
     if document is not None:
         drawn |= {
-            "classes": figures_test.per_class(document["metrics"]),
-            "robustness": figures_test.robustness(document.get("robustness") or ()),
-            "latent": figures_test.latent(document.get("latent")),
+            "classes": figures_evaluation.per_class(document["metrics"]),
+            "robustness": figures_evaluation.robustness(document.get("robustness") or ()),
+            "latent": figures_evaluation.latent(document.get("latent")),
         }
     return drawn
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from aesearch.studies.records import RetrainRecord, StudySnapshot, TrialRecord
 from aesearch.studies.report.figures_dimension import DimensionRow
-from aesearch.studies.report.figures_test import corruption_name
+from aesearch.studies.report.figures_evaluation import corruption_name
 from aesearch.studies.report.look import spelled
 from aesearch.studies.summary import parameter_text, value_text
 

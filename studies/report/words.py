@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from aesearch.studies.records import StudySnapshot
 from aesearch.studies.report.look import count, spelled
-from aesearch.studies.report.words_test import baseline, own_corruption, retrained, scale
+from aesearch.studies.report.words_evaluation import baseline, own_corruption, retrained, scale
 from aesearch.studies.summary import edge_text, parameter_text, value_text
 
 
