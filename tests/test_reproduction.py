@@ -1,11 +1,13 @@
 """The five reports held against studies: what is measured, how it is judged, and the page."""
 
+import re
 import threading
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from aesearch import model_file
@@ -15,7 +17,7 @@ from aesearch.models.corruptions import corrupt
 from aesearch.reproduction import measures
 from aesearch.reproduction.evidence import Evidence, Evidences
 from aesearch.reproduction.measures import NAMES, Values, measure
-from aesearch.reproduction.page import figure, page
+from aesearch.reproduction.page import figure, make_page
 from aesearch.reproduction.reported import Measure, load_reported
 from aesearch.reproduction.tables import NOT_RUN, claim_row, number_row
 from aesearch.reproduction.verdict import agreement, claim_verdict, outcome
@@ -145,6 +147,8 @@ def folds(*values):
         (of(1.0, 2.0, 3.0), "below", of(2.0, 3.0, 4.0, study="b"), "open"),
         (of(1.0, 2.0, 3.0), "below", of(2.0, 3.1, 3.9), "holds"),  # the same networks
         (of(1.0, 1.0), "below", of(2.0, 2.0, study="b"), "holds"),
+        (of(1.0, 1.0), "below", of(1.0, 1.0, study="b"), "fails"),
+        (of(1.0, 2.0, 3.0), "below", of(2.0, 2.0, 2.0, study="b"), "open"),
         (of(1.0, 1.0), "below", of(2.0, 2.0 + 1e-12, study="b"), "holds"),
         (of(1.0, 2.0, 3.0), "below", one(9.0), "holds"),
         (of(1.0, 2.0, 3.0), "below", one(4.0), "open"),
@@ -409,8 +413,10 @@ def test_claims_of_a_study_that_was_run_are_judged(quick_store):
 
 def test_the_page_is_the_same_twice_and_says_what_is_missing(quick_store):
     """One page of figures, verdicts, and what was not run."""
-    first, again = (page(Evidences(quick_store[0], data_dir=None, quick=True)) for _ in range(2))
-    assert first == again
+    evidences = (Evidences(quick_store[0], data_dir=None, quick=True) for _ in range(2))
+    whole, again = (make_page(each, "reports") for each in evidences)
+    assert whole == again
+    first = whole.text
     assert first.count("## Report 00") == 5
     row = next(line for line in first.splitlines() if line.startswith("| `dense-bottleneck-16` |"))
     assert "±" in row
@@ -438,7 +444,14 @@ def test_the_command_writes_the_page(quick_store, tmp_path):
     out = tmp_path / "docs" / "reports.md"
     done = CliRunner().invoke(app, ["--quick", "--storage", quick_store[1], "--out", str(out)])
     assert done.exit_code == 0, done.stderr
-    assert out.read_text().startswith("# The five reports, reproduced")
+    text = out.read_text()
+    assert text.startswith("# The five reports, reproduced")
+    shown = re.findall(r"!\[.*\]\((.*)\)", text)
+    assert "reports/dense-bottleneck-16-quick-curves.png" in shown
+    assert len(shown) == len(REPORTS[0].shown)
+    for name in shown:
+        with Image.open(out.parent / name) as picture:
+            picture.load()
 
 
 @pytest.mark.slow
@@ -465,7 +478,7 @@ def test_the_small_version_of_ours_is_held_against_the_reports(tmp_path):
     storage = str(tmp_path / "store.db")
     engine = store.open_store(storage)
     run_quickly(engine, storage, OURS.conv)
-    text = page(Evidences(engine, data_dir=None, quick=True))
+    text = make_page(Evidences(engine, data_dir=None, quick=True), "reports").text
     engine.dispose()
     row = next(line for line in text.splitlines() if line.startswith("| 32 |"))
     assert "±" in row

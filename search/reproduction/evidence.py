@@ -12,9 +12,11 @@ from aesearch.models.autoencoder import Autoencoder
 from aesearch.problem import Problem, check_same_data, load_problem
 from aesearch.reproduction.reported import Measure
 from aesearch.studies import retrain_results, store
+from aesearch.studies.dashboard.drawing import draw_curves
+from aesearch.studies.dashboard.finished import CurvePoint
 from aesearch.studies.errors import AesearchError
-from aesearch.studies.evaluation_results import read_evaluation
-from aesearch.studies.records import TrialRecord
+from aesearch.studies.evaluation_results import read_evaluation, read_pictures
+from aesearch.studies.records import Picture, TrialRecord
 
 if TYPE_CHECKING:
     from aesearch.studies.spec import StudySpec
@@ -56,6 +58,7 @@ class Evidence:
         self._curves = store.curves(engine, self._study)
         self._retrain_curves = retrain_results.retrain_curves(engine, self._study)
         self.evaluation = read_evaluation(engine, self._study)
+        self._pictures = {each.name: each for each in read_pictures(engine, self._study)}
 
     @property
     def is_quick(self) -> bool:
@@ -128,6 +131,28 @@ class Evidence:
         for seed, epoch, *values in self._retrain_curves:
             curves[:, seed, epoch - 1] = values
         return curves
+
+    def picture(self, name: str) -> Picture:
+        """Give a picture of the evaluation, or the winner's ``curves``.
+
+        Raises
+        ------
+        NotMeasuredError
+            The evaluation has no such picture.
+        """
+        if name == "curves":
+            winner = self.trial({})
+            points = [
+                CurvePoint(*point) for number, *point in self._curves if number == winner.number
+            ]
+            drawn = draw_curves(points, f"{self.name}: MSE per pixel by epoch")
+            return Picture(name, "Losses of the winner in the cross-validation.", drawn)
+        if name not in self._pictures:
+            raise NotMeasuredError(
+                f"picture must be one of {sorted(self._pictures)} of study {self.name!r}, "
+                f"got {name!r}"
+            )
+        return self._pictures[name]
 
     def position(self, measure: Measure, n_epochs: int) -> int:
         """Give the place of a measure's epoch in curves of so many epochs."""

@@ -2,7 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from aesearch.reproduction.evidence import Evidence, Evidences
@@ -18,10 +19,12 @@ from aesearch.reproduction.tables import (
     claim_row,
     dimension_rows,
     number_row,
+    pictures,
     search_value,
     study_rows,
 )
 from aesearch.reproduction.verdict import CLAIM_RULE, NUMBER_RULE
+from aesearch.studies.records import Picture
 
 COMMAND = "python -m aesearch.reproduction"
 
@@ -44,10 +47,18 @@ by `aesearch run PRESET`.
 """
 
 
-def page(evidences: Evidences) -> str:
-    """Write the whole page."""
+@dataclass(frozen=True)
+class Page:
+    """The page, and its pictures by the names that it gives their files, beside it."""
+
+    text: str
+    files: Mapping[str, bytes]
+
+
+def make_page(evidences: Evidences, folder: str) -> Page:
+    """Make the whole page; ``folder`` is where it looks for its pictures."""
     reports, ours = load_reported()
-    sections, summary = [], []
+    sections, summary, files = [], [], {}
     for report in reports:
         numbers = [
             (group, [number_row(evidences, number) for number in group.numbers])
@@ -69,7 +80,13 @@ def page(evidences: Evidences) -> str:
         ]
         for group, rows in numbers:
             parts += [f"### {group.title}", f"{group.source}.", _numbers(rows)]
-        sections.append("\n\n".join([*parts, "### Claims", _claims(claims)]))
+        shown = {
+            f"{folder}/{study}-{picture.name}.png": (study, picture)
+            for study, picture in pictures(evidences, report)
+        }
+        files |= {name: picture.png for name, (_, picture) in shown.items()}
+        parts += ["### Claims", _claims(claims), *([_pictures(shown)] if shown else [])]
+        sections.append("\n\n".join(parts))
     head = ("report", "preset", "numbers", "claims")
     introduction = [_INTRODUCTION.rstrip(), *([_QUICK] if evidences.quick else [])]
     dimensions = dimension_rows(evidences, reports, ours)
@@ -81,18 +98,26 @@ def page(evidences: Evidences) -> str:
         "such a code: beaten if the better of ours is below it, after 20 epochs for report 003, "
         "which has 15 or 20, and after 50 for the others, which have 50 or more."
     )
-    return (
-        "\n\n".join([*introduction, _table(head, summary), *sections, ours_text, _ours(dimensions)])
-        + "\n"
-    )
+    parts = [*introduction, _table(head, summary), *sections, ours_text, _ours(dimensions)]
+    return Page("\n\n".join(parts) + "\n", files)
 
 
 def write_page(evidences: Evidences, path: Path) -> None:
-    """Write the page to a file, whole or not at all."""
+    """Write the page, and its pictures into a folder of its name beside it; each whole."""
     from aesearch.studies.export import make_folder, write_whole  # noqa: PLC0415 - beside its use
 
-    make_folder(path.parent)
-    write_whole(path, page(evidences).encode())
+    page = make_page(evidences, path.stem)
+    make_folder(path.with_suffix(""))
+    for name, content in page.files.items():
+        write_whole(path.parent / name, content)
+    write_whole(path, page.text)
+
+
+def _pictures(shown: Mapping[str, tuple[str, Picture]]) -> str:
+    parts = ["### Pictures"]
+    for name, (study, picture) in shown.items():
+        parts += [f"`{study}`: {picture.alt}", f"![{study}: {picture.alt}]({name})"]
+    return "\n\n".join(parts)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

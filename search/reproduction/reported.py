@@ -97,6 +97,21 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """One picture that stands beside a report.
+
+    Attributes
+    ----------
+    study : str
+    picture : str
+        ``curves`` of the winner, or a name among the pictures of the evaluation.
+    """
+
+    study: str
+    picture: str
+
+
+@dataclass(frozen=True)
 class Report:
     """One report.
 
@@ -116,6 +131,7 @@ class Report:
     reading: str
     groups: tuple[Group, ...]
     claims: tuple[Claim, ...]
+    shown: tuple[Shown, ...]
 
 
 @dataclass(frozen=True)
@@ -146,6 +162,9 @@ def _report(raw: Mapping[str, Any]) -> Report:
         reading=raw["reading"].strip(),
         groups=tuple(map(_group, raw.get("numbers", ()))),
         claims=tuple(map(_claim, raw["claims"])),
+        shown=tuple(
+            Shown(study, picture) for picture, studies in raw["shown"].items() for study in studies
+        ),
     )
 
 

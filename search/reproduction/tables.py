@@ -9,6 +9,7 @@ from aesearch.reproduction.evidence import Evidence, Evidences, NotMeasuredError
 from aesearch.reproduction.measures import EXACT, Values, measure
 from aesearch.reproduction.reported import Claim, Measure, Number, Ours, Report
 from aesearch.reproduction.verdict import Outcome, agreement, claim_verdict, outcome
+from aesearch.studies.records import Picture
 
 NOT_RUN = "not run"
 
@@ -117,6 +118,16 @@ def study_rows(evidences: Evidences, report: Report) -> list[StudyRow]:
         StudyRow(str(spec.name), _present(evidences, str(spec.name)))
         for spec in load_series(preset=report.preset)
     ]
+
+
+def pictures(evidences: Evidences, report: Report) -> list[tuple[str, Picture]]:
+    """List the pictures that stand beside a report, with their studies; only those there are."""
+    found = []
+    for each in report.shown:
+        evidence = _present(evidences, each.study)
+        if evidence is not None:
+            found.append((evidence.name, evidence.picture(each.picture)))
+    return found
 
 
 def _present(evidences: Evidences, name: str) -> Evidence | None:

@@ -69,9 +69,11 @@ def outcome(left: Values, relation: Relation, right: Values, *, metric: str = "m
         if abs(one - other) <= TOLERANCE * max(abs(one), abs(other)):
             return "holds"
         return "fails" if clear(left, right) else "open"
-    if difference != 0 and not clear(left, right):
+    if difference == 0:
+        return "open" if left.deviation or right.deviation else "fails"
+    if not clear(left, right):
         return "open"
-    return "holds" if (difference > 0) == (relation == "above") and difference else "fails"
+    return "holds" if (difference > 0) == (relation == "above") else "fails"
 
 
 def clear(left: Values, right: Values) -> bool:
