@@ -68,9 +68,8 @@ def leave_study(
         create_or_resume(engine, problem, display)
         name = str(problem.spec.name)
         study = store.find_study(engine, name)
-        if not ledger.open_work(engine, study)["search"]:
-            # What may differ on a resume can change the choice or the retraining.
-            settle(engine, name)
+        # What may differ on a resume can change the choice or the retraining.
+        settle(engine, name)
         counts = status.trial_counts(engine, study)
         return Detached(
             study=name,

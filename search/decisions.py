@@ -49,13 +49,10 @@ def chosen_configuration(engine: Engine, study: store.StudyRow, spec: StudySpec)
     return spec.configuration(snapshot.trials[snapshot.chosen].params)
 
 
-def settle(engine: Engine, name: str, *, unfinished: bool = False) -> bool:
+def settle(engine: Engine, name: str) -> bool:
     """Choose the winner and lay out its retraining once the search is over.
 
-    Parameters
-    ----------
-    unfinished : bool
-        Choose among the trials there are, although some are not finished (a timeout).
+    It is over when every trial is finished, or at the time limit those that were begun.
 
     Returns
     -------
@@ -68,7 +65,7 @@ def settle(engine: Engine, name: str, *, unfinished: bool = False) -> bool:
         No trial may be chosen.
     """
     study = store.find_study(engine, name)
-    if ledger.open_work(engine, study)["search"] and not unfinished:
+    if not ledger.search_is_over(engine, study):
         return False
     spec = store.stored_spec(study)
     snapshot = store.snapshot(engine, name)
@@ -76,7 +73,6 @@ def settle(engine: Engine, name: str, *, unfinished: bool = False) -> bool:
         snapshot.trials, spec.search.select, default_encoding_dim=spec.model.encoding_dim
     )
     key = retrain_key(spec, spec.configuration(winner.params))
-    retrain_results.begin_retraining(
+    return retrain_results.begin_retraining(
         engine, study, number=winner.number, retrain_key=key, chunks=seed_chunks(spec)
     )
-    return True

@@ -1,6 +1,7 @@
 """A run from beginning to end: its study, its workers, its folder."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -32,8 +33,8 @@ POLL_S = 0.5
 class Crew(Protocol):
     """The workers that a run started, wherever they are."""
 
-    def start(self, only: str | None = None) -> None:
-        """Start all of them, for everything or for ``search`` or ``retrain`` only."""
+    def start(self) -> None:
+        """Start all of them."""
 
     def tend(self) -> bool:
         """Replace the dead; whether any is still there."""
@@ -135,7 +136,7 @@ def _run(
     be_patient(engine, Patience(retry_s()))
     crew = _crew(engine, spec, storage, folder, workers=workers, cluster=cluster)
     with _stopping(crew):
-        snapshot = _watch(engine, name, spec, crew, display)
+        snapshot = _watch(engine, name, crew, display)
     publish(engine, name)
     write_run_folder(engine, name, folder)
     return Run(storage, name, folder, snapshot)
@@ -167,46 +168,43 @@ def _crew(
     )
 
 
-def _watch(
-    engine: Engine, name: str, spec: StudySpec, crew: Crew, display: Display
-) -> StudySnapshot:
-    began = time.monotonic()
-    timed_out = False
+def _watch(engine: Engine, name: str, crew: Crew, display: Display) -> StudySnapshot:
     study = store.find_study(engine, name)
-    if not ledger.open_work(engine, study)["search"]:
-        settle(engine, name)
+    settle(engine, name)
     if any(ledger.open_work(engine, study).values()):
         crew.start()
+    limited = False
     while True:
         check_interrupted()
         looked = time.monotonic()
         snapshot = store.snapshot(engine, name)
         display.update(snapshot)
         work = ledger.open_work(engine, study)
-        if snapshot.chosen is not None and not (work["retrain"] or work["evaluate"]):
-            if timed_out or not work["search"]:
-                # The last work may have been finished after the look above.
-                snapshot = store.snapshot(engine, name)
-                display.update(snapshot)
-                return snapshot
-        elif not work["search"]:
+        if snapshot.chosen is None:
+            if work["search"] and not limited and ledger.past_deadline(engine, study):
+                limited = True
+                display.message(_at_the_limit(snapshot))
             settle(engine, name)
-        limit = spec.search.timeout
-        if work["search"] and limit is not None and not timed_out and looked - began > limit:
-            timed_out = True
-            crew.stop()
-            finished = sum(t.state not in ("waiting", "running") for t in snapshot.trials)
-            display.message(
-                f"timeout of {limit:g} s: {finished} of {snapshot.n_trials} trials are finished; "
-                "choosing among them"
-            )
-            settle(engine, name, unfinished=True)
-            crew.start(only="retrain")
+        elif not (work["retrain"] or work["evaluate"]):
+            # The last work may have been finished after the look above.
+            snapshot = store.snapshot(engine, name)
+            display.update(snapshot)
+            return snapshot
         if not crew.tend() and any(work.values()):
             # They found nothing to do in the moment before new work appeared.
-            crew.start(only="retrain" if timed_out else None)
+            crew.start()
         # A large study takes long to read: never spend more than a tenth of the time on it.
         time.sleep(max(POLL_S, 9 * (time.monotonic() - looked)))
+
+
+def _at_the_limit(snapshot: StudySnapshot) -> str:
+    states = Counter(trial.state for trial in snapshot.trials)
+    finished = snapshot.n_trials - states["waiting"] - states["running"]
+    running = f", {states['running']} in training go to their end" if states["running"] else ""
+    return (
+        f"time limit: {finished} of {snapshot.n_trials} trials are finished{running}; "
+        "no other is begun"
+    )
 
 
 @contextmanager

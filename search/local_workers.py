@@ -56,11 +56,10 @@ def free_the_dead(engine: Engine, study: StudyRow) -> None:
             ledger.free_owner(engine, owner)
 
 
-def worker_command(study: str, only: str | None) -> list[str]:
+def worker_command(study: str) -> list[str]:
     """Command line of a child of this process that serves one study to its end."""
     command = [sys.executable, "-m", "aesearch", "worker", "--study", study]
-    command += ["--exit-when-idle", "--parent", str(os.getpid())]
-    return command if only is None else [*command, "--only", only]
+    return [*command, "--exit-when-idle", "--parent", str(os.getpid())]
 
 
 class Workers:
@@ -75,8 +74,6 @@ class Workers:
         Database URL, passed through the environment.
     folder : Path
         Where their logs go: ``worker-<n>.log``.
-    only : {"search", "retrain", None}
-        What they take; None for everything.
     """
 
     def __init__(
@@ -88,14 +85,12 @@ class Workers:
         self._count = count
         self._folder = folder
         self._cuda = cuda
-        self._only: str | None = None
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._started: dict[int, float] = {}
         self._quick_deaths = 0
 
-    def start(self, only: str | None = None) -> None:
+    def start(self) -> None:
         """Start all of them."""
-        self._only = only
         for index in range(self._count):
             self._start_one(index)
 
@@ -105,7 +100,7 @@ class Workers:
             environment |= gpu_of(index)
         with self._log(index).open("ab") as stream:
             self._children[index] = subprocess.Popen(  # noqa: S603 - our own interpreter
-                worker_command(self._name, self._only),
+                worker_command(self._name),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,

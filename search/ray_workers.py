@@ -34,7 +34,7 @@ class WorkerDiedError(Exception):
 
 
 def serve(
-    storage: str, name: str, only: str | None, settings: dict[str, str]
+    storage: str, name: str, settings: dict[str, str]
 ) -> tuple[int, str]:  # pragma: no cover - runs in the cluster
     """Run one worker process to its end; the body of a Ray task.
 
@@ -44,8 +44,6 @@ def serve(
         Database URL, password and all; goes on through the environment.
     name : str
         Study.
-    only : {"search", "retrain", None}
-        What it takes; None for everything.
     settings : dict
         Environment of the run that must be the same for its workers.
 
@@ -60,7 +58,7 @@ def serve(
         It was killed.
     """
     child = subprocess.Popen(  # noqa: S603 - our own interpreter
-        worker_command(name, only),
+        worker_command(name),
         env=os.environ | settings | {STORAGE_VARIABLE: storage, "OMP_NUM_THREADS": "1"},
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -141,7 +139,7 @@ class RayWorkers:
         self._gpus = gpus
         self._tasks: list[Any] = []
 
-    def start(self, only: str | None = None) -> None:
+    def start(self) -> None:
         """Submit all of them; Ray starts each as soon as there is room."""
         settings = {
             name: os.environ[name]
@@ -160,7 +158,7 @@ class RayWorkers:
             )
         )
         storage = self._storage.render_as_string(hide_password=False)
-        self._tasks = [task.remote(storage, self._name, only, settings) for _ in range(self._count)]
+        self._tasks = [task.remote(storage, self._name, settings) for _ in range(self._count)]
 
     def tend(self) -> bool:
         """Look at those that ended; the dead are Ray's to start again.

@@ -165,9 +165,7 @@ class Service:
         if study.chosen_trial_id is not None or key in self._without_winner:
             return False
         try:
-            return settle(
-                self._engine, study.name, unfinished=ledger.timed_out(self._engine, study)
-            )
+            return settle(self._engine, study.name)
         except RunFailedError as error:
             log.error("study %r: %s", study.name, error)  # noqa: TRY400 - no bug, no trace
             self._without_winner.add(key)

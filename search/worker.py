@@ -155,7 +155,7 @@ class Worker:
         study = self._present()
         if study.chosen_trial_id is None and not self._hopeless:
             try:
-                settle(self._engine, self._name, unfinished=ledger.timed_out(self._engine, study))
+                settle(self._engine, self._name)
             except RunFailedError as error:
                 # Whoever asked for the study is told by the run itself.
                 log.error("study %r: %s", self._name, error)  # noqa: TRY400 - no bug, no trace

@@ -201,22 +201,35 @@ def claimable(
 
 
 @repeatable
-def timed_out(engine: Engine, study: StudyRow) -> bool:
-    """Whether a study's deadline has passed and nobody works on its search any more."""
-    table = tables.lease
+def past_deadline(engine: Engine, study: StudyRow) -> bool:
+    """Whether a study's time limit is over: no generation is begun any more."""
     with reading(engine) as connection:
-        passed = connection.execute(
-            sa.select(tables.study.c.study_id).where(
-                tables.study.c.study_id == study.study_id,
-                tables.study.c.deadline <= clock(connection),
-            )
-        ).first()
-        held = connection.execute(
-            sa.select(table.c.position)
-            .where(*_open(study.study_id, "search"), table.c.expires >= clock(connection))
-            .limit(1)
-        ).first()
-    return passed is not None and held is None
+        return _past_deadline(connection, study.study_id)
+
+
+@repeatable
+def search_is_over(engine: Engine, study: StudyRow) -> bool:
+    """Whether a winner may be chosen; see ``no_search_left``."""
+    with reading(engine) as connection:
+        return no_search_left(connection, study.study_id)
+
+
+def no_search_left(connection: Connection, study_id: int) -> bool:
+    """Whether every generation is done, or the deadline has passed and nobody holds one."""
+    table = tables.lease
+    undone = sa.select(table.c.position).where(*_open(study_id, "search")).limit(1)
+    if connection.execute(undone).first() is None:
+        return True
+    held = undone.where(table.c.expires >= clock(connection))
+    return _past_deadline(connection, study_id) and connection.execute(held).first() is None
+
+
+def _past_deadline(connection: Connection, study_id: int) -> bool:
+    table = tables.study
+    passed = sa.select(table.c.study_id).where(
+        table.c.study_id == study_id, table.c.deadline <= clock(connection)
+    )
+    return connection.execute(passed).first() is not None
 
 
 @repeatable

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection, Engine
 from aesearch.studies import optuna_rows, tables
 from aesearch.studies.database import reading, writing
 from aesearch.studies.evaluation_results import insert_evaluation
-from aesearch.studies.ledger import Lease, mark_done, require_held, this_work
+from aesearch.studies.ledger import Lease, mark_done, no_search_left, require_held, this_work
 from aesearch.studies.records import Picture, RetrainPoint
 from aesearch.studies.store import StudyRow, from_sql, lease_row, to_sql
 from aesearch.studies.waiting import repeatable
@@ -23,11 +23,16 @@ def begin_retraining(
     number: int,
     retrain_key: str,
     chunks: Sequence[range],
-) -> None:
+) -> bool:
     """Record which trial was chosen and lay out its retraining, unless that stands already.
 
     Chunks whose seeds are in the store already (the same configuration was chosen before)
     are done at once; another choice than last time starts from nothing.
+
+    Returns
+    -------
+    bool
+        False where the search is open: trials were added since the choice was made.
     """
     lease, rows = tables.lease, tables.retrain
     with writing(engine) as connection:
@@ -38,8 +43,10 @@ def begin_retraining(
             # Several workers see the end of the search at once; the second must see the first.
             .with_for_update()
         ).one()
+        if not no_search_left(connection, study.study_id):
+            return False
         if tuple(current) == (chosen, retrain_key):
-            return
+            return True
         connection.execute(
             tables.study.update()
             .where(tables.study.c.study_id == study.study_id)
@@ -65,6 +72,7 @@ def begin_retraining(
         looked = len(finished) == n_seeds and all(m is not None for m in finished.values())
         new.append(lease_row(study.study_id, "evaluate", 0, 0, n_seeds) | {"done": looked})
         optuna_rows.insert_new(connection, lease, new)
+    return True
 
 
 @repeatable

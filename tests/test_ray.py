@@ -117,7 +117,7 @@ def played(monkeypatch, tmp_path):
         monkeypatch.setattr(
             ray_workers, "worker_command", lambda *_: [sys.executable, "-S", "-c", lines]
         )
-        return serve(str(tmp_path / "store.db"), "digits", None, {"SAID": "hello"})
+        return serve(str(tmp_path / "store.db"), "digits", {"SAID": "hello"})
 
     return play
 
