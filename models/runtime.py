@@ -29,6 +29,10 @@ def prepare_process(threads: int) -> None:
         raise ValueError(f"threads must be >= 1, got {threads!r}")
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
+    # On a GPU: the same bits again, and float32 that is no tf32.
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
     if sys.platform == "linux":
         # Another C library has no mallopt, or ignores it: then it is only slower.
         with contextlib.suppress(OSError, AttributeError):

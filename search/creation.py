@@ -14,6 +14,7 @@ from aesearch.local_workers import free_the_dead
 from aesearch.problem import Problem, Progress, check_same_data, load_problem
 from aesearch.studies import database, ledger, migrations, retrain_results, status, store
 from aesearch.studies.errors import StudyMismatchError
+from aesearch.studies.evaluation_results import read_evaluation
 from aesearch.studies.spec import StudySpec, as_stored, resolve
 from aesearch.studies.spec_yaml import diff
 from aesearch.studies.store_errors import describe
@@ -97,8 +98,6 @@ def create_or_resume(engine: Engine, problem: Problem, display: Display) -> Stud
         Its images are others, or another major version made it.
     """
     spec, name = problem.spec, str(problem.spec.name)
-    generation_size = spec.search.generation_size
-    assert isinstance(generation_size, int), "the spec must be resolved"
     n_trials = spec.search.trials
     if spec.search.sampler == "grid":
         n_trials = min(n_trials, spec.space.grid_size)
@@ -108,7 +107,7 @@ def create_or_resume(engine: Engine, problem: Problem, display: Display) -> Stud
         spec=spec.model_dump(mode="json"),
         facts=problem.facts(),
         n_trials=n_trials,
-        generation_size=generation_size,
+        generation_size=_generation_size(spec),
         version=__version__,
         timeout=spec.search.timeout,
     )
@@ -142,9 +141,15 @@ def create_or_resume(engine: Engine, problem: Problem, display: Display) -> Stud
             "give it the stored values, or name a new study with --study"
         )
     check_same_data(problem, study.facts, name)
+    if spec.evaluation != stored.evaluation and read_evaluation(engine, study) is not None:
+        spec = spec.model_copy(update={"evaluation": stored.evaluation})
+        display.message(
+            f"study {name!r} keeps the evaluation that it has, and its settings; "
+            f"'aesearch evaluate {name} --save' measures again"
+        )
     free_the_dead(engine, study)
     store.replace_spec(engine, study, spec.model_dump(mode="json"), timeout=spec.search.timeout)
-    have = store.raise_trials(engine, study, n_trials, generation_size)
+    have = store.raise_trials(engine, study, n_trials, _generation_size(spec))
     if have > n_trials:
         display.message(f"study {name!r} has {have} trials already; none is taken away")
     work = ledger.open_work(engine, study)
@@ -157,6 +162,11 @@ def create_or_resume(engine: Engine, problem: Problem, display: Display) -> Stud
     else:
         display.message(f"study {name!r} is finished: all {have} trials are done")
     return spec
+
+
+def _generation_size(spec: StudySpec) -> int:
+    assert isinstance(spec.search.generation_size, int), "the spec must be resolved"
+    return spec.search.generation_size
 
 
 def with_absolute_path(spec: StudySpec) -> StudySpec:

@@ -17,8 +17,9 @@ def with_values(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Give pruned and failed trials the value that they can be expected to have.
 
     A pruned trial would have gone on to fall as the complete ones did, in the median, from
-    the epoch at which it ended; but it counts as no better than the best of them. A failed
-    trial is as bad as the worst, and unstable. Where none is complete, all stay as they are.
+    the epoch at which it ended; but it counts as no better than the best of them. So does one
+    whose worker died. A trial that diverged, or of which nothing is known, is as bad as the
+    worst, and unstable. Where none is complete, all stay as they are.
 
     Parameters
     ----------
@@ -60,7 +61,7 @@ def _expected(trial: FrozenTrial, complete: Sequence[FrozenTrial], best: float) 
     if trial.state == TrialState.COMPLETE:
         return _value(trial)
     epoch = trial.last_step
-    if trial.state == TrialState.FAIL or epoch is None:
+    if epoch is None or trial.system_attrs.get(STABILITY, 0.0) > 0.0:
         return None
     falls = [
         _value(other) / other.intermediate_values[epoch]

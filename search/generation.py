@@ -58,8 +58,8 @@ def train_generation(
 ) -> int:
     """Train every fold of every trial of a generation to its end, or until it is pruned.
 
-    Where the device runs out of memory before the first rung, the generation is begun again
-    with populations half as large: what a member computes does not depend on their size.
+    Where memory runs out, the generation is begun again with populations half as large. What a
+    member computes depends on their size in the last bits only.
 
     Parameters
     ----------
@@ -82,13 +82,6 @@ def train_generation(
     int
         The ``population`` that fitted into memory.
     """
-    written = False
-
-    def note(rung: Rung, done: bool) -> None:
-        nonlocal written
-        written = True
-        on_rung(rung, done)
-
     n_members = len(configurations) * problem.spec.search.folds
     while True:
         groups: list[_Group] = []
@@ -102,10 +95,10 @@ def train_generation(
                 losers=losers,
                 memory=memory,
                 on_epoch=on_epoch,
-                on_rung=note,
+                on_rung=on_rung,
             )
-        except torch.OutOfMemoryError:
-            if written or population == 1:
+        except RuntimeError as error:
+            if population == 1 or not _is_out_of_memory(error):
                 raise
             log.warning("out of memory with populations of %d", min(population, n_members))
         else:
@@ -115,6 +108,11 @@ def train_generation(
         population = max(1, min(population, n_members) // 2)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # On a CPU torch has no type of its own for it.
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _train(
@@ -135,11 +133,17 @@ def _train(
         for group in groups:
             _advance(group, rung_epoch, losses, on_epoch)
         rung = _collect(alive, losses, done_epochs, rung_epoch, n_folds)
-        for number, reason in _diverged(alive, losses, rung_epoch).items():
+        for number, (epoch, reason) in _diverged(alive, losses, rung_epoch).items():
             rung.outcomes.append(
-                Outcome(number, TrialState.FAIL, user_attributes={"reason": reason})
+                Outcome(
+                    number,
+                    TrialState.FAIL,
+                    user_attributes={"reason": reason},
+                    system_attributes={STABILITY: 1.0},
+                )
             )
-            rung.reports.pop(number)
+            reports = rung.reports[number]
+            rung.reports[number] = {e: mean for e, mean in reports.items() if e < epoch}
             alive.remove(number)
         if rung_epoch < rungs[-1]:
             _prune(rung, alive, rung_epoch, losers, memory)
@@ -299,16 +303,19 @@ def _collect(
 
 def _diverged(
     alive: Sequence[int], losses: Mapping[int, np.ndarray], rung_epoch: int
-) -> dict[int, str]:
-    reasons = {}
+) -> dict[int, tuple[int, str]]:
+    """Trials with a loss that is not finite: in which epoch first, and the reason in words."""
+    found = {}
     for number in alive:
         folds, epochs = np.nonzero(~np.isfinite(losses[number][:, :, :rung_epoch]).all(axis=0))
         if len(folds):
             first = int(np.argmin(epochs))
-            reasons[number] = (
-                f"fold {folds[first]} diverged at epoch {epochs[first] + 1}: its loss is not finite"
+            fold, epoch = folds[first], int(epochs[first]) + 1
+            found[number] = (
+                epoch,
+                f"fold {fold} diverged at epoch {epoch}: its loss is not finite",
             )
-    return reasons
+    return found
 
 
 def _prune(

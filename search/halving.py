@@ -43,9 +43,10 @@ def halving_losers(
 
 
 def halving_rungs(warmup: int, epochs: int, reduction_factor: int) -> list[int]:
-    """Epochs at which trials are judged: ``warmup`` times powers of the factor, up to a half.
+    """Epochs at which trials are judged: ``warmup``, then times powers of the factor up to a half.
 
-    A trial pruned later than at half of its epochs saves little and loses its fold scores.
+    A trial pruned later than at half of its epochs saves little and loses its fold scores; a
+    warm-up that was set later than that is kept to all the same.
     """
     rungs = [warmup] if warmup < epochs else []
     while rungs and rungs[-1] * reduction_factor <= epochs / 2:

@@ -21,6 +21,7 @@ from aesearch import model_file
 from aesearch.decisions import chosen_configuration, known_results, settle, suggest_up_to
 from aesearch.device import present_device
 from aesearch.evaluation.evaluate import evaluate
+from aesearch.evaluation.metrics import batches
 from aesearch.generation import Rung, train_generation
 from aesearch.heartbeat import Heartbeat, StoppedError
 from aesearch.local_workers import worker_name
@@ -100,7 +101,7 @@ class Worker:
             )
         assert isinstance(spec.compute.threads, int), "the stored spec is resolved"
         assert isinstance(spec.compute.population, int), "the stored spec is resolved"
-        # Shrinks where the device's memory is too small; changes no result.
+        # Shrinks where the device's memory is too small.
         self._population = spec.compute.population
         prepare_process(spec.compute.threads)
         self._problem = load_problem(spec, device=device) if problem is None else problem
@@ -343,7 +344,7 @@ class Worker:
         assert len(rows) == lease.size, "the test is leased only after the retraining"
         mse = {
             row.seed_index: mean_squared_error(
-                model_file.from_bytes(row.weights), self._problem.test_images
+                model_file.from_bytes(row.weights), self._problem.test_images, beat.check
             )
             for row in rows
         }
@@ -370,7 +371,9 @@ def _in_one_line(error: BaseException) -> str:
     return type(error).__name__ + (f": {said[0][:200]}" if said else "")
 
 
-def mean_squared_error(model: torch.nn.Module, images: np.ndarray) -> float:
+def mean_squared_error(
+    model: torch.nn.Module, images: np.ndarray, check: Callable[[], None] = lambda: None
+) -> float:
     """Mean squared error per pixel of a model's reconstructions.
 
     Parameters
@@ -378,10 +381,12 @@ def mean_squared_error(model: torch.nn.Module, images: np.ndarray) -> float:
     model : Module
         Maps (sample, channel, height, width) in [0, 1] to the same shape; on the CPU.
     images : ndarray, (sample, channel, height, width), uint8
+    check : callable
+        Called between batches; may raise to stop.
     """
     total = 0.0
     with torch.inference_mode():
-        for start in range(0, len(images), 1000):
-            batch = torch.from_numpy(images[start : start + 1000]).float().div_(255)
+        for _, batch in batches(images):
+            check()
             total += (model(batch) - batch).square().sum(dtype=torch.float64).item()
     return total / images.size

@@ -37,24 +37,31 @@ def edges(params: Mapping[str, Any], space: Mapping[str, Any]) -> list[dict[str,
         ends = _ends(space.get(name))
         if ends is None or not isinstance(value, int | float):
             continue
-        low, high, log = ends
-        scale = math.log if log else float
-        place = (scale(value) - scale(low)) / (scale(high) - scale(low))
-        end = "lower" if place <= NEAR else "upper" if place >= 1 - NEAR else None
+        low, high = ends
+        end = _end(value, low, high, space[name])
         if end is not None and (name, end) not in _ENDS_ALREADY:
             found.append({"name": name, "value": value, "end": end, "low": low, "high": high})
     return found
 
 
-def _ends(dimension: Any) -> tuple[float, float, bool] | None:
-    """Lower end, upper end, and whether the scale is logarithmic; None without two ends."""
+def _end(value: float, low: float, high: float, dimension: Mapping[str, Any]) -> str | None:
+    """Which end a value lies at: a choice exactly, a point of a range within ``NEAR`` of it."""
+    if dimension.get("choices") is not None:
+        return {low: "lower", high: "upper"}.get(value)
+    scale = math.log if dimension.get("log") else float
+    place = (scale(value) - scale(low)) / (scale(high) - scale(low))
+    return "lower" if place <= NEAR else "upper" if place >= 1 - NEAR else None
+
+
+def _ends(dimension: Any) -> tuple[float, float] | None:
+    """Lower and upper end; None without two of them."""
     if not isinstance(dimension, Mapping):
         return None
     choices = dimension.get("choices")
     if choices is None:
-        low, high, log = dimension["low"], dimension["high"], bool(dimension.get("log"))
+        low, high = dimension["low"], dimension["high"]
     elif len(choices) > 2 and all(type(choice) in (int, float) for choice in choices):
-        low, high, log = min(choices), max(choices), False
+        low, high = min(choices), max(choices)
     else:
         return None
-    return (low, high, log) if low < high else None
+    return (low, high) if low < high else None

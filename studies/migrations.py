@@ -43,12 +43,12 @@ def prepare(engine: Engine) -> None:
 
 def _version(engine: Engine) -> int | None:
     """Schema that the store has, None where there is none yet."""
-    inspector = sa.inspect(engine)
-    names = set(inspector.get_table_names())
-    if "aesearch_schema" not in names:
-        _refuse_foreign(engine, inspector, names)
-        return None
     with reading(engine) as connection:
+        inspector = sa.inspect(connection)
+        names = set(inspector.get_table_names())
+        if "aesearch_schema" not in names:
+            _refuse_foreign(engine, inspector, names)
+            return None
         found = connection.execute(sa.select(tables.schema.c.version)).scalar()
         library = connection.exec_driver_sql("SELECT library_version FROM version_info").scalar()
     if found is not None and found > tables.SCHEMA_VERSION:

@@ -50,7 +50,11 @@ def insert_new(connection: Connection, table: sa.Table, rows: list[dict[str, Any
     width = max(1, 900 // max(1, len(rows[0])))
     for start in range(0, len(rows), width):
         statement = dialect.insert(table).values(rows[start : start + width])
-        written += connection.execute(statement.on_conflict_do_nothing()).rowcount
+        written += connection.execute(
+            statement.on_conflict_do_nothing(),
+            # Else the count of an INSERT is gone with its cursor: -1 on PostgreSQL.
+            execution_options={"preserve_rowcount": True},
+        ).rowcount
     return written
 
 

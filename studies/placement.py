@@ -5,6 +5,9 @@ from dataclasses import dataclass
 # Sample-pixels below which a member is too small to fill a core alone. Digits has about 0.09
 # million, MNIST 47 million; where exactly the change lies between them matters little.
 SMALL_PROBLEM = 2_000_000
+# Values of one image beyond which the members of a generation, all in memory at once, could
+# fill it: with a layer of 2,048 units each takes 64 bytes for every one of them and unit.
+SMALL_IMAGE = 4096
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,12 @@ def placement(*, device: str, n_train: int, pixels: int, fast_bfloat16: bool = F
     ======  ==================  ==========  ===============  =========  =======
     device  n_train x pixels    population  generation_size  lookahead  threads
     ======  ==================  ==========  ===============  =========  =======
-    cpu     below 2,000,000     64          5                2          1
+    cpu     below 2,000,000 *   64          5                2          1
     cpu     2,000,000 and more  1           1                4          1
     cuda    any                 256         10               2          1
     ======  ==================  ==========  ===============  =========  =======
+
+    * and at most 4,096 pixels; larger images go to the row below.
 
     Large problems compute in bfloat16 on a CPU that is fast at it: measured, that moves fold
     scores by a small part of what another seed does (docs/decisions.md, 19).
@@ -70,7 +75,7 @@ def placement(*, device: str, n_train: int, pixels: int, fast_bfloat16: bool = F
         return Placement(population=256, generation_size=10, lookahead=2, threads=1)
     if device != "cpu":
         raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
-    if n_train * pixels < SMALL_PROBLEM:
+    if n_train * pixels < SMALL_PROBLEM and pixels <= SMALL_IMAGE:
         return Placement(population=64, generation_size=5, lookahead=2, threads=1)
     precision = "bfloat16" if fast_bfloat16 else "float32"
     return Placement(population=1, generation_size=1, lookahead=4, threads=1, precision=precision)

@@ -165,23 +165,27 @@ def write_rung(
             for curve in curves
             for i, (train, validation) in enumerate(zip(curve.train, curve.validation, strict=True))
         ]
-        optuna_rows.insert_new(connection, tables.curve, rows)
+        n_new = optuna_rows.insert_new(connection, tables.curve, rows)
         for number, values in reports.items():
             optuna_rows.report(connection, ids[number], values)
         for outcome in outcomes:
-            _write_outcome(connection, ids[outcome.number], outcome)
+            n_new += _write_outcome(connection, ids[outcome.number], outcome)
         # Now, not when somebody publishes: a page that shows a finished trial asks no more for it.
         note_trials(connection, lease.study_id, [ids[outcome.number] for outcome in outcomes])
-        connection.execute(
-            tables.lease.update()
-            .where(*this_work(lease.study_id, lease.kind, lease.position))
-            .values(attempt=0)
-        )
+        if n_new:
+            # What an attempt only repeats is no progress: else what always kills its worker
+            # after the first rung would be tried for ever.
+            connection.execute(
+                tables.lease.update()
+                .where(*this_work(lease.study_id, lease.kind, lease.position))
+                .values(attempt=0)
+            )
         if done:
             mark_done(connection, lease)
 
 
-def _write_outcome(connection: Connection, trial_id: int, outcome: Outcome) -> None:
+def _write_outcome(connection: Connection, trial_id: int, outcome: Outcome) -> bool:
+    """Write how a trial ended; False where that was written before."""
     written = optuna_rows.finish_trial(
         connection,
         trial_id,
@@ -201,3 +205,4 @@ def _write_outcome(connection: Connection, trial_id: int, outcome: Outcome) -> N
             for p in outcome.pictures
         ]
         optuna_rows.insert_new(connection, tables.trial_picture, pictures)
+    return written

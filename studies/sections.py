@@ -289,7 +289,9 @@ class ComputeSpec(Section):
         default="auto", description="auto is a GPU where there is one."
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="Type of the arithmetic; auto is float32."
+        default="auto",
+        description="Type of the arithmetic; auto is bfloat16 for large dense problems on a CPU "
+        "that is fast at it, else float32.",
     )
     population: AutoCount = Field(
         default="auto",

@@ -53,6 +53,9 @@ def load_series(
         found = [layered(raw, lines, source, flags=given, overrides=overrides)]
     else:
         variants = _checked(raw[KEY], source)
+        if any(override.partition("=")[0].strip() == "name" for override in overrides):
+            rule = "must be absent for a series, whose studies have names of their own"
+            raise SpecError("--set", [f"name: {rule}; use --study to name the series"])
         base = {key: value for key, value in raw.items() if key != KEY}
         series = given.pop("name", None) or base.get("name") or preset or _stem(file)
         found = [

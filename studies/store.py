@@ -357,7 +357,7 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
     attributes = trial.user_attrs
     reports = trial.intermediate_values
     value = trial.value
-    if value is None and reports:
+    if value is None and reports and trial.state != TrialState.FAIL:
         last = reports[max(reports)]
         value = last if math.isfinite(last) else None
     return TrialRecord(

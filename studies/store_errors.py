@@ -64,8 +64,9 @@ _TRANSIENT_CLASSES = ("08", "40", "53", "57P", "25P03", "55P03")
 
 
 def describe(url: URL) -> str:
-    """Give the URL as text without its password: for messages, logs and the screen."""
-    return url.render_as_string(hide_password=True)
+    """Give the URL as text without its passwords: for messages, logs and the screen."""
+    hidden = {key: "***" for key in url.query if "password" in key.lower()}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
+from aesearch import creation
 from aesearch.creation import leave_study
 from aesearch.display import make_display
 from aesearch.studies import database, store, tables
@@ -106,6 +108,23 @@ def test_other_images_in_the_same_file_are_refused(given, tmp_path, change):
     np.savez(path, images={"pixel": images, "order": images[::-1], "fewer": images[:-1]}[change])
     with pytest.raises(StudyMismatchError, match="must go on with the images it was made with"):
         given()
+
+
+def test_more_trials_come_in_the_generations_of_the_study(given, tmp_path, monkeypatch):
+    """Whatever the machine that asks for them would choose."""
+    given("search.generation_size=auto", "search.lookahead=auto", "name=made", "search.trials=10")
+    monkeypatch.setattr(creation, "planned_device", lambda _: "cuda")
+    elsewhere = ("search.generation_size=auto", "search.lookahead=auto", "name=made")
+    given(*elsewhere, "compute.device=auto", "search.trials=30")
+    engine = store.open_store(str(tmp_path / "s.db"))
+    with database.reading(engine) as connection:
+        query = sa.select(tables.lease.c.first, tables.lease.c.size)
+        study = store.find_study(engine, "made")
+        rows = connection.execute(
+            query.where(tables.lease.c.study_id == study.study_id).order_by(tables.lease.c.first)
+        ).all()
+    engine.dispose()
+    assert [tuple(row) for row in rows] == [(first, 5) for first in range(0, 30, 5)]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ import sqlite3
 
 import optuna
 import pytest
+import sqlalchemy as sa
 
+from aesearch.commands.stored import open_existing, study_rows
 from aesearch.studies import database, store
 from aesearch.studies.errors import StoreError
 
@@ -24,6 +26,8 @@ def open_it(path):
         ("post gres://x y", "cannot be read"),
         ("/no/such/folder/s.db", "existing folder"),
         ("postgresql://me:s3cret@127.0.0.1:1/db", "no server answers there"),
+        ("mysql://me@host/db?sslpassword=s3cret&password=s3cret", "or a PostgreSQL database"),
+        ("postgresql://me@127.0.0.1:1/db?sslpassword=s3cret", "no server answers there"),
     ],
 )
 def test_a_bad_url_is_one_line(storage, words):
@@ -109,3 +113,18 @@ def test_a_reader_never_waits_for_a_writer(new_store):
         writer.exec_driver_sql("INSERT INTO studies (study_name) VALUES ('new')")
         assert store.study_names(engine) == []
     engine.dispose()
+
+
+def test_a_store_is_opened_for_reading_while_somebody_writes(new_store):
+    """``list``, ``show`` and ``status`` answer while a sleeping writer holds the lock."""
+    storage = new_store("s")
+    engine = store.open_store(storage)
+    asked = []
+    with database.writing(engine):
+        reader = open_existing(storage)
+        sa.event.listen(reader, "before_cursor_execute", lambda *call: asked.append(call[2]))
+        assert study_rows(reader) == []
+        reader.dispose()
+    engine.dispose()
+    assert asked
+    assert not [statement for statement in asked if "IMMEDIATE" in statement]

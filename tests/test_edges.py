@@ -46,6 +46,7 @@ def test_ends_are_found_on_the_scale_of_the_range(params, end):
         ([1e-4, 1e-3, 1e-2], 1e-2, "upper"),
         ([1e-2, 1e-4, 1e-3], 1e-4, "lower"),
         ([1e-4, 1e-3, 1e-2], 1e-3, None),
+        ([1e-5, 1e-4, 1e-3, 1e-2], 1e-4, None),  # near the end on a linear scale only
         ([1e-4, 1e-3], 1e-3, None),  # both are ends
         ([1e-3], 1e-3, None),
     ],

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from aesearch import model_file
 from aesearch.cli import app
+from aesearch.creation import leave_study
+from aesearch.display import make_display
 from aesearch.evaluation.evaluate import evaluate
 from aesearch.models.autoencoder import build_autoencoder
 from aesearch.problem import load_problem
@@ -160,6 +162,18 @@ def test_a_deleted_study_leaves_no_evaluation(tested):
     with tested.connect() as connection:
         for table in (tables.evaluation, tables.picture):
             assert connection.execute(sa.select(sa.func.count()).select_from(table)).scalar() == 0
+
+
+def test_what_was_evaluated_keeps_its_settings(tested, tmp_path, tiny_spec):
+    """Another evaluation is another look at the test set: a run says how, and does not look."""
+    said = []
+    asked = tiny_spec(*SMALL, "evaluation.bootstrap=31", "evaluation.robustness.gaussian=[0.7]")
+    with make_display(quiet=True) as display:
+        display.message = said.append
+        leave_study(asked, storage=str(tmp_path / "study.db"), display=display)
+    assert "'aesearch evaluate digits --save' measures again" in said[0]
+    assert study_of(tested).spec["evaluation"]["bootstrap"] == 30
+    assert found_in(tested)["bootstrap"] == 30
 
 
 def test_the_command_measures_again_and_counts_it(tested, tmp_path):

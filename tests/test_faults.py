@@ -159,6 +159,28 @@ def test_what_kills_its_worker_three_times_fails(new_store, tiny_spec, create_st
     assert {t.state for t in trials[2:]} <= {"complete", "pruned"}
 
 
+def test_repeating_a_rung_is_no_progress(new_store, tiny_spec, create_study, work):
+    """What always kills its worker after its first rung is not tried for ever."""
+    engine = create_study(new_store("s"), tiny_spec())
+    study = store.find_study(engine, "digits")
+    attempts = []
+    for _ in range(4):
+        lease = ledger.claim(engine, study, owner="dead:1", lookahead=2)
+        attempts.append((lease.position, lease.attempt))
+        search_results.write_rung(
+            engine,
+            lease,
+            curves=[search_results.FoldCurve(0, 0, 1, [0.5], [0.5])],
+            reports={0: {1: 0.5}},
+            outcomes=[],
+            done=False,
+        )
+        ledger.free_owner(engine, "dead:1")
+    assert attempts == [(0, 1), (0, 1), (0, 2), (0, 3)]
+    work(engine)
+    assert "died 3 times" in store.snapshot(engine, "digits").trials[0].reason
+
+
 def test_a_released_lease_does_not_count_as_an_attempt(new_store, tiny_spec, create_study):
     """Giving work back in good order, again and again, never makes it poison."""
     engine = create_study(new_store("s"), tiny_spec())

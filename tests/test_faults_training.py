@@ -72,6 +72,7 @@ def test_a_loss_that_is_no_number_fails_its_trial(
     bad = snapshot.trials[1]
     assert (bad.state, bad.value) == ("failed", None)
     assert bad.reason == "fold 2 diverged at epoch 2: its loss is not finite"
+    assert bad.epochs == 1
     assert others(engine) == undisturbed
     assert snapshot.chosen != 1
     check_whole(engine)

@@ -11,15 +11,16 @@ from aesearch.studies.stability import STABILITY
 from aesearch.suggest import distributions, suggest
 
 
-def trial(state, curve, value=None):
+def trial(state, curve, value=None, *, unstable=False):
     """A trial with its losses from epoch 1 on."""
+    constraint = 1.0 if unstable else -1.0 if state == TrialState.COMPLETE else None
     return create_trial(
         state=state,
         value=value,
         params={"x": len(curve) / 10},
         distributions={"x": FloatDistribution(0, 1)},
         intermediate_values=dict(enumerate(curve, start=1)),
-        system_attrs={STABILITY: -1.0} if state == TrialState.COMPLETE else {},
+        system_attrs={} if constraint is None else {STABILITY: constraint},
     )
 
 
@@ -55,6 +56,15 @@ def test_a_failed_trial_is_as_bad_as_the_worst():
     assert (found.value, found.system_attrs) == (0.3, {STABILITY: 1.0})
     pruned = trial(TrialState.PRUNED, [4.0], 4.0)
     assert with_values([failed, *COMPLETE, pruned])[0].value == pytest.approx(1.0)
+
+
+def test_a_trial_whose_worker_died_is_judged_by_its_curve():
+    """It did not diverge: nothing says that its parameters are bad."""
+    found = with_values([*COMPLETE, trial(TrialState.FAIL, [0.8])])[-1]
+    assert found.value == pytest.approx(0.2)
+    assert found.system_attrs == {STABILITY: -1.0}
+    diverged = with_values([*COMPLETE, trial(TrialState.FAIL, [0.8], unstable=True)])[-1]
+    assert (diverged.value, diverged.system_attrs) == (0.3, {STABILITY: 1.0})
 
 
 def test_where_nothing_is_complete_nothing_is_expected():

@@ -12,13 +12,13 @@ from aesearch.studies import store
 def small_memory(monkeypatch):
     """Let at most so many members train together; returns the sizes that did."""
 
-    def limit(n_members):
+    def limit(n_members, error=None, *, after=0):
         sizes = []
         run_epoch = Population.run_epoch
 
         def checked(population, **asked):
-            if population.n_members > n_members:
-                raise torch.OutOfMemoryError("CUDA out of memory")
+            if population.n_members > n_members and population.epoch >= after:
+                raise error or torch.OutOfMemoryError("CUDA out of memory")
             sizes.append(population.n_members)
             return run_epoch(population, **asked)
 
@@ -33,17 +33,26 @@ def table(engine):
     return [(t.params, t.state, t.value) for t in store.snapshot(engine, "digits").trials]
 
 
+@pytest.mark.parametrize(
+    ("error", "after"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), 0),
+        (torch.OutOfMemoryError("CUDA out of memory"), 1),  # one rung is written by then
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate"), 0),
+    ],
+)
 def test_populations_are_halved_until_they_fit(
-    tiny_spec, create_study, work, tmp_path, small_memory
+    tiny_spec, create_study, work, tmp_path, small_memory, error, after
 ):
     """The study is the same; it only trains in smaller batches, and remembers the size."""
     spec = tiny_spec("space.architecture={choices: [dense]}")
     plenty = create_study(tmp_path / "plenty.db", spec)
     work(plenty, kinds=("search",))
     little = create_study(tmp_path / "little.db", spec)
-    sizes = small_memory(2)
+    sizes = small_memory(2, error, after=after)
     work(little, kinds=("search",))
-    assert max(sizes) == 1  # six members: 6, 3, 1
+    # Six members: 6, 3, 1.
+    assert max(sizes[after:]) == 1 if after == 0 else sizes[-1] == 1
     expected, found = table(plenty), table(little)
     assert [row[:2] for row in found] == [row[:2] for row in expected]
     # Other batch shapes round differently in the last bits of float32.

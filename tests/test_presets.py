@@ -92,6 +92,12 @@ def test_a_wrong_series_is_refused(text, words):
     assert words in str(caught.value)
 
 
+def test_the_studies_of_a_series_are_named_by_its_own_flag():
+    """One name for all of them would make the second another specification of the first."""
+    with pytest.raises(SpecError, match="name: must be absent for a series"):
+        load_series(text=SERIES, overrides=["name=mine"])
+
+
 def test_a_series_is_no_single_study():
     """Who asks for one specification is told what holds several."""
     with pytest.raises(SpecError, match="studies: must be absent where one study is meant"):

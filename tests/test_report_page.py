@@ -209,10 +209,12 @@ def test_what_decides_the_value_is_most_important():
         ["space.weight_decay={low: 1.0e-08, high: 1.0e-05, log: true}", "seed=11"],
         ["space.defaults=false", "space.hidden.choices=[64, 32-16]", "search.select=one-se"],
         ["training.batch_size=64", "search.score_epochs=1", "retrain.min_delta=1.0e-07"],
+        ["compute.precision=float32"],
     ],
 )
-def test_the_command_gives_the_same_study_again(overrides):
-    """What the command says, laid over the defaults, is the specification."""
+@pytest.mark.parametrize("there", [{}, {"fast_bfloat16": True}, {"device": "cuda"}])
+def test_the_command_gives_the_same_study_again(overrides, there):
+    """What the command says, laid over the defaults of any machine, is the specification."""
     facts = {"image_shape": [1, 28, 28], "n_images": 5000}
     resolving = {"image_shape": (1, 28, 28), "n_train": 5000, "device": "cpu"}
     spec = resolve(load_spec(overrides=overrides), **resolving)
@@ -225,12 +227,16 @@ def test_the_command_gives_the_same_study_again(overrides):
         "--epochs": "training.epochs",
         "--seed": "seed",
         "--study": "name",
+        "--device": "compute.device",
+        "--precision": "compute.precision",
     }
     again = []
     for word in words_of_it[2:]:
         flag, value = word.split("=", 1)
         again.append(value if flag == "--set" else f"{paths[flag]}={value}")
-    assert resolve(load_spec(overrides=again), **resolving) == spec
+    asked = load_spec(overrides=again)
+    assert asked.compute.device == "cpu"
+    assert resolve(asked, **(resolving | there | {"device": asked.compute.device})) == spec
 
 
 ROUND = ("1.", "1.5", "2.", "3.", "4.", "5.", "7.")

@@ -14,6 +14,7 @@ from aesearch import model_file
 from aesearch.creation import leave_study
 from aesearch.display import make_display
 from aesearch.models.corruptions import corrupt
+from aesearch.reproduction import evidence as evidence_module
 from aesearch.reproduction import measures
 from aesearch.reproduction.evidence import Evidence, Evidences
 from aesearch.reproduction.measures import NAMES, Values, measure
@@ -399,6 +400,15 @@ def test_the_choice_is_that_of_the_lowest_loss(evidence, monkeypatch):
     )
     asked = Measure(of="best_choice", study="", parameter="encoding_dim")
     assert measures._best_choice(stub, asked) == 8
+    losses[4] = losses[8] = float("nan")
+    assert measures._best_choice(stub, asked) == 16
+
+
+def test_a_picture_that_is_missing_costs_no_page(quick_store, monkeypatch):
+    """A study whose evaluation failed has no pictures; its curves are drawn all the same."""
+    monkeypatch.setattr(evidence_module, "read_pictures", lambda *_: [])
+    page = make_page(Evidences(quick_store[0], data_dir=None, quick=True), "reports")
+    assert {name.rpartition("-")[2] for name in page.files} == {"curves.png"}
 
 
 def test_claims_of_a_study_that_was_run_are_judged(quick_store):

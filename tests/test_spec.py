@@ -236,6 +236,8 @@ def test_resolve_refuses_more_folds_than_images():
         ("cpu", 31_249, 64, Placement(64, 5, 2, 1)),
         ("cpu", 31_250, 64, Placement(1, 1, 4, 1)),
         ("cpu", 60_000, 784, Placement(1, 1, 4, 1)),
+        ("cpu", 100, 4096, Placement(64, 5, 2, 1)),
+        ("cpu", 100, 128 * 128, Placement(1, 1, 4, 1)),  # few images, but large networks
         ("cuda", 1437, 64, Placement(256, 10, 2, 1)),
         ("cuda", 60_000, 784, Placement(256, 10, 2, 1)),
     ],

@@ -7,11 +7,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from aesearch.studies import database, migrations, store
+from aesearch.studies.database import reading
 from aesearch.studies.errors import StoreError
 from aesearch.studies.records import StudySnapshot
 from aesearch.studies.selection import eligible_trials
 from aesearch.studies.status import state_words
-from aesearch.studies.store_errors import describe, translated
+from aesearch.studies.store_errors import describe
 from aesearch.studies.summary import value_text
 from aesearch.studies.waiting import Patience, be_patient, repeatable
 
@@ -50,8 +51,8 @@ def open_existing(storage: str, patience: Patience | None = None) -> Engine:
 @repeatable
 def _check_ours(engine: Engine, remedy: str) -> None:
     # Before anything is prepared: that would put our tables into another program's database.
-    with translated(engine):
-        if sa.inspect(engine).has_table("aesearch_schema"):
+    with reading(engine) as connection:
+        if sa.inspect(connection).has_table("aesearch_schema"):
             return
     raise StoreError(
         f"storage must hold studies of aesearch, got {describe(engine.url)} without; " + remedy

@@ -28,6 +28,7 @@ components            error of so many principal components
 ====================  ===================================================================
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -121,6 +122,8 @@ def _climbs(curves: np.ndarray) -> list[float]:
 def _fall(evidence: Evidence) -> np.ndarray:
     """Share of the fall from the first to the last epoch: (seed, epoch)."""
     curves = evidence.seed_curves[_TRAIN]
+    if np.isnan(curves[:, -1]).any():
+        raise NotMeasuredError(f"seeds of study {evidence.name!r} must train for equally long")
     first, last = curves[:, :1], curves[:, -1:]
     shares: np.ndarray = (first - curves) / (first - last)
     return shares
@@ -176,7 +179,10 @@ def _best_choice(evidence: Evidence, asked: Measure) -> float:
         (float(last(evidence, asked.model_copy(update={"trial": trial.params})).mean()), trial)
         for trial in evidence.trials(asked.trial)
     ]
-    return float(min(found, key=lambda each: each[0])[1].params[str(asked.parameter)])
+    finite = [each for each in found if math.isfinite(each[0])]
+    if not finite:
+        raise NotMeasuredError(f"a trial of study {evidence.name!r} must be finite, got none")
+    return float(min(finite, key=lambda each: each[0])[1].params[str(asked.parameter)])
 
 
 def _document(evidence: Evidence) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The rows of docs/reports.md: every number and claim measured and judged; no Markdown here."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -124,8 +125,8 @@ def pictures(evidences: Evidences, report: Report) -> list[tuple[str, Picture]]:
     """List the pictures that stand beside a report, with their studies; only those there are."""
     found = []
     for each in report.shown:
-        evidence = _present(evidences, each.study)
-        if evidence is not None:
+        with contextlib.suppress(NotMeasuredError):
+            evidence = evidences.of(each.study)
             found.append((evidence.name, evidence.picture(each.picture)))
     return found
 

@@ -29,7 +29,7 @@ def trial_note(
     if trial.curve:
         parts.append(_fold_table(trial))
         words = (
-            f"Losses are mean squared errors per pixel at epoch {trial.record.epochs}, "
+            f"Losses are mean squared errors per pixel at epoch {trial.curve[-1].epoch}, "
             "the last one trained."
         )
         if trial.record.fold_scores and score_epochs > 1:

@@ -19,6 +19,7 @@ from aesearch.studies.export import OutputError, make_folder
 from aesearch.studies.records import StudySnapshot
 from aesearch.studies.selection import eligible_trials
 from aesearch.studies.summary import summary
+from aesearch.studies.waiting import repeatable
 
 # The dashboard looks through all notes for each trial that it shows: with a note on each of
 # 10,000 trials a page would take a minute. Larger studies get them on their best trials only.
@@ -60,11 +61,9 @@ def publish(engine: Engine, name: str, folder: Path | None = None) -> bool:
     """
     study = store.find_study(engine, name)
     snapshot = store.snapshot(engine, name)
-    with database.reading(engine) as connection:
-        missing = _without_note(connection, study.study_id, snapshot)
+    missing = _without_note(engine, study.study_id, snapshot)
     for start in range(0, len(missing), _SLICE):
-        with database.writing(engine) as connection:
-            _write(connection, study.study_id, missing[start : start + _SLICE])
+        _write_notes(engine, study.study_id, missing[start : start + _SLICE])
     changed = _publish_study(engine, study.study_id, snapshot)
     if folder is not None:
         write_files(engine, name, folder)
@@ -83,22 +82,31 @@ def write_files(engine: Engine, name: str, folder: Path) -> int:
     study = store.find_study(engine, name)
     present = {path.name for path in folder.iterdir() if path.stat().st_size}
     wanted: dict[int, list[tuple[str, str]]] = {}
-    with database.reading(engine) as connection:
-        for artifact_id, (trial_id, filename) in stored_artifacts(
-            connection, study.study_id
-        ).items():
-            if artifact_id not in present:
-                wanted.setdefault(trial_id, []).append((artifact_id, filename))
+    for artifact_id, (trial_id, filename) in _stored_artifacts(engine, study.study_id).items():
+        if artifact_id not in present:
+            wanted.setdefault(trial_id, []).append((artifact_id, filename))
     ids, written = sorted(wanted), 0
     for start in range(0, len(ids), _SLICE):
-        with database.reading(engine) as connection:
-            found = finished_trials(connection, study.study_id, ids[start : start + _SLICE])
-        for trial in found:
+        for trial in _finished_trials(engine, study.study_id, ids[start : start + _SLICE]):
             for artifact_id, filename in wanted[trial.trial_id]:
                 if filename in _filenames(name, trial):
                     _write_file(folder / artifact_id, content(trial, filename))
                     written += 1
     return written
+
+
+@repeatable
+def _stored_artifacts(engine: Engine, study_id: int) -> dict[str, tuple[int, str]]:
+    with database.reading(engine) as connection:
+        return stored_artifacts(connection, study_id)
+
+
+@repeatable
+def _finished_trials(
+    engine: Engine, study_id: int, trial_ids: Sequence[int]
+) -> list[FinishedTrial]:
+    with database.reading(engine) as connection:
+        return finished_trials(connection, study_id, trial_ids)
 
 
 def change_mark(connection: Connection, study_id: int) -> tuple[Any, ...]:
@@ -132,16 +140,24 @@ def _n_trials(connection: Connection, study_id: int) -> int:
     ).scalar_one()
 
 
-def _without_note(connection: Connection, study_id: int, snapshot: StudySnapshot) -> list[int]:
+@repeatable
+def _without_note(engine: Engine, study_id: int, snapshot: StudySnapshot) -> list[int]:
     """Ids of the trials that should have a note and have none, in number order."""
     finished = [t for t in snapshot.trials if t.state not in ("waiting", "running")]
     if snapshot.n_trials > MAX_NOTED:
         over = len(finished) == snapshot.n_trials or snapshot.chosen is not None
         finished = eligible_trials(finished)[:MAX_NOTED] if over else []
-    ids = optuna_rows.trial_ids(connection, study_id)
-    noted = rows.noted_trials(connection, study_id)
+    with database.reading(engine) as connection:
+        ids = optuna_rows.trial_ids(connection, study_id)
+        noted = rows.noted_trials(connection, study_id)
     wanted = sorted(trial.number for trial in finished)
     return [ids[number] for number in wanted if number in ids and ids[number] not in noted]
+
+
+@repeatable
+def _write_notes(engine: Engine, study_id: int, trial_ids: Sequence[int]) -> None:
+    with database.writing(engine) as connection:
+        _write(connection, study_id, trial_ids)
 
 
 def _write(connection: Connection, study_id: int, trial_ids: Sequence[int]) -> None:
@@ -168,6 +184,7 @@ def _write(connection: Connection, study_id: int, trial_ids: Sequence[int]) -> N
     rows.add_trial_notes(connection, study_id, notes)
 
 
+@repeatable
 def _publish_study(engine: Engine, study_id: int, snapshot: StudySnapshot) -> bool:
     facts = summary(snapshot)
     shown = facts["winner"] or facts["best"]

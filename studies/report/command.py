@@ -22,8 +22,8 @@ _PRIVATE = (("data", "data_dir"),)
 def reproducing_command(spec: StudySpec, facts: Mapping[str, Any]) -> str:
     """Write the ``aesearch run`` that gives this study again, quoted for a shell.
 
-    Folds and trials are always said; everything else only where it is not the default
-    for these images.
+    Folds, trials, device and precision are always said, since another machine has other
+    defaults; everything else only where it is not the default for these images.
 
     Parameters
     ----------
@@ -62,7 +62,12 @@ def reproducing_command(spec: StudySpec, facts: Mapping[str, Any]) -> str:
     said = [word.split("=")[0] for word in words]
     words += [
         f"{flag}={value}"
-        for flag, value in (("--folds", spec.search.folds), ("--trials", spec.search.trials))
+        for flag, value in (
+            ("--folds", spec.search.folds),
+            ("--trials", spec.search.trials),
+            ("--device", spec.compute.device),
+            ("--precision", spec.compute.precision),
+        )
         if flag not in said
     ]
     return shlex.join(words)
