@@ -1,7 +1,9 @@
 """A population: members of one architecture that train as one batched computation.
 
 A population is *defined* as its members trained alone, one after another: a member's result
-is a function of its own hyperparameters, images and seed, not of its neighbours.
+is a function of its own hyperparameters, images and seed, not of its neighbours. In the last bits
+it is one of their widths too, which decide how sums are cut; who stands beside whom is a function
+of the study.
 """
 
 import math

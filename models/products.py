@@ -6,8 +6,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-# Multiplications per member from which one call per member pays for its overhead. It is
-# a function of the layer alone, so that no neighbour changes how a member is computed.
+# Multiplications per member, at the width of the widest, from which one call per member pays for
+# its overhead.
 LARGE_PRODUCT = 4_000_000
 
 

@@ -13,6 +13,7 @@ from aesearch.studies.spec import StudySpec
 from aesearch.studies.spec_problems import validated
 from aesearch.studies.spec_text import parse, read_text
 
+BEST = "best.yaml"
 Verdict = Literal["identical", "agrees", "differs"]
 
 
@@ -75,7 +76,7 @@ def load_best(path: str | Path) -> tuple[StudySpec, dict[str, Any]]:
 
 
 def load_trainable(path: str | Path) -> tuple[StudySpec, dict[str, Any] | None]:
-    """Read a ``best.yaml``, or a plain specification, whose result is None.
+    """Read a ``best.yaml``, a run folder that holds one, or a plain specification without result.
 
     Raises
     ------
@@ -83,6 +84,8 @@ def load_trainable(path: str | Path) -> tuple[StudySpec, dict[str, Any] | None]:
         It cannot be read or is not valid; every problem is named.
     """
     path = Path(path).expanduser()
+    if (path / BEST).is_file():
+        path /= BEST
     source = str(path)
     tree, lines = parse(read_text(path), source)
     if not isinstance(tree, dict):

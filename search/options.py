@@ -137,7 +137,9 @@ def study_spec(
     from aesearch.studies.spec_yaml import load_spec  # noqa: PLC0415 - --help must not pay for it
 
     start = _start(preset, spec)
-    return load_spec(**start, flags=spec_values(options), overrides=overrides)
+    found = load_spec(**start, flags=spec_values(options), overrides=overrides)
+    _check_corruption(options, [found])
+    return found
 
 
 def study_specs(
@@ -176,7 +178,19 @@ def study_specs(
     from aesearch.studies.series import load_series  # noqa: PLC0415 - --help must not pay for it
 
     start = _start(preset, spec)
-    return load_series(**start, flags=spec_values(options), overrides=overrides, quick=quick)
+    found = load_series(**start, flags=spec_values(options), overrides=overrides, quick=quick)
+    _check_corruption(options, found)
+    return found
+
+
+def _check_corruption(options: Mapping[str, Any], specs: "Sequence[StudySpec]") -> None:
+    # In a file it may stand alone, since a best.yaml holds every setting; a flag is meant.
+    level = options.get("corruption_level")
+    if level is not None and all(spec.training.corruption == "none" for spec in specs):
+        raise OptionError(
+            f"--corruption-level must be given with a corruption, got {level} for "
+            "training.corruption none; add --corruption gaussian"
+        )
 
 
 def _start(
@@ -189,7 +203,7 @@ def _start(
             "start from one of them and change it with flags or --set"
         )
     if preset is not None:
-        _check_preset(preset)
+        check_preset(preset)
     start: dict[str, Any] = {"preset": preset}
     if isinstance(spec, str | Path):
         start["file"] = Path(spec).expanduser()
@@ -222,7 +236,8 @@ def _as_text(spec: Any) -> str:
         raise SpecError("spec", [f"must hold plain values, got {error.args[-1]!r:.60}"]) from error
 
 
-def _check_preset(preset: str) -> None:
+def check_preset(preset: str) -> None:
+    """Raise OptionError for a preset that is not one, with the one that may be meant."""
     from aesearch.studies.spec_yaml import preset_names  # noqa: PLC0415 - as above
 
     names = preset_names()

@@ -8,7 +8,7 @@ import numpy as np
 
 from aesearch import __version__
 from aesearch.data.load import load as load_images
-from aesearch.data.split import folds, holdout, split_hash, split_test
+from aesearch.data.split import folds, holdout, limited, split_hash, split_test
 from aesearch.studies.errors import DataError, StudyMismatchError
 from aesearch.studies.spec import StudySpec, resolve
 
@@ -107,9 +107,10 @@ def load_problem(spec: StudySpec, *, device: str, progress: Progress | None = No
     found = load_images(spec.data.dataset, spec.data.data_dir, progress=progress)
     parts = split_test(found, test_fraction=spec.data.test_fraction, seed=spec.seed)
     images, labels = parts.train_images, parts.train_labels
-    if spec.data.limit is not None:
-        images = images[: spec.data.limit]
-        labels = None if labels is None else labels[: spec.data.limit]
+    if spec.data.limit is not None and spec.data.limit < len(images):
+        kept = limited(len(images), labels, spec.data.limit)
+        images = images[kept]
+        labels = None if labels is None else labels[kept]
     if len(images) < 2 * spec.search.folds:
         raise DataError(
             f"{found.source} must hold at least two images per fold, got {len(images)} for "
@@ -152,5 +153,5 @@ def check_same_data(problem: Problem, facts: dict[str, Any], name: str) -> None:
             raise StudyMismatchError(
                 f"study {name!r} must go on with the {what} it was made with "
                 f"(sha256 {facts[key][:12]}…), got {what} with sha256 {mine[:12]}…; "
-                "give those back, or name a new study with --study"
+                "give those back; other images are another study"
             )

@@ -74,7 +74,8 @@ class DataSpec(Section):
     limit: int | None = Field(
         default=None,
         ge=20,
-        description="Use only the first so many training images; null for all.",
+        description="Use only the first so many training images, or where they lie class by class "
+        "so many of all; null for all.",
     )
 
 

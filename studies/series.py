@@ -53,7 +53,7 @@ def load_series(
         found = [layered(raw, lines, source, flags=given, overrides=overrides)]
     else:
         variants = _checked(raw[KEY], source)
-        if any(override.partition("=")[0].strip() == "name" for override in overrides):
+        if "name" in map(_key, overrides):
             rule = "must be absent for a series, whose studies have names of their own"
             raise SpecError("--set", [f"name: {rule}; use --study to name the series"])
         base = {key: value for key, value in raw.items() if key != KEY}
@@ -68,7 +68,24 @@ def load_series(
             )
             for word, variant in variants.items()
         ]
-    return [quick_spec(spec) for spec in found] if quick else found
+    return [_quick(spec, source, given, overrides) for spec in found] if quick else found
+
+
+def _quick(
+    spec: StudySpec, source: str, flags: Mapping[str, Any], overrides: Sequence[str]
+) -> StudySpec:
+    """Make the small version; what was asked for by a flag or override stays as it was asked."""
+    return layered(
+        quick_spec(spec).model_dump(mode="json"),
+        {},
+        source,
+        flags={key: value for key, value in flags.items() if key != "name"},
+        overrides=[each for each in overrides if _key(each) != "name"],
+    )
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].strip()
 
 
 def _stem(file: Path | None) -> str:

@@ -143,7 +143,10 @@ def _event_problems(text: str) -> list[str]:
             problems.append(f"line {line}: must not use tags, got {tag}")
         n_documents += isinstance(event, yaml.DocumentStartEvent)
         if n_documents > 1:
-            problems.append(f"line {line}: must be one document, got a second one")
+            problems.append(
+                f"line {line}: must be one document, got a second one "
+                "(several studies are one document with the key studies)"
+            )
             break
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)

@@ -137,6 +137,20 @@ def test_presets_lists_and_shows(here):
     """Every preset has a line; one alone is its YAML."""
     assert "fashion-mnist" in invoke("presets").stdout
     assert "dataset: fashion-mnist" in invoke("presets", "fashion-mnist").stdout
+    wrong = invoke("presets", "mnst")
+    assert wrong.exit_code == 2
+    assert "did you mean 'mnist'?" in wrong.stderr
+    assert invoke("presets", "mnist", "--schema").exit_code == 2
+
+
+def test_a_level_without_a_corruption_is_refused(here):
+    """It would train no denoiser; in a file it may stand, since a best.yaml holds everything."""
+    done = invoke("run", "--corruption-level", "0.5")
+    assert done.exit_code == 2
+    assert "--corruption-level must be given with a corruption" in done.stderr
+    assert list(here.iterdir()) == []
+    level = ("--set", "training.corruption_level=0.5", "--print-config")
+    assert invoke("run", *level).exit_code == 0
 
 
 def test_fetching_what_is_installed_says_so(here):

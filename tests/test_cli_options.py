@@ -1,11 +1,15 @@
 """The command line says what the specification says, imports nothing heavy, and maps its flags."""
 
 import inspect
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import get_args
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from aesearch.api import search
@@ -56,7 +60,20 @@ def test_every_flag_is_an_option_without_a_default_of_its_own(function):
     assert {name: parameters[name].default for name in FLAGS} == dict.fromkeys(FLAGS)
 
 
-@pytest.mark.parametrize("arguments", [[], ["run"], ["worker"], ["data", "fetch"]])
+def all_commands(group=None, words=()):
+    """Every command of the program, as the words that are typed."""
+    group = typer.main.get_command(app) if group is None else group
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from all_commands(command, (*words, name))
+        else:
+            yield [*words, name]
+
+
+COMMANDS = list(all_commands())
+
+
+@pytest.mark.parametrize("arguments", [[], *COMMANDS], ids=" ".join)
 def test_help_imports_nothing_heavy(arguments):
     """Help is fast because none of these is imported for it."""
     heavy = ("torch", "optuna", "sklearn", "pandas", "sqlalchemy", "numpy", "yaml")
@@ -72,15 +89,36 @@ def test_help_imports_nothing_heavy(arguments):
     assert done.stderr.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["run", "train", "verify", "list", "show", "export", "presets", "worker", "data fetch"],
-)
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_shows_an_example(command):
     """The help of each command has a line that can be copied."""
-    done = CliRunner().invoke(app, [*command.split(), "--help"])
+    done = CliRunner().invoke(app, [*command, "--help"])
     assert done.exit_code == 0
-    assert f"  aesearch {command}" in done.stdout
+    assert f"  aesearch {' '.join(command)}" in done.stdout
+
+
+def documented_lines():
+    """Every line of README and docs that calls the program."""
+    root = Path(__file__).parents[1]
+    for page in (root / "README.md", *sorted((root / "docs").rglob("*.md"))):
+        for number, line in enumerate(page.read_text().splitlines(), start=1):
+            for call in re.findall(r"^(?:\S+=\S+ )?aesearch .*|`aesearch [^`]*`", line):
+                words = shlex.split(call.strip("`"), comments=True)
+                yield pytest.param(words, id=f"{page.name}:{number}")
+
+
+@pytest.mark.parametrize("words", list(documented_lines()))
+def test_every_command_line_of_the_docs_is_one(words):
+    """Its command and each of its options exist."""
+    command = typer.main.get_command(app)
+    words = words[words.index("aesearch") + 1 :]
+    while words and hasattr(command, "commands"):
+        if words[0].startswith("-"):
+            break
+        command = command.commands[words.pop(0)]
+    options = {name for parameter in command.params for name in parameter.opts} | {"--help"}
+    given = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+    assert given <= options
 
 
 @pytest.mark.parametrize(

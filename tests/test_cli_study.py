@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -179,9 +180,37 @@ def test_train_never_replaces_what_it_read(inside):
     assert "out must be another folder" in done.stderr
 
 
-def test_verify_says_identical(inside):
+def test_train_never_replaces_another_model(inside):
+    """Neither that of a study nor one that it wrote itself; it says so before it trains."""
+    shutil.copytree(inside / "runs/digits", inside / "other")
+    before = {path.name: path.read_bytes() for path in (inside / "other").glob("*.*")}
+    done = invoke("train", "runs/digits/best.yaml", "--out", "other")
+    assert done.exit_code == 2
+    assert "out must hold no model yet, got 'other' with best.yaml and model.saf" in done.stderr
+    assert {path.name: path.read_bytes() for path in (inside / "other").glob("*.*")} == before
+    forced = invoke("train", "runs/digits", "--out", "other", "--force", "--quiet")
+    assert forced.exit_code == 0, forced.stderr
+    assert "looks: 2" in (inside / "other/best.yaml").read_text()
+
+
+def test_a_failed_evaluation_costs_no_retrained_model(inside, monkeypatch):
+    """The model and its best.yaml are written, and it is said that nothing was measured."""
+
+    def fail(*_arguments, **_options):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr("aesearch.commands.evaluation_tables.measured", fail)
+    done = invoke("train", "runs/digits/best.yaml", "--out", "unmeasured", "--quiet")
+    assert done.exit_code == 0, done.stderr
+    assert "could not be evaluated: no memory" in done.stderr
+    folder = inside / "unmeasured"
+    assert sorted(path.name for path in folder.iterdir()) == ["best.yaml", "model.safetensors"]
+
+
+@pytest.mark.parametrize("what", ["runs/digits/best.yaml", "runs/digits"])
+def test_verify_says_identical(inside, what):
     """On the machine that made it, the weights come out the same."""
-    done = invoke("verify", "runs/digits/best.yaml", "--quiet")
+    done = invoke("verify", what, "--quiet")
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith("identical: same weights, test MSE 0.")
     assert done.stderr == ""

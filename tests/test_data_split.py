@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import KFold
 
 from aesearch.data.images import as_image_set, make_image_set
-from aesearch.data.split import folds, holdout, split_hash, split_test
+from aesearch.data.split import folds, holdout, limited, split_hash, split_test
 from aesearch.studies.errors import DataError
 
 SEEDS = st.integers(0, 2**64)
@@ -28,6 +28,23 @@ def test_folds_cover_each_sample_once_in_even_parts(size, seed):
     assert fold_of_sample.shape == (n_samples,)
     assert len(counts) == n_folds
     assert counts.max() - counts.min() <= 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "limit", "kept"),
+    [
+        (None, 3, [0, 1, 2]),
+        ([1, 0, 1, 0, 1, 0], 3, [0, 1, 2]),
+        ([0, 0, 0, 0, 0, 0], 3, [0, 1, 2]),
+        ([0, 0, 1, 1, 2, 2], 3, [0, 2, 4]),  # a folder with one for each class
+        ([0, 0, 0, 0, 0, 1], 2, [0, 3]),
+        ([0, 0, 1, 1, 2, 2], 6, [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_a_limit_takes_from_every_class(labels, limit, kept):
+    """The first images, but not the first class alone."""
+    labels = None if labels is None else np.array(labels)
+    assert limited(6, labels, limit).tolist() == kept
 
 
 def test_folds_are_those_of_sklearn():

@@ -1,7 +1,6 @@
 """A store that cannot be used says so in one line; one that can, survives company."""
 
 import multiprocessing
-import sqlite3
 
 import optuna
 import pytest
@@ -50,27 +49,6 @@ def test_a_file_that_is_no_database_is_left_alone(tmp_path, content):
     with pytest.raises(StoreError, match=r"notes\.txt cannot be used"):
         store.open_store(str(path))
     assert path.read_bytes() == content
-
-
-def test_tables_of_another_program_are_refused(tmp_path):
-    """Somebody's own table called trials is not taken for Optuna's."""
-    path = tmp_path / "s.db"
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE trials (x)")
-    connection.close()
-    with pytest.raises(StoreError, match="tables of another program"):
-        store.open_store(str(path))
-
-
-def test_another_schema_version_is_refused(tmp_path):
-    """A store of a later aesearch says which schema it has."""
-    path = tmp_path / "s.db"
-    store.open_store(str(path)).dispose()
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE aesearch_schema SET version = 99")
-    connection.close()
-    with pytest.raises(StoreError, match="got 99"):
-        store.open_store(str(path))
 
 
 def test_a_store_that_optuna_made_is_taken(tmp_path):

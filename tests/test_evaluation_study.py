@@ -211,7 +211,7 @@ def test_the_command_reads_a_run_folder_too(tested, tmp_path, monkeypatch):
     write_run_folder(tested, "digits", tmp_path / "run")
     monkeypatch.chdir(tmp_path)
     document = found_in(tested)
-    for what in ("run", "run/best.yaml", "run/model.safetensors"):
+    for what in ("./run", "run/", "run/best.yaml", "run/model.safetensors"):
         done = invoke(what, "--json")
         assert done.exit_code == 0, done.stderr
         found = json.loads(done.stdout)
@@ -219,7 +219,7 @@ def test_the_command_reads_a_run_folder_too(tested, tmp_path, monkeypatch):
         assert found["test_looks"] == 2
     images = np.random.default_rng(0).integers(0, 256, (90, 8, 8), dtype=np.uint8)
     np.savez("other.npz", images=images)
-    done = invoke("run", "--dataset", "other.npz")
+    done = invoke("./run", "--dataset", "other.npz")
     assert done.exit_code == 2
     assert "images must be those of run/best.yaml" in done.stderr
 

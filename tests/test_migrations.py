@@ -151,7 +151,8 @@ def test_a_later_schema_is_refused_and_left_alone(new_store):
     with database.writing(engine) as connection:
         connection.execute(tables.schema.update().values(version=tables.SCHEMA_VERSION + 1))
     before = schema_of(engine)
-    with pytest.raises(StoreError, match="pip install --upgrade aesearch"):
+    later = f"got {tables.SCHEMA_VERSION + 1}; run pip install --upgrade aesearch"
+    with pytest.raises(StoreError, match=later):
         store.open_store(storage)
     assert schema_of(engine) == before
     engine.dispose()

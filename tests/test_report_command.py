@@ -21,11 +21,11 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_a_study_has_a_report_from_the_first_moment_to_the_last(
-    folder, tiny_spec, create_study, work
+    folder, tiny_spec, create_study, work, monkeypatch
 ):
     """Before any trial the page says so; the finished one is that of the run folder, byte for byte.
 
-    A file that is there is replaced with --force only.
+    The page of the run folder is made anew; a file that was named is replaced with --force only.
     """
     engine = create_study(folder / "aesearch.db", tiny_spec())
     done = invoke("digits")
@@ -36,12 +36,18 @@ def test_a_study_has_a_report_from_the_first_moment_to_the_last(
     assert b"In mid-search: 0 of 5 trials finished" in first
 
     work(engine)
-    refused = invoke("digits")
+    named = ("digits", "--out", str(page))
+    refused = invoke(*named)
     assert refused.exit_code == 2
     assert "replace it with --force" in refused.stderr
     assert page.read_bytes() == first
-
-    assert invoke("digits", "--force").exit_code == 0
+    assert invoke(*named, "--force").exit_code == 0
+    again = page.read_bytes()
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    assert invoke("digits", "--open").exit_code == 0
+    assert opened == [page.as_uri()]
+    assert page.read_bytes() == again
     assert b"Finished: 5 trials" in page.read_bytes()
     assert b"The winner is <strong>trial" in page.read_bytes()
     assert b"data:image/png;base64," in page.read_bytes()

@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import re
+import shlex
 import threading
 import time
 
@@ -110,7 +112,8 @@ def test_a_worker_is_shown_when_its_rung_is_written(new_store, tiny_spec, create
     """Progress sets its attempts back to none; it is still at work."""
     engine = create_study(new_store("s"), tiny_spec())
     lease = ledger.claim(engine, store.find_study(engine, "digits"), owner="me", lookahead=2)
-    search_results.write_rung(engine, lease, curves=[], reports={}, outcomes=[], done=False)
+    curves = [search_results.FoldCurve(0, 0, 1, [0.5], [0.5])]
+    search_results.write_rung(engine, lease, curves=curves, reports={}, outcomes=[], done=False)
     (found,) = statuses(engine)
     assert [(worker.owner, worker.attempt) for worker in found.workers] == [("me", 0)]
     assert found.state == "running"
@@ -255,16 +258,41 @@ def test_a_detached_study_is_that_of_a_run(new_store, tmp_path, monkeypatch):
         one.dispose()
 
 
-def test_what_it_prints_can_be_typed(tmp_path, monkeypatch):
-    """The commands that are printed are those that work, here without naming the default store."""
+@pytest.mark.parametrize(
+    ("variable", "storage", "named"),
+    [
+        (None, (), False),
+        ("q.db", (), False),
+        ("q.db", ("--storage", "q.db"), False),
+        ("q.db", ("--storage", "aesearch.db"), True),  # the variable would win
+        (None, ("--storage", "other.db"), True),
+    ],
+)
+def test_what_it_prints_can_be_typed(tmp_path, monkeypatch, variable, storage, named):
+    """The commands that are printed do the work, in this folder and environment."""
     monkeypatch.chdir(tmp_path)
-    left = aesearch(*TINY_RUN, "--detach", "--study", "it's {mine}")
+    monkeypatch.delenv("AESEARCH_STORAGE", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("AESEARCH_STORAGE", variable)
+    left = aesearch(*TINY_RUN, "--detach", "--study", "it's {mine}", *storage)
     assert left.exit_code == 0, left.stderr
     assert "0 of 3 trials are finished" in left.stdout
-    for command in ("aesearch worker ", "aesearch export ", "--watch"):
-        assert command in left.stdout
-    assert "'it'\"'\"'s {mine}'" in left.stdout
-    assert "--storage" not in left.stdout
+    assert "on this machine" in left.stdout
+    assert ("--storage" in left.stdout) == named
+    typed = [line.strip() for line in left.stdout.splitlines() if line.startswith("  ")]
+    work, follow, export = (shlex.split(re.split(" {2,}", line)[0]) for line in typed)
+    engine = store.open_store(storage[1] if storage else variable or "aesearch.db")
+    Worker(engine, "it's {mine}", stop=threading.Event()).run()
+    engine.dispose()
+    assert work[:2] == ["aesearch", "worker"]
+    for words in (
+        [*work[1:], "--exit-when-idle"],
+        [word for word in follow[1:] if word != "--watch"],
+        export[1:],
+    ):
+        done = aesearch(*words)
+        assert done.exit_code == 0, done.stderr
+    assert (tmp_path / "runs" / "it_s _mine_" / "best.yaml").is_file()
 
 
 def test_a_relative_path_is_found_from_anywhere(tmp_path, monkeypatch):

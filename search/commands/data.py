@@ -8,6 +8,7 @@ import typer
 
 from aesearch.commands.arguments import Debug
 from aesearch.commands.ending import ending
+from aesearch.options import OptionError, check_preset
 
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
 
@@ -70,10 +71,15 @@ def presets(
             preset_text,
         )
 
+        if schema and name is not None:
+            raise OptionError(
+                f"--schema must be given without NAME, got {name!r}; the schema is of all of them"
+            )
         if schema:
             typer.echo(json.dumps(json_schema(), indent=2))
             return
         if name is not None:
+            check_preset(name)
             typer.echo(preset_text(name), nl=False)
             return
         names = preset_names()

@@ -1,10 +1,9 @@
 """``run --detach``: a study is created and left to workers; what is printed then."""
 
-import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from aesearch.options import DEFAULT_STORAGE, STORAGE_VARIABLE, OptionError, storage_or_default
+from aesearch.options import OptionError, storage_or_default
 
 if TYPE_CHECKING:
     from aesearch.studies.spec import StudySpec
@@ -65,8 +64,8 @@ def detach(
 
 
 def _where(storage: str, shown: str) -> str:
-    # Whoever has the variable set need not repeat it; a password is never repeated.
-    if storage in (os.environ.get(STORAGE_VARIABLE), DEFAULT_STORAGE):
+    # What is taken where nothing is said need not be said; a password is never repeated.
+    if storage == storage_or_default(None):
         return ""
     return f" --storage {shlex.quote(shown)}"
 
@@ -75,11 +74,13 @@ def text(left: dict[str, Any]) -> str:
     """Write what ``detach`` returns for a person."""
     commands = left["commands"]
     wide = max(map(len, commands.values()))
+    one_file = left["storage"].startswith("sqlite") or "://" not in left["storage"]
+    where = "on this machine" if one_file else "on any machine"
     counts = f"{left['finished']} of {left['trials']} trials are finished"
     return "\n".join(
         [
             f"Study {left['study']!r} is in {left['storage']}: {counts}.",
-            f"  {commands['work']:{wide}}  works on it: as many as you like, on any machine",
+            f"  {commands['work']:{wide}}  works on it: as many as you like, {where}",
             f"  {commands['follow']:{wide}}  shows how far it is",
             f"  {commands['export']:{wide}}  writes its run folder at the end",
         ]

@@ -159,6 +159,9 @@ def _evaluation_flags(noise: Any, bootstrap: int | None) -> dict[str, Any]:
 def _best_file(what: str) -> Path | None:
     """The ``best.yaml`` that a path means; None where it is no path but a name."""
     path = Path(what).expanduser()
+    # A bare word is always a study, as for export: a folder of its name may lie beside the store.
+    if not any(mark in what for mark in "/\\.~"):
+        return None
     if path.is_dir() and (path / "best.yaml").is_file():
         return path / "best.yaml"
     if path.is_file():

@@ -20,7 +20,7 @@ def report(
     ] = None,
     *,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace the file if it is there already.")
+        bool, typer.Option("--force", help="Replace the file of --out if it is there already.")
     ] = False,
     open_it: Annotated[
         bool, typer.Option("--open", help="Open it in the browser of this machine.")
@@ -50,7 +50,8 @@ def report(
                     f"out must be a file, got the folder {str(path)!r}; "
                     f"name {str(path / NAME)!r} for one in it"
                 )
-            if path.exists() and not force:
+            # The page of a run folder is ours: it is made anew.
+            if out is not None and path.exists() and not force:
                 raise OutputError(
                     f"out must not be there already, got {str(path)!r}; replace it with --force"
                 )

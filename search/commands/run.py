@@ -100,8 +100,9 @@ def run(  # noqa: PLR0917 - Typer calls it by name
         bool,
         typer.Option(
             "--quick",
-            help="A small version, named <study>-quick: 300 images, 5 epochs. It shows in seconds "
-            "what would be done; its numbers mean nothing.",
+            help="A small version, named <study>-quick: 300 images, 5 epochs, 9 trials, unless an "
+            "option says otherwise. It shows in seconds what would be done; its numbers mean "
+            "nothing.",
             rich_help_panel=_HOW,
         ),
     ] = False,

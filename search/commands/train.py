@@ -41,6 +41,9 @@ def train(
     data_dir: DataDir = None,
     device: Device = None,
     *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write over a model that is in the folder.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -56,10 +59,10 @@ def train(
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted="interrupted; nothing was written"):
         from aesearch.again import train_seeds  # noqa: PLC0415 - imports pydantic, torch
-        from aesearch.best_file import load_trainable  # noqa: PLC0415
+        from aesearch.best_file import BEST, load_trainable  # noqa: PLC0415
         from aesearch.commands.evaluation_tables import measured  # noqa: PLC0415
         from aesearch.commands.training_display import make_training_display  # noqa: PLC0415
-        from aesearch.model_file import from_bytes  # noqa: PLC0415
+        from aesearch.model_file import MODEL_NAME, from_bytes  # noqa: PLC0415
         from aesearch.run_folder import (  # noqa: PLC0415
             best_seed,
             data_result,
@@ -76,9 +79,16 @@ def train(
             best, spec, before, dataset=dataset, data_dir=data_dir, device=device, quiet=quiet
         )
         folder = out or default_folder(f"{problem.spec.name}-retrained")
-        if (folder / "best.yaml").absolute().resolve() == best.expanduser().absolute().resolve():
+        read = best / BEST if best.is_dir() else best
+        if (folder / BEST).absolute().resolve() == read.expanduser().absolute().resolve():
             raise OverwriteError(
                 f"out must be another folder than that of the file to retrain, got {str(folder)!r}"
+            )
+        taken = [name for name in (BEST, MODEL_NAME) if (folder / name).exists()]
+        if taken and not force:
+            raise OverwriteError(
+                f"out must hold no model yet, got {str(folder)!r} with {' and '.join(taken)}; "
+                "name another folder with --out, or --force to write over it"
             )
         make_folder(folder)
         with make_training_display(quiet=quiet) as display:
@@ -88,18 +98,20 @@ def train(
         result: dict[str, Any] = {**(before or {"study": str(problem.spec.name)})}
         result |= retrained_result(seeds, exported.seed_index, looks)
         result |= data_result(problem.facts())
-        write_whole(folder / "model.safetensors", exported.weights)
-        evaluation = measured(
-            from_bytes(exported.weights), problem, exported.seed_index, quiet=quiet
-        )
-        result["test"] |= main_numbers(evaluation.document)
-        write_evaluation(folder, evaluation.document, evaluation.pictures)
+        try:
+            evaluation = measured(
+                from_bytes(exported.weights), problem, exported.seed_index, quiet=quiet
+            )
+        except (RuntimeError, MemoryError, ValueError) as error:
+            # A failed evaluation costs no model.
+            typer.echo(f"the model could not be evaluated: {error}", err=True)
+        else:
+            result["test"] |= main_numbers(evaluation.document)
+            write_evaluation(folder, evaluation.document, evaluation.pictures)
+        write_whole(folder / MODEL_NAME, exported.weights)
         # Last, so that a folder with a best.yaml is whole.
-        write_whole(folder / "best.yaml", best_yaml(to_yaml(problem.spec), result))
-        files = {
-            "best": str(folder / "best.yaml"),
-            "model": str(folder / "model.safetensors"),
-        }
+        write_whole(folder / BEST, best_yaml(to_yaml(problem.spec), result))
+        files = {"best": str(folder / BEST), "model": str(folder / MODEL_NAME)}
         if as_json:
             typer.echo(json.dumps({"result": result, "files": files}))
             return

@@ -133,7 +133,7 @@ def _work(
     from aesearch.local_workers import worker_name  # noqa: PLC0415
     from aesearch.service import Service  # noqa: PLC0415 - imports torch
     from aesearch.studies.store_errors import describe  # noqa: PLC0415
-    from aesearch.studies.waiting import Patience, retry_s  # noqa: PLC0415
+    from aesearch.studies.waiting import Patience, lease_s, retry_s  # noqa: PLC0415
     from aesearch.worker import ALL_KINDS, KINDS, Worker  # noqa: PLC0415
     from aesearch.worker_group import processes  # noqa: PLC0415
 
@@ -143,6 +143,7 @@ def _work(
     devices = served_devices(device)
     count = None if workers is None else processes(workers, devices)
     patience = Patience(retry_s() if retry is None else retry, stop)
+    lease_s()  # a value that cannot be used is said now, not by every study
     engine = open_existing(storage_or_default(storage), patience)
     try:
         if count is not None:

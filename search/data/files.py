@@ -49,7 +49,7 @@ def file_parts(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         raise DataMissingError(
-            f"{path} must exist, got nothing there (looked at {path.absolute()}); check --dataset"
+            f"{path} must exist, got nothing there (looked at {path.absolute()}); check the path"
         )
     name = path.name.lower()
     if not name.endswith(SUFFIXES):

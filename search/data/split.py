@@ -40,6 +40,29 @@ class TrainTest:
     description: str
 
 
+def limited(n_samples: int, labels: np.ndarray | None, limit: int) -> np.ndarray:
+    """Choose which training images a limit leaves.
+
+    The first ones; where images lie class by class, as in a folder with one for each class,
+    every so manieth, or only the first class would be left.
+
+    Parameters
+    ----------
+    n_samples : int
+    labels : ndarray of int64, (sample,), or None
+    limit : int
+        From 1 to ``n_samples``.
+
+    Returns
+    -------
+    ndarray of int64, (limit,)
+        Ascending.
+    """
+    if labels is not None and labels[0] != labels[-1] and (np.diff(labels) >= 0).all():
+        return np.arange(limit) * n_samples // limit
+    return np.arange(limit)
+
+
 def split_test(image_set: ImageSet, *, test_fraction: float, seed: int) -> TrainTest:
     """Set the test images aside: the set's own, or a seeded random part.
 

@@ -147,7 +147,10 @@ def intensities(block: np.ndarray, where: str, *, unclamped: bool = False) -> np
             "replace them or drop those images"
         )
     if block.size and not unclamped:
-        _check_range(block, 0, 1, where, "divide by 255, or rescale them to [0, 1]")
+        remedy = "divide by 255, or rescale them to [0, 1]"
+        if block.min() >= -10 and block.max() <= 10:  # a few deviations around an intensity
+            remedy = "rescale them, or say --unclamped (unclamped=True) for noise not cut off"
+        _check_range(block, 0, 1, where, remedy)
     return block.astype(np.float32)
 
 
