@@ -143,7 +143,9 @@ class Evidence:
         if name == "curves":
             winner = self.trial({})
             points = [
-                CurvePoint(*point) for number, *point in self._curves if number == winner.number
+                CurvePoint(fold, epoch, train, validation)
+                for number, fold, epoch, train, validation in self._curves
+                if number == winner.number
             ]
             drawn = draw_curves(points, f"{self.name}: MSE per pixel by epoch")
             return Picture(name, "Losses of the winner in the cross-validation.", drawn)

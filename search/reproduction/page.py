@@ -58,7 +58,8 @@ class Page:
 def make_page(evidences: Evidences, folder: str) -> Page:
     """Make the whole page; ``folder`` is where it looks for its pictures."""
     reports, ours = load_reported()
-    sections, summary, files = [], [], {}
+    sections, summary = [], []
+    files: dict[str, bytes] = {}
     for report in reports:
         numbers = [
             (group, [number_row(evidences, number) for number in group.numbers])
