@@ -51,20 +51,11 @@ class MemberStates:
         self._parked: dict[int, Tensor] = {}
         self._join(list(range(n_members)), weights, {})
 
-    @property
-    def all_live(self) -> bool:
-        """Whether every member still trains."""
-        return not self._parked
-
     def row(self, position: int) -> Tensor:
         """A member's parameters (n_parameters,), a copy."""
         if position in self._parked:
             return self._parked[position].clone()
         return self.weights[self.live.index(position)].clone()
-
-    def rows(self) -> Tensor:
-        """Every member's parameters (member, n_parameters), a copy."""
-        return torch.stack([self.row(position) for position in range(len(self.status))])
 
     def set_row(self, position: int, row: Tensor) -> None:
         """Replace a member's parameters."""
@@ -99,7 +90,7 @@ class MemberStates:
             "member_ids": torch.tensor(self.member_ids),
             "status": torch.tensor([STATUSES.index(status) for status in self.status]),
             "steps": self.steps.clone(),
-            "weights": self.rows().cpu(),
+            "weights": torch.stack([self.row(p) for p in range(len(self.status))]).cpu(),
         }
         for name, buffer in self.optimiser.buffers.items():
             dumped[f"optimizer.{name}"] = buffer.cpu().clone()

@@ -192,9 +192,7 @@ class Population:
         if live:
             train[live] = self._train_epoch()
             pools = [self.members[position].validation_indices for position in live]
-            validation[live], accuracy[live] = self._means(
-                self._network, pools, corrupted=True, binary_accuracy=binary_accuracy
-            )
+            validation[live], accuracy[live] = self._means(pools, binary_accuracy=binary_accuracy)
         self.epoch += 1
         self._schedule.observe(train)
         finite = train.isfinite() & validation.isfinite()
@@ -247,7 +245,7 @@ class Population:
         return sums
 
     def _inputs_and_targets(
-        self, minibatch: Minibatch, keys: Tensor | None = None, *, corrupted: bool = True
+        self, minibatch: Minibatch, keys: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """What the network sees (compute type) and what it must give back (weights' type)."""
         targets = gather_images(
@@ -257,7 +255,7 @@ class Population:
             dtype=self._dtype,
         )
         inputs = targets
-        if corrupted and self._corruption is not None:
+        if self._corruption is not None:
             inputs = self._corruption.apply(targets, minibatch.indices, keys)
         inputs = inputs.to(self._compute_dtype)
         if self._network.sample_first:
@@ -265,46 +263,14 @@ class Population:
             inputs = inputs.view(len(inputs), -1, height, width)
         return inputs, targets
 
-    # ---------------------------------------------------------------- evaluation
-
-    def evaluate(self, indices: Tensor) -> Tensor:
-        """Each member's mean squared error per pixel over the same clean images, without dropout.
-
-        Parameters
-        ----------
-        indices : Tensor, (sample,), int64
-            Into the population's images; not empty.
-
-        Returns
-        -------
-        Tensor, (member,), float64
-            On the CPU; of frozen members too.
-        """
-        return self._means(self._network_of_all(), [indices] * self.n_members)[0]
-
-    def validation_losses(self) -> Tensor:
-        """Each member's mean squared error per pixel over its validation images: (member,).
-
-        Of the reconstructions of corrupted images where the members learn to denoise.
-        """
-        pools = [member.validation_indices for member in self.members]
-        return self._means(self._network_of_all(), pools, corrupted=True)[0]
-
-    def _means(
-        self,
-        network: PopulationNetwork,
-        pools: Sequence[Tensor],
-        *,
-        corrupted: bool = False,
-        binary_accuracy: bool = False,
-    ) -> Tensor:
-        """Losses and binary accuracies (NaN unless asked for): (2, member), on the CPU."""
+    def _means(self, pools: Sequence[Tensor], *, binary_accuracy: bool) -> Tensor:
+        """Losses and binary accuracies (NaN unless asked for): (2, live member), on the CPU."""
         totals = torch.zeros(2, len(pools), dtype=torch.float64, device=self._device)
         size = max(self._batch_size, EVALUATION_BATCH)
         for minibatch in padded_minibatches(pools, size, self._device, self._dtype):
-            inputs, targets = self._inputs_and_targets(minibatch, corrupted=corrupted)
-            sample_first, is_sample = network.sample_first, minibatch.is_sample
-            logits = network.forward(inputs, None).view(targets.shape)
+            inputs, targets = self._inputs_and_targets(minibatch)
+            sample_first, is_sample = self._network.sample_first, minibatch.is_sample
+            logits = self._network.forward(inputs, None).view(targets.shape)
             if binary_accuracy:
                 totals[1] += binary_accuracies(
                     logits, targets, sample_first=sample_first, is_sample=is_sample
@@ -373,14 +339,11 @@ class Population:
         self._has_dropout = any(member.dropout > 0 for member in live)
         self._compute_weights = self._states.weights.to(self._compute_dtype)
         self._gradient = torch.zeros_like(self._compute_weights)
-        self._network = self._network_around(live, self._compute_weights, self._gradient)
+        dropout = torch.tensor([member.dropout for member in live], dtype=torch.float64)
+        self._network = PopulationNetwork(
+            self._layout, self._compute_weights, dropout.to(self._device), self._gradient
+        )
         self._corruption = self._corruption_of(live)
-
-    def _network_around(
-        self, members: Sequence[Member], weights: Tensor, gradient: Tensor | None
-    ) -> PopulationNetwork:
-        dropout = torch.tensor([member.dropout for member in members], dtype=torch.float64)
-        return PopulationNetwork(self._layout, weights, dropout.to(self._device), gradient)
 
     def _corruption_of(self, members: Sequence[Member]) -> InputCorruption | None:
         if self._denoising is None:
@@ -392,12 +355,6 @@ class Population:
             sample_first=self._network.sample_first,
             device=self._device,
         )
-
-    def _network_of_all(self) -> PopulationNetwork:
-        if self._states.all_live:
-            return self._network
-        rows = self._states.rows().to(self._compute_dtype)
-        return self._network_around(self.members, rows, None)
 
     def _plain(
         self,

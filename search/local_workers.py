@@ -16,7 +16,7 @@ from aesearch.studies.errors import AesearchError, RunFailedError
 from aesearch.studies.processes import lives
 from aesearch.studies.spec import StudySpec
 from aesearch.studies.store import StudyRow
-from aesearch.worker_group import gpu_of
+from aesearch.worker_group import gpu_of, places
 
 _GRACE_S = 30.0
 _QUICK_DEATHS = 3
@@ -24,14 +24,8 @@ _QUICK_DEATHS = 3
 
 def default_workers(spec: StudySpec, n_generations: int) -> int:
     """One worker per GPU, or per core of a CPU; never more than there is work for."""
-    if spec.compute.device == "cuda":
-        import torch  # noqa: PLC0415 - only where there is a GPU to count
-
-        units = torch.cuda.device_count()
-    else:
-        units = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        units = max(units, 1)
-    return max(1, min(units, useful_workers(spec, n_generations)))
+    here = places(cuda=spec.compute.device == "cuda")
+    return max(1, min(here, useful_workers(spec, n_generations)))
 
 
 def useful_workers(spec: StudySpec, n_generations: int) -> int:

@@ -38,14 +38,19 @@ def processes(asked: str, devices: Sequence[str]) -> int:
         Anything else.
     """
     if asked == "auto":
-        if "cuda" in devices:
-            import torch  # noqa: PLC0415 - only where there is a GPU to count
-
-            return max(1, torch.cuda.device_count())
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        return places(cuda="cuda" in devices)
     if not asked.isdecimal() or int(asked) < 1:
         raise AesearchError(f"workers must be a number >= 1 or auto, got {asked!r}")
     return int(asked)
+
+
+def places(*, cuda: bool) -> int:
+    """How many workers this machine has room for: one per GPU or per core, one at least."""
+    if cuda:
+        import torch  # noqa: PLC0415 - only where there is a GPU to count
+
+        return max(1, torch.cuda.device_count())
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 def gpu_of(index: int) -> dict[str, str]:

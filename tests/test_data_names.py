@@ -2,7 +2,7 @@
 
 import pytest
 
-from aesearch.data.load import dataset_names, fetch_named, load
+from aesearch.data.load import NAMES, fetch_named, load
 from aesearch.studies.errors import DataError, DataMissingError
 
 
@@ -35,7 +35,7 @@ def test_an_unknown_name_gets_the_nearest_and_the_list(dataset, hint):
         load(dataset)
     message = str(raised.value)
     assert hint in message
-    assert [name for name in dataset_names() if name not in message] == []
+    assert [name for name in NAMES if name not in message] == []
     with pytest.raises(DataError, match="dataset must be one of"):
         fetch_named(dataset)
 

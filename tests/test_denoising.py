@@ -253,18 +253,6 @@ def test_targets_are_clean_where_nothing_can_be_seen(build, architecture):
 
 
 @BOTH
-def test_evaluate_takes_clean_images(build, architecture):
-    """The reconstruction error on given images is that of the plain module."""
-    images = random_images()
-    population = build(mixed_members(2), images, architecture=architecture)
-    curves(population, 1)
-    indices = torch.tensor([3, 59, 4])
-    clean = images[indices].double() / 255
-    expected = [F.mse_loss(population.extract(p)(clean), clean).item() for p in range(2)]
-    assert population.evaluate(indices).tolist() == pytest.approx(expected)
-
-
-@BOTH
 def test_a_level_without_corruption_means_nothing(build, architecture):
     """Bit for bit what members without a level give."""
     plain = curves(

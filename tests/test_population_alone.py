@@ -172,19 +172,6 @@ def test_a_member_without_samples_left_takes_no_step(architecture, device):
     assert_trains_as_alone(population, images, 4, architecture=architecture)
 
 
-def test_evaluate_is_the_mean_over_the_given_images(device):
-    """As the plain module measures it, for images that the member never saw."""
-    images = random_images()
-    population = population_of(mixed_members(3), images, device)
-    population.run_epoch()
-    indices = torch.tensor([3, 59, 4])
-    pixels = images[indices].double() / 255
-    expected = [F.mse_loss(population.extract(p)(pixels), pixels).item() for p in range(3)]
-    torch.testing.assert_close(
-        population.evaluate(indices), torch.tensor(expected, dtype=torch.float64)
-    )
-
-
 @pytest.mark.parametrize("architecture", ["dense", "conv"])
 def test_binary_accuracy_is_the_share_of_equal_roundings(architecture, device):
     """Of each member's own validation images, which are padded to one length."""

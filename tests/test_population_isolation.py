@@ -90,9 +90,6 @@ def test_a_poisoned_member_changes_no_bit_of_the_others(build, architecture, pre
     tolerance = {"atol": 2e-2, "rtol": 0} if precision == "bfloat16" else {}
     torch.testing.assert_close(later[others], curves(clean, 2)[others], **tolerance)
     assert later[poisoned].isnan().all()
-    assert torch.isnan(population.evaluate(torch.arange(5))).tolist() == [
-        p == poisoned for p in range(5)
-    ]
 
 
 @BOTH
@@ -228,15 +225,14 @@ def test_resumed_early_stopping_equals_uninterrupted(build):
 
 
 def test_stopped_members_keep_their_weights(build):
-    """A stopped member reports NaN, keeps its weights, and can still be evaluated."""
+    """A stopped member reports NaN and keeps its weights."""
     population = build(mixed_members(3), architecture="dense")
     curves(population, 1)
-    before = population.weights(1), population.validation_losses()
+    before = population.weights(1)
     population.stop([1])
     losses = curves(population, 1)
     assert losses[1].isnan().all()
-    assert torch.equal(population.weights(1), before[0])
-    torch.testing.assert_close(population.validation_losses()[1], before[1][1])
+    assert torch.equal(population.weights(1), before)
     assert population.status == ["training", "stopped", "training"]
 
 

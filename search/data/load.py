@@ -14,11 +14,6 @@ from aesearch.data.published import NAMES, fetch
 from aesearch.studies.errors import DataError
 
 
-def dataset_names() -> list[str]:
-    """Names that ``load`` knows, the default ('digits') first."""
-    return list(NAMES)
-
-
 def default_data_dir() -> Path:
     """Folder for fetched data sets: ``AESEARCH_DATA_DIR``, or the user's cache."""
     chosen = os.environ.get("AESEARCH_DATA_DIR")
