@@ -228,6 +228,10 @@ class Worker:
             died = f"worker died {ledger.MAX_ATTEMPTS} times on this trial (out of memory?)"
             self._fail(lease, died)
             return
+        if lease.repeated >= ledger.MAX_REPEATED:
+            what = f"{lease.repeated} rungs were trained again without one that was new"
+            self._fail(lease, f"workers died on this trial again and again: {what}")
+            return
         trials, firsts = search_results.history(self._engine, study, self._finished)
         finished = known_results(spec, trials, firsts, lease.position)
         own = {number: trials[number] for number in lease.members}

@@ -9,7 +9,7 @@ the present owner writes, and that one who slept too long is told.
 import json
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,6 +22,9 @@ from aesearch.studies.waiting import lease_s, repeatable
 
 ALL_KINDS = ("search", "retrain", "evaluate")
 MAX_ATTEMPTS = 3
+# Deaths after a rung that was there before. Many more than deaths before any: who gets that far
+# mostly dies by chance, and ten chances are promised; but not without end.
+MAX_REPEATED = 30
 
 
 class LeaseLostError(Exception):
@@ -39,6 +42,7 @@ class Lease:
     size: int
     token: str
     attempt: int
+    repeated: int = 0
 
     @property
     def members(self) -> range:
@@ -120,7 +124,7 @@ def _claim(
                 progress=None,
             )
         )
-    return Lease(study_id, row.kind, row.position, row.first, row.size, token, row.attempt + 1)
+    return replace(_lease(row), token=token, attempt=row.attempt + 1)
 
 
 def _first_free(
@@ -187,7 +191,8 @@ def _searching(connection: Connection, study_id: int) -> bool:
 
 
 def _lease(row: Any) -> Lease:
-    return Lease(row.study_id, row.kind, row.position, row.first, row.size, row.token, row.attempt)
+    unit = (row.study_id, row.kind, row.position, row.first, row.size)
+    return Lease(*unit, row.token, row.attempt, row.repeated or 0)
 
 
 @repeatable

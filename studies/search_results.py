@@ -172,14 +172,12 @@ def write_rung(
             n_new += _write_outcome(connection, ids[outcome.number], outcome)
         # Now, not when somebody publishes: a page that shows a finished trial asks no more for it.
         note_trials(connection, lease.study_id, [ids[outcome.number] for outcome in outcomes])
-        if n_new:
-            # What an attempt only repeats is no progress: else what always kills its worker
-            # after the first rung would be tried for ever.
-            connection.execute(
-                tables.lease.update()
-                .where(*this_work(lease.study_id, lease.kind, lease.position))
-                .values(attempt=0)
-            )
+        repeated = 0 if n_new else sa.func.coalesce(tables.lease.c.repeated, 0) + 1
+        connection.execute(
+            tables.lease.update()
+            .where(*this_work(lease.study_id, lease.kind, lease.position))
+            .values(attempt=0, repeated=repeated)
+        )
         if done:
             mark_done(connection, lease)
 

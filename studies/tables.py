@@ -86,6 +86,7 @@ lease = Table(
     Column("progress", Text),  # JSON, for people who watch
     Column("claimed", Float),  # database's clock, of the last claim
     Column("finished", Float),  # database's clock
+    Column("repeated", Integer),  # rungs written again since the last progress; NULL for none
 )
 
 fold = Table(

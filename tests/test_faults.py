@@ -164,9 +164,9 @@ def test_repeating_a_rung_is_no_progress(new_store, tiny_spec, create_study, wor
     engine = create_study(new_store("s"), tiny_spec())
     study = store.find_study(engine, "digits")
     attempts = []
-    for _ in range(4):
+    for _ in range(ledger.MAX_REPEATED + 1):
         lease = ledger.claim(engine, study, owner="dead:1", lookahead=2)
-        attempts.append((lease.position, lease.attempt))
+        attempts.append((lease.position, lease.attempt, lease.repeated))
         search_results.write_rung(
             engine,
             lease,
@@ -176,9 +176,12 @@ def test_repeating_a_rung_is_no_progress(new_store, tiny_spec, create_study, wor
             done=False,
         )
         ledger.free_owner(engine, "dead:1")
-    assert attempts == [(0, 1), (0, 1), (0, 2), (0, 3)]
+    assert attempts == [(0, 1, 0), *((0, 1, n) for n in range(ledger.MAX_REPEATED))]
     work(engine)
-    assert "died 3 times" in store.snapshot(engine, "digits").trials[0].reason
+    trials = store.snapshot(engine, "digits").trials
+    assert [t.state for t in trials[:2]] == ["failed", "failed"]
+    assert trials[0].reason.startswith("workers died on this trial again and again: 30 rungs")
+    assert {t.state for t in trials[2:]} <= {"complete", "pruned"}
 
 
 def test_a_released_lease_does_not_count_as_an_attempt(new_store, tiny_spec, create_study):
