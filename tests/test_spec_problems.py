@@ -106,7 +106,7 @@ HIDDEN_RULE = "must be widths >= 1 such as 256-128, [256, 128] or none"
         ("seed: 1\nname: !!python/object/apply:os.system ['x']", "line 2: must not use tags, got !!python/object/apply:os.system"),
         ("seed: !!int '3'", "line 1: must not use tags, got !!int"),
         ("name: !custom x", "line 1: must not use tags, got !custom"),
-        ("seed: 1\n---\nseed: 2", "line 2: must be one document, got a second one"),
+        ("seed: 1\n---\nseed: 2", "line 2: must be one document, got a second one (several studies are one document with the key studies)"),
         ("seed: 1\nname: " + "[" * 100, "line 2: must be nested at most 20 deep, got more"),
         ("name: x\0y", "line 1: must be printable text, got character U+0000"),
         ("[a]: 1", "line 1: must have words as keys, got a list or mapping"),
