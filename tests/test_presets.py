@@ -31,7 +31,7 @@ STUDIES = {
     "dense-bottleneck": 3,
     "dense-by-dimension": 9,
     "dense-depth": 7,
-    "dense-loss-curve": 2,
+    "dense-loss-curve": 3,
     "dense-single-layer": 7,
 }
 
@@ -202,7 +202,8 @@ def test_run_prints_every_specification_of_a_series(monkeypatch, tmp_path):
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.stderr
     names = [load_spec(text=part).name for part in done.stdout.split("---\n")]
-    assert names == ["dense-loss-curve-batch-2048-quick", "dense-loss-curve-batch-64-quick"]
+    words = ("batch-2048", "batch-64", "batch-64-linear")
+    assert names == [f"dense-loss-curve-{word}-quick" for word in words]
 
 
 def test_detach_leaves_every_study_of_a_series(monkeypatch, tmp_path):
@@ -215,8 +216,9 @@ def test_detach_leaves_every_study_of_a_series(monkeypatch, tmp_path):
     assert [study["study"] for study in left] == [
         "dense-loss-curve-batch-2048-quick",
         "dense-loss-curve-batch-64-quick",
+        "dense-loss-curve-batch-64-linear-quick",
     ]
-    assert [study["trials"] for study in left] == [1, 1]
+    assert [study["trials"] for study in left] == [1, 1, 1]
 
 
 def test_a_study_that_fails_does_not_keep_the_others_from_running(monkeypatch):

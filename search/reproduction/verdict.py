@@ -14,14 +14,23 @@ TOLERANCE = 0.1
 DEVIATIONS = 2.0
 SIGNIFICANCE = 0.05
 
-Agreement = Literal["agrees", "ours is better", "ours is worse", "the same", "another", "diverged"]
+Agreement = Literal[
+    "agrees",
+    "within our spread",
+    "ours is better",
+    "ours is worse",
+    "the same",
+    "another",
+    "diverged",
+]
 Outcome = Literal["holds", "fails", "open"]
 
 NUMBER_RULE = (
-    "**agrees**: ours and the reported figure differ by no more than the largest of two standard "
-    "deviations of ours, a tenth of the reported error, and half a unit of the last reported "
-    "digit. A tenth of the error of a binary accuracy a is a tenth of 1 - a; of a PSNR, of the "
-    "mean squared error that it stands for. Outside of that **ours is better** or **ours is "
+    "**agrees**: ours and the reported figure differ by no more than a tenth of the reported error "
+    "or half a unit of the last reported digit. A tenth of the error of a binary accuracy a is a "
+    "tenth of 1 - a; of a PSNR, of the mean squared error that it stands for. **within our "
+    "spread**: by more than that, but by no more than two standard deviations of ours, so that "
+    "another training could have given it. Outside of both **ours is better** or **ours is "
     "worse**. A count or a choice is **the same** or **another**"
 )
 CLAIM_RULE = (
@@ -53,9 +62,11 @@ def agreement(reported: str, values: Values, *, metric: str, exact: bool) -> Agr
     assert isinstance(exponent, int), "a figure is a number"
     difference = abs(theirs - ours)
     their_error, our_error = error_of(metric, theirs), error_of(metric, ours)
-    near = difference <= max(DEVIATIONS * values.deviation, 0.5 * 10.0**exponent)
-    if near or abs(their_error - our_error) <= TOLERANCE * their_error:
+    rounded = difference <= 0.5 * 10.0**exponent
+    if rounded or abs(their_error - our_error) <= TOLERANCE * their_error:
         return "agrees"
+    if difference <= DEVIATIONS * values.deviation:
+        return "within our spread"
     return "ours is better" if our_error < their_error else "ours is worse"
 
 
