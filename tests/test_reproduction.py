@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from aesearch import model_file
+from aesearch import __version__, model_file
 from aesearch.creation import leave_study
 from aesearch.display import make_display
 from aesearch.models.corruptions import corrupt
@@ -429,6 +429,8 @@ def test_the_page_is_the_same_twice_and_says_what_is_missing(quick_store):
     assert whole == again
     first = whole.text
     assert first.count("## Report 00") == 5
+    assert f"Trained with aesearch {__version__}, torch {torch.__version__.split('+')[0]}" in first
+    assert "; cpu, float32." in first
     row = next(line for line in first.splitlines() if line.startswith("| `dense-bottleneck-16` |"))
     assert "±" in row
     assert "not run" not in row

@@ -70,6 +70,12 @@ class Evidence:
         """Data set, sizes, versions."""
         return self._study.facts
 
+    @property
+    def made_with(self) -> str:
+        """Versions, device and precision."""
+        versions = ", ".join(f"{name} {number}" for name, number in self.facts["versions"].items())
+        return f"{versions}; {self.spec.compute.device}, {self.spec.compute.precision}"
+
     @cached_property
     def models(self) -> list[Autoencoder]:
         """The retrained networks, one per seed."""
@@ -204,3 +210,8 @@ class Evidences:
         if full not in self._found:
             self._found[full] = Evidence(self._engine, full, self._data_dir)
         return self._found[full]
+
+    @property
+    def made_with(self) -> list[str]:
+        """With what the studies that were read so far were trained: versions, device, types."""
+        return sorted({found.made_with for found in self._found.values()})

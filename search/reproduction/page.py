@@ -89,8 +89,10 @@ def make_page(evidences: Evidences, folder: str) -> Page:
         parts += ["### Claims", _claims(claims), *([_pictures(shown)] if shown else [])]
         sections.append("\n\n".join(parts))
     head = ("report", "preset", "numbers", "claims")
-    introduction = [_INTRODUCTION.rstrip(), *([_QUICK] if evidences.quick else [])]
     dimensions = dimension_rows(evidences, reports, ours)
+    introduction = [_INTRODUCTION.rstrip(), *([_QUICK] if evidences.quick else [])]
+    if evidences.made_with:
+        introduction.append("Trained with " + "; or with ".join(evidences.made_with) + ".")
     ours_text = (
         "## Ours: the best autoencoder for each size of the code\n\n"
         f"`aesearch run {ours.dense}` and `aesearch run {ours.conv}`: a search over 20 epochs and "
