@@ -46,10 +46,13 @@ def disturb(engine, crowd, rng, n_trials):
     moments = sorted(rng.sample(range(1, n_trials * 3 // 4), 4))
     victims = rng.sample(range(4), 4)
     paused = rng.randrange(4)
-    asleep = None
+    asleep, since = None, 0.0
     for order, (moment, victim) in enumerate(zip(moments, victims, strict=True)):
         while statuses(engine)[0].finished < moment and crowd.living - {asleep}:
             time.sleep(0.01)
+            if asleep is not None and time.monotonic() > since + 4 * LEASE_S:
+                # Who sleeps inside a transaction keeps a whole SQLite file to itself.
+                crowd.wake(asleep)
         if order == paused:
             crowd.pause(victim)
             asleep, since = victim, time.monotonic()
