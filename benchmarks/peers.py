@@ -249,6 +249,19 @@ def synchronise(device):
         torch.cuda.synchronize()
 
 
+def profile(run):
+    """Where the time of one run goes: share of each operator, the largest first."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as recording
+
+    with recording(activities=[ProfilerActivity.CPU]) as recorded:
+        run()
+    times = {each.key: each.self_cpu_time_total for each in recorded.key_averages()}
+    total = sum(times.values())
+    largest = sorted(times, key=times.get, reverse=True)
+    return {name: round(times[name] / total, 3) for name in largest if times[name] > total / 100}
+
+
 def main():
     """Measure one way and print one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -264,6 +277,9 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="float32")
+    parser.add_argument(
+        "--profile", action="store_true", help="print each operator's share of the time instead"
+    )
     parser.add_argument("--start-at", type=float, help="begin to measure at this time (seconds)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -279,6 +295,9 @@ def main():
         return
     run()
     synchronise(arguments.device)
+    if arguments.profile:
+        print(json.dumps({"way": arguments.way, "shares": profile(run)}))
+        return
     if arguments.start_at:
         time.sleep(max(0.0, arguments.start_at - time.time()))
     times = []

@@ -3,8 +3,9 @@
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Protocol
 
@@ -105,8 +106,8 @@ def run_study(
                 progress=progress or display.download,
             )
             folder = out if out is not None else default_folder(str(problem.spec.name))
-            make_folder(folder)
-            migrations.prepare(engine)
+            with _empty_folder(folder):
+                migrations.prepare(engine)
             return _run(
                 engine,
                 problem,
@@ -118,6 +119,20 @@ def run_study(
             )
     finally:
         engine.dispose()
+
+
+@contextmanager
+def _empty_folder(folder: Path) -> Iterator[None]:
+    """Make a run folder, and take what was made away again where the block fails."""
+    made = list(takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
+    make_folder(folder)
+    try:
+        yield
+    except BaseException:
+        for path in made:
+            with suppress(OSError):  # something else lies in it by now
+                path.rmdir()
+        raise
 
 
 def _run(

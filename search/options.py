@@ -139,6 +139,7 @@ def study_spec(
     start = _start(preset, spec)
     found = load_spec(**start, flags=spec_values(options), overrides=overrides)
     _check_corruption(options, [found])
+    _check_space(overrides, [found])
     return found
 
 
@@ -180,6 +181,7 @@ def study_specs(
     start = _start(preset, spec)
     found = load_series(**start, flags=spec_values(options), overrides=overrides, quick=quick)
     _check_corruption(options, found)
+    _check_space(overrides, found)
     return found
 
 
@@ -191,6 +193,34 @@ def _check_corruption(options: Mapping[str, Any], specs: "Sequence[StudySpec]") 
             f"--corruption-level must be given with a corruption, got {level} for "
             "training.corruption none; add --corruption gaussian"
         )
+
+
+def _check_space(overrides: Sequence[str], specs: "Sequence[StudySpec]") -> None:
+    # Nor may a preset's dimension stand in the way of another architecture.
+    told = {}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        section, *rest = (part.strip() for part in key.split("."))
+        if section == "space" and rest:
+            told[rest[0]] = (override, value)
+    for name, (override, value) in told.items():
+        if value.strip() in ("", "null", "~") or name == "defaults":
+            continue
+        if all(getattr(spec.space, name) is None for spec in specs):
+            raise OptionError(
+                f"--set space.{name} must be of something that a network of the study has, got "
+                f"{override!r} for {_networks(specs)} networks; leave it out, or change the "
+                "architecture or the condition"
+            )
+
+
+def _networks(specs: "Sequence[StudySpec]") -> str:
+    found = [
+        architecture
+        for spec in specs
+        for architecture in getattr(spec.space.architecture, "choices", [spec.model.architecture])
+    ]
+    return " and ".join(dict.fromkeys(found))
 
 
 def _start(

@@ -153,6 +153,33 @@ def test_a_level_without_a_corruption_is_refused(here):
     assert invoke("run", *level).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        ("space.hidden.choices=['64']", "model.architecture=conv", "space.architecture=null"),
+        ("space.dropout.when.architecture=[dense]", "space.architecture.choices=[conv]"),
+    ],
+)
+def test_a_dimension_that_no_trial_has_is_refused(here, told):
+    """Who types it means it; a preset's own goes with the architecture that it is for."""
+    sets = [word for each in told for word in ("--set", each)]
+    done = invoke("run", *sets)
+    assert done.exit_code == 2
+    assert f"--set {'.'.join(told[0].split('.')[:2])} must be of something" in done.stderr
+    assert "conv networks" in done.stderr
+    assert list(here.iterdir()) == []
+    both = ("--set", "space.architecture.choices=[dense, conv]", "--print-config")
+    assert invoke("run", *sets, *both).exit_code == 0
+
+
+def test_a_store_that_is_away_leaves_no_folder(here):
+    """A run that cannot begin leaves nothing, not even the folders above its own."""
+    away = "postgresql+psycopg://me@127.0.0.1:1/studies?connect_timeout=2"
+    done = invoke("run", "--storage", away, "--trials", "1")
+    assert done.exit_code == 2
+    assert list(here.iterdir()) == []
+
+
 def test_fetching_what_is_installed_says_so(here):
     """The digits come with scikit-learn."""
     done = invoke("data", "fetch", "digits", "--data-dir", str(here))
