@@ -133,6 +133,14 @@ def test_print_config_downloads_nothing(here):
     assert list(here.iterdir()) == []
 
 
+def test_print_config_of_images_that_are_nowhere_is_refused(here):
+    """A data set by name may come later; a path that is not there is a mistake."""
+    done = invoke("run", "--dataset", "nothing.npz", "--print-config")
+    assert done.exit_code == 2
+    assert "nothing.npz must exist" in done.stderr
+    assert not done.stdout
+
+
 def test_presets_lists_and_shows(here):
     """Every preset has a line; one alone is its YAML."""
     assert "fashion-mnist" in invoke("presets").stdout

@@ -2,6 +2,7 @@
 
 import re
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -420,6 +421,24 @@ def test_claims_of_a_study_that_was_run_are_judged(quick_store):
     assert {claim_row(evidences, claim).verdict for claim in REPORTS[1].claims} == {NOT_RUN}
     number = REPORTS[2].groups[0].numbers[0]
     assert number_row(evidences, number).found.verdict == NOT_RUN
+
+
+def test_a_black_image_is_neither_better_nor_worse_than_ours(quick_store):
+    """It is no network: beside a figure it agrees or it does not."""
+    evidences = Evidences(quick_store[0], data_dir=None, quick=True)
+    study = "dense-bottleneck-4"
+    black = Measure(of="black", study=study)
+    its_error = f"{measure(evidences.of(study), black).mean:.9f}"
+    number = replace(
+        REPORTS[2].groups[1].numbers[0],
+        measure=Measure(of="seed_train", study=study),
+        instead={"black": black},
+    )
+    row = number_row(evidences, replace(number, reported="9.9"))
+    assert row.found.verdict == "ours is better"
+    assert row.instead["black"].verdict == "does not agree"
+    row = number_row(evidences, replace(number, reported=its_error))
+    assert row.instead["black"].verdict == "agrees"
 
 
 def test_the_page_is_the_same_twice_and_says_what_is_missing(quick_store):

@@ -210,7 +210,7 @@ def _document(result: "SearchResult") -> dict[str, Any]:
 
 def _resolved(asked: "StudySpec") -> str:
     """Write the specification with every ``auto`` made concrete, if the images are here."""
-    from aesearch.data.load import load  # noqa: PLC0415 - --help must not pay for NumPy
+    from aesearch.data.load import known_name, load  # noqa: PLC0415 - --help must not pay for NumPy
     from aesearch.device import present_device  # noqa: PLC0415
     from aesearch.problem import load_problem  # noqa: PLC0415
     from aesearch.studies.errors import DataMissingError  # noqa: PLC0415
@@ -219,6 +219,8 @@ def _resolved(asked: "StudySpec") -> str:
     try:
         load(asked.data.dataset, asked.data.data_dir, download=False)
     except DataMissingError as error:
+        if known_name(asked.data.dataset) is None:
+            raise
         typer.echo(f"what is 'auto' depends on the images, which are not here: {error}", err=True)
         return to_yaml(asked)
     return to_yaml(load_problem(asked, device=present_device(asked)).spec)

@@ -244,3 +244,5 @@ _MEASURES: dict[str, tuple[Spread, Callable[[Evidence, Measure], Any]]] = {
 NAMES = frozenset(_MEASURES)
 # One figure that is met or missed, not approached.
 EXACT = frozenset({"parameters", "winner", "best_choice"})
+# Of no network of ours, so neither better nor worse than it.
+UNTRAINED = frozenset({"black", "components"})

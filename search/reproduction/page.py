@@ -147,7 +147,11 @@ def figure(values: Values) -> str:
 
 
 def _found(found: Finding) -> str:
-    return NOT_RUN if found.values is None else figure(found.values)
+    return "" if found.values is None else figure(found.values)
+
+
+def _judged(found: Finding) -> str:
+    return ", ".join(filter(None, (_found(found), found.verdict)))
 
 
 def _studies(rows: Sequence[StudyRow]) -> str:
@@ -181,7 +185,7 @@ def _numbers(rows: Sequence[NumberRow]) -> str:
     lines = []
     for row in rows:
         others = "; ".join(
-            _emphasised(f"{name}: {_found(found)}, {found.verdict}", found.verdict == "agrees")
+            _emphasised(f"{name}: {_judged(found)}", found.verdict == "agrees")
             for name, found in row.instead.items()
         )
         found = row.found

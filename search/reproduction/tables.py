@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aesearch.reproduction.evidence import Evidence, Evidences, NotMeasuredError
-from aesearch.reproduction.measures import EXACT, Values, measure
+from aesearch.reproduction.measures import EXACT, UNTRAINED, Values, measure
 from aesearch.reproduction.reported import Claim, Measure, Number, Ours, Report
 from aesearch.reproduction.verdict import Outcome, agreement, claim_verdict, outcome
 from aesearch.studies.records import Picture
@@ -89,7 +89,10 @@ def _finding(evidences: Evidences, number: Number, asked: Measure) -> Finding:
     except NotMeasuredError:
         return Finding(None, NOT_RUN)
     exact = asked.of in EXACT
-    return Finding(values, agreement(number.reported, values, metric=asked.metric, exact=exact))
+    verdict: str = agreement(number.reported, values, metric=asked.metric, exact=exact)
+    if asked.of in UNTRAINED and verdict != "agrees":
+        verdict = "does not agree"
+    return Finding(values, verdict)
 
 
 def claim_row(evidences: Evidences, claim: Claim) -> ClaimRow:
