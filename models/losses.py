@@ -30,7 +30,7 @@ def squared_errors(
     logits : Tensor, (member, sample, pixel) or (sample, member, pixel)
         Overwritten.
     targets : Tensor, of the same shape
-        Intensities in [0, 1], in the type of the result.
+        Intensities in [0, 1], in the type of the arithmetic.
     sample_first : bool
         Which of the two layouts.
     counts : Tensor (member,), int or None
@@ -41,7 +41,7 @@ def squared_errors(
 
     Returns
     -------
-    sums : Tensor, (member,)
+    sums : Tensor, (member,), float64
         Sum over samples of the mean squared error per pixel.
     gradient : Tensor or None
         Of the mean loss with respect to ``logits``; of the layout and type of ``logits``.
@@ -54,8 +54,10 @@ def squared_errors(
     errors = reconstructions - targets
     if is_sample is not None:
         errors.mul_((is_sample.t() if sample_first else is_sample).unsqueeze(-1))
-    # One pass: the square root that the norm takes of the sum is undone on (member,) values.
-    sums = torch.linalg.vector_norm(errors, dim=(1 - member_axis, 2)).square_().div_(n_pixels)
+    # A norm is one pass, and its square root is undone on few values. Over the pixels of one
+    # sample alone: a CPU adds up naively, and would lose a thousandth over many samples.
+    norms = torch.linalg.vector_norm(errors, dim=2)
+    sums = norms.square_().sum(1 - member_axis, dtype=torch.float64).div_(n_pixels)
     if counts is None:
         return sums, None
     gradient = torch.ops.aten.sigmoid_backward.grad_input(

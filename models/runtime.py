@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import sys
+from collections.abc import Iterator
 
 import torch
 
@@ -10,6 +11,8 @@ import torch
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_OWN_BYTES = 1 << 25
 _KEPT_BYTES = 1 << 30
+# Of cuDNN: deterministic kernels, none chosen by a race, convolutions in float32 proper.
+_EXACT = (True, False, "ieee")
 
 
 def prepare_process(threads: int) -> None:
@@ -29,16 +32,31 @@ def prepare_process(threads: int) -> None:
         raise ValueError(f"threads must be >= 1, got {threads!r}")
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    # On a GPU: the same bits again, and float32 that is no tf32.
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False
+    _set_kernels(*_EXACT)
     if sys.platform == "linux":
         # Another C library has no mallopt, or ignores it: then it is only slower.
         with contextlib.suppress(OSError, AttributeError):
             mallopt = ctypes.CDLL(None).mallopt
             mallopt(_M_MMAP_THRESHOLD, _LARGEST_OWN_BYTES)
             mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+@contextlib.contextmanager
+def exact_kernels() -> Iterator[None]:
+    """On a GPU: the same bits again, and float32 that is no tf32; then as it was before."""
+    cudnn = torch.backends.cudnn
+    before = (cudnn.deterministic, cudnn.benchmark, cudnn.conv.fp32_precision)
+    _set_kernels(*_EXACT)
+    try:
+        yield
+    finally:
+        _set_kernels(*before)
+
+
+def _set_kernels(deterministic: bool, benchmark: bool, precision: str) -> None:
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = benchmark
+    torch.backends.cudnn.conv.fp32_precision = precision
 
 
 def has_fast_bfloat16() -> bool:

@@ -232,6 +232,8 @@ def keep_images(image_set: ImageSet, folder: Path) -> Path:
     arrays: dict[str, Any] = {"images": image_set.images}
     if image_set.labels is not None:
         arrays["labels"] = image_set.labels
+    if image_set.class_names is not None:
+        arrays["class_names"] = np.array(image_set.class_names)
     content = io.BytesIO()
     np.savez(content, **arrays)
     write_whole(path, content.getvalue())

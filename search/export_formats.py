@@ -48,7 +48,8 @@ class Exported:
     Attributes
     ----------
     largest_difference : float
-        From what the model computes, over random batches of 1 and 7 images.
+        From what the model computes, over random batches of 1 and 7 images; as a share of
+        the largest value where that is above 1.
     """
 
     path: Path

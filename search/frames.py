@@ -71,7 +71,7 @@ def curves(study: "str | SearchResult", *, storage: str | None = None) -> "pd.Da
     -------
     DataFrame
         ``number``, ``fold``, ``epoch`` : int64; the epoch from 1.
-        ``train_loss`` : float64; mean over the epoch's minibatches, with dropout.
+        ``train_loss`` : float64; mean over the epoch's samples, with dropout.
         ``validation_loss`` : float64; after the epoch. Both MSE per pixel.
 
     Raises

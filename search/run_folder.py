@@ -1,5 +1,6 @@
 """The run folder: everything a study leaves as files, from the store alone."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,14 @@ from aesearch.studies.spec_yaml import to_yaml
 
 
 def default_folder(name: str) -> Path:
-    """Choose the run folder of a study: its name, made one folder name, never a path."""
+    """Choose the run folder of a study: its name, made one folder name, never a path.
+
+    Where that changes the name, a hash of it keeps the folders of two studies apart.
+    """
     safe = "".join(c if c.isalnum() or c in "-_.+ " else "_" for c in name).strip(". ")
-    return Path("runs") / (safe or "study")
+    if safe != name:
+        safe += "-" * bool(safe) + hashlib.sha256(name.encode()).hexdigest()[:6]
+    return Path("runs") / safe
 
 
 def write_run_folder(engine: Engine, name: str, folder: Path) -> None:

@@ -7,6 +7,9 @@ import pytest
 import torch
 
 import aesearch
+from aesearch.api import keep_images
+from aesearch.data.images import as_image_set
+from aesearch.data.load import load
 from aesearch.studies.errors import StudyMismatchError
 from aesearch.studies.spec import StudySpec
 
@@ -82,6 +85,13 @@ def test_the_images_are_kept_for_the_workers_and_for_later(result):
         np.testing.assert_array_equal(kept["labels"], labels)
     assert result.spec.name.startswith("images-")
     assert result.spec.data.dataset == str(result.folder / "images.npz")
+
+
+def test_names_of_classes_are_kept_with_the_images(tmp_path):
+    """Texts become numbers; what they stand for lies beside them."""
+    images, labels = pictures()
+    path = keep_images(as_image_set(images, np.array(["ant", "bee"])[labels]), tmp_path)
+    assert load(str(path)).class_names == ("ant", "bee")
 
 
 def test_it_reads_well(result):

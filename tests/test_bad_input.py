@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 from contextlib import closing
+from pathlib import Path
 
 import optuna
 import pytest
@@ -53,6 +54,15 @@ def test_a_strange_name_is_a_name(tmp_path, tiny_spec, create_study, name, monke
     optuna.delete_study(study_name=name, storage=theirs)
     database.close_storage(theirs)
     assert store.study_names(engine) == ["other"]
+
+
+def test_names_that_no_folder_has_stay_apart():
+    """What is no name of a folder is replaced; a plain name stays as it is."""
+    names = ("faces/v2", "faces:v2", "faces_v2", "..", ".", "///")
+    folders = [default_folder(name) for name in names]
+    assert len(set(folders)) == len(names)
+    assert all(folder.parent == Path("runs") and folder.name for folder in folders)
+    assert default_folder("faces_v2") == Path("runs/faces_v2")
 
 
 @pytest.mark.parametrize(

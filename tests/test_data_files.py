@@ -284,6 +284,18 @@ def save_unpicklable(path: Path) -> None:
             "only 0 and 1 of 255",
         ),
         ("a.csv", lambda path: path.write_bytes(b"label,\xff\xfe\n1,2\n"), "complete table"),
+        (
+            "a.csv",
+            lambda path: np.savetxt(
+                path, np.c_[table(GREY, None), LABELS], delimiter=",", fmt="%d"
+            ),
+            "a last column that looks like one",
+        ),
+        (
+            "a.csv",
+            lambda path: table(GREY).rename(columns={"label": "id"}).to_csv(path, index=False),
+            "the first of them 'id'",
+        ),
         ("a.parquet", lambda path: path.write_bytes(b"PAR1"), "got '.parquet'"),
     ],
 )
@@ -295,6 +307,15 @@ def test_a_bad_file_is_named(tmp_path, file_name, write, words):
         load(path)
     message = str(raised.value)
     assert [word for word in (words, str(path), "must", "got", ";") if word not in message] == []
+
+
+def test_class_names_of_an_archive_are_read(tmp_path):
+    """As our own commands write them beside the numbers."""
+    names = np.array(["ant", "bee", "cat", "dog"])
+    np.savez(tmp_path / "a.npz", images=GREY, labels=LABELS, class_names=names)
+    assert load(tmp_path / "a.npz").class_names == ("ant", "bee", "cat", "dog")
+    np.savez(tmp_path / "b.npz", images=GREY, labels=LABELS, class_names=np.arange(4))
+    assert load(tmp_path / "b.npz").class_names is None
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -1,6 +1,7 @@
 """Folders of images: order, classes, modes and sizes."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ GREY = RNG.integers(0, 256, (12, 9, 10), dtype=np.uint8)
 COLOUR = RNG.integers(0, 256, (12, 9, 10, 3), dtype=np.uint8)
 
 
-def save(images: np.ndarray, folder: Path, suffix: str = ".png", **options: bool) -> list[Path]:
+def save(images: np.ndarray, folder: Path, suffix: str = ".png", **options: Any) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{number:03d}{suffix}" for number in range(len(images))]
     for image, path in zip(images, paths, strict=True):
@@ -56,6 +57,15 @@ def test_jpeg_is_read_approximately(tmp_path):
     images = load(tmp_path).images[:, 0]
     assert images.shape == ramps.shape
     assert np.abs(images.astype(int) - ramps).mean() < 12
+
+
+def test_photographs_are_turned_as_their_camera_says(tmp_path):
+    """Orientation 6 of Exif: stored as a landscape, to be seen as a portrait."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(GREY, tmp_path / "turned", ".png", exif=exif)
+    upright = np.rot90(GREY, k=-1, axes=(1, 2))
+    assert load(tmp_path / "turned").fingerprint == as_image_set(upright).fingerprint
 
 
 def test_sub_folders_are_classes(tmp_path):

@@ -116,6 +116,18 @@ def test_the_same_call_gives_the_same_bits_and_leaves_the_model_as_it_was():
     np.testing.assert_allclose(first, alone(model, images, model.encode), **ROUNDING)
 
 
+def test_a_gpu_computes_in_float32_proper_and_is_left_as_it_was():
+    """No tf32 and no race of kernels while a model is in use; afterwards what the process had."""
+    cudnn, model, seen = torch.backends.cudnn, conv(), []
+    cudnn.deterministic, cudnn.conv.fp32_precision = False, "tf32"
+    model.encoder.register_forward_hook(
+        lambda *_: seen.append((cudnn.deterministic, cudnn.conv.fp32_precision))
+    )
+    aesearch.encode(model, pictures(model))
+    assert seen == [(True, "ieee")]
+    assert (cudnn.deterministic, cudnn.conv.fp32_precision) == (False, "tf32")
+
+
 @every_model
 def test_a_line_of_codes_is_decoded(model):
     """Its ends are the reconstructions of the pair, its middle the decoded mean code."""

@@ -78,9 +78,7 @@ def test_what_was_read_is_not_read_again(new_store, tiny_spec, create_study):
         )
 
 
-@pytest.mark.parametrize("n_trials", [150, 2000])
-def test_importances_look_at_a_bounded_number_of_trials(monkeypatch, tiny_spec, n_trials):
-    """FANOVA takes the square of their number; those that it sees are spread over all."""
+def complete_trials(n_trials):
     trial = TrialRecord(0, "complete", {}, 0.1, 0.0, (0.1,), None, None, 1)
     trials = tuple(
         replace(
@@ -91,10 +89,22 @@ def test_importances_look_at_a_bounded_number_of_trials(monkeypatch, tiny_spec, 
         )
         for number in range(n_trials)
     )
+    return StudySnapshot("s", {}, n_trials, trials, (), (), None, 0, {})
+
+
+def test_importances_take_the_largest_seed(tiny_spec):
+    """Each forest has the next seed; the largest has none."""
+    snapshot = complete_trials(importances.LEAST_TRIALS)
+    found = importances.shares(snapshot, tiny_spec().space.dimensions(), seed=2**32 - 1)
+    assert set(found) == {"learning_rate", "dropout"}
+
+
+@pytest.mark.parametrize("n_trials", [150, 2000])
+def test_importances_look_at_a_bounded_number_of_trials(monkeypatch, tiny_spec, n_trials):
+    """FANOVA takes the square of their number; those that it sees are spread over all."""
     seen, found = [], {"learning_rate": 1.0, "dropout": 0.0}
     monkeypatch.setattr(importances, "_forest", lambda study, _: seen.append(study) or found)
-    snapshot = StudySnapshot("s", {}, n_trials, trials, (), (), None, 0, {})
-    importances.shares(snapshot, tiny_spec().space.dimensions(), seed=0)
+    importances.shares(complete_trials(n_trials), tiny_spec().space.dimensions(), seed=0)
     values = [trial.value for trial in seen[0].get_trials(deepcopy=False)]
     assert len(values) == min(n_trials, importances.MOST_TRIALS)
     assert values == sorted(set(values))

@@ -137,6 +137,21 @@ def test_loss_is_mse_of_the_sigmoid_for_each_member(n_members, sample_first, dra
     torch.testing.assert_close(gradient, swap(leaf.grad))
 
 
+@pytest.mark.parametrize("sample_first", [False, True])
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_a_loss_of_many_large_images_is_exact_in_float32(n_members, sample_first):
+    """No term is lost, whoever trains beside: as a sum in float64."""
+    shape = (400, n_members, 3 * 64 * 64) if sample_first else (n_members, 400, 3 * 64 * 64)
+    logits, targets = torch.zeros(shape), torch.rand(shape, generator=generator_of(0))
+    sums, _ = squared_errors(logits, targets, sample_first=sample_first, counts=None)
+    exact = (targets.double() - 0.5).square().mean(-1).sum(0 if sample_first else 1)
+    torch.testing.assert_close(sums, exact, rtol=1e-6, atol=0.0)
+
+
+def generator_of(seed):
+    return torch.Generator().manual_seed(seed)
+
+
 def dropped(seed_or_seeds, rates, *, step=0, layer=0, n_samples=40, n_units=50, device="cpu"):
     """The outputs of a dropout layer for inputs of one: (member, sample, unit)."""
     keys = step_keys(seed_or_seeds, torch.tensor([[step] * len(seed_or_seeds)]))[0].to(device)

@@ -17,7 +17,7 @@ from aesearch.display import make_display
 from aesearch.models.corruptions import corrupt
 from aesearch.reproduction import evidence as evidence_module
 from aesearch.reproduction import measures
-from aesearch.reproduction.evidence import Evidence, Evidences
+from aesearch.reproduction.evidence import Evidence, Evidences, NotMeasuredError
 from aesearch.reproduction.measures import NAMES, Values, measure
 from aesearch.reproduction.page import figure, make_page
 from aesearch.reproduction.reported import Measure, load_reported
@@ -245,6 +245,15 @@ def test_a_curve_is_measured_as_it_says(what, epoch, train, validation, value):
     """Against figures worked out by hand."""
     found = measure(hand_made(train, validation), Measure(of=what, study="", epoch=epoch))
     assert found.values.tolist() == pytest.approx([value])
+
+
+@pytest.mark.parametrize("what", ["fall_epoch", "fall_share", "halving_epoch", "plateaus"])
+def test_curves_that_end_before_others_are_not_measured(what):
+    """A seed that diverged has no last epoch: no figure is better than a wrong one."""
+    nan = float("nan")
+    evidence = hand_made([3, 2, 1, nan], [3, 2, 1, nan])
+    with pytest.raises(NotMeasuredError):
+        measure(evidence, Measure(of=what, study="", epoch=2))
 
 
 PRESET = "dense-bottleneck"

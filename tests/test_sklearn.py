@@ -129,14 +129,18 @@ def test_randomness_is_a_parameter(digits):
 
 
 def test_training_leaves_the_process_as_it_was(digits):
-    """Threads and denormal numbers are those of before."""
+    """Threads, denormal numbers and the kernels of a GPU are those of before."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     torch.set_flush_denormal(False)  # a worker of another test may have turned it on
+    cudnn = torch.backends.cudnn
+    cudnn.deterministic, cudnn.conv.fp32_precision = False, "tf32"
     try:
         clone(SEARCH).fit(digits)
         assert torch.get_num_threads() == 2
         assert np.array(5e-324) + 0.0 > 0
+        assert not cudnn.deterministic
+        assert cudnn.conv.fp32_precision == "tf32"
     finally:
         torch.set_num_threads(before)
 

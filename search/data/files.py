@@ -139,6 +139,9 @@ def _npz_parts(path: Path, keys: dict[str, str], archive: Any) -> dict[str, Any]
             "test_labels": test_labels,
         }
         parts = {part: archive[keys[key]] for part, key in chosen.items() if key in keys}
+        names = archive[keys["class_names"]] if "class_names" in keys else None
+        if names is not None and names.ndim == 1 and names.dtype.kind == "U":
+            parts["class_names"] = tuple(names.tolist())
         return _with_validation(path, parts, _VALIDATION.get(images), keys, archive)
     arrays = {key: archive[key] for key in archive.files}
     found = [key for key, values in arrays.items() if values.ndim in (3, 4)]

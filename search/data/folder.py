@@ -172,7 +172,7 @@ def read_images(files: Sequence[Path], first: Path | None = None) -> np.ndarray:
 
 def _decoded(file: Path) -> np.ndarray:
     """Read one file as ``(height, width, channel)`` uint8, one channel or three."""
-    from PIL import Image  # noqa: PLC0415 - only folders need it
+    from PIL import Image, ImageOps  # noqa: PLC0415 - only folders need it
 
     if not file.is_file():
         raise DataMissingError(f"{file} must stay where it was found, got nothing there")
@@ -182,7 +182,8 @@ def _decoded(file: Path) -> np.ndarray:
         )
     try:
         with Image.open(file) as image:
-            return _channels(image, file)
+            # A camera stores a portrait as a landscape and a note that it is to be turned.
+            return _channels(ImageOps.exif_transpose(image), file)
     except DataError:
         raise
     # What PIL raises for a damaged file depends on the format; SyntaxError is its own.

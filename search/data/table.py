@@ -26,6 +26,8 @@ class _Columns:
     n_columns : int
     label : int or None
         Column of the labels.
+    is_guess : bool
+        Whether nothing says so but the number of columns.
     image_shape : tuple of int
         ``(height, width)``, or ``(height, width, 3)``: a pixel's three values are neighbours.
     has_header : bool
@@ -33,6 +35,7 @@ class _Columns:
 
     n_columns: int
     label: int | None
+    is_guess: bool
     image_shape: tuple[int, ...]
     has_header: bool
 
@@ -49,9 +52,10 @@ class _Rows:
 def table_parts(path: Path) -> dict[str, Any]:
     """Read a table such as Kaggle's ``label,pixel0,...``: the arguments of ``make_image_set``.
 
-    The label column is the one called 'label', 'class', 'target' or 'y', or else the
-    first where the others make a square image. Pixels are integers in 0..255 or floats
-    in [0, 1]; one channel, or three with a pixel's values side by side. Plain or gzipped.
+    The label column is the one called 'label', 'class', 'target' or 'y', or else, where no
+    column has a name, the first if the others make a square image. Pixels are integers in
+    0..255 or floats in [0, 1]; one channel, or three with a pixel's values side by side. Plain
+    or gzipped.
 
     Raises
     ------
@@ -86,12 +90,34 @@ def table_parts(path: Path) -> dict[str, Any]:
         ) from error
     if not rows.n_rows:
         raise DataError(f"{path} must hold rows of pixels, got no rows; write it again")
+    images = _joined(rows.pixels).reshape(-1, *columns.image_shape)
+    labels = np.concatenate(rows.labels) if rows.labels else None
+    if labels is not None and columns.is_guess:
+        _check_guess(labels, images.reshape(len(images), -1)[:, -1], path)
     return {
         "name": path.name.lower().removesuffix(".gz").removesuffix(".csv"),
         "source": str(path),
-        "images": _joined(rows.pixels).reshape(-1, *columns.image_shape),
-        "labels": np.concatenate(rows.labels) if rows.labels else None,
+        "images": images,
+        "labels": labels,
     }
+
+
+def _check_guess(first: np.ndarray, last: np.ndarray, path: Path) -> None:
+    """Refuse a first column that is no class beside a last one that is."""
+    if _are_classes(last) and not _are_classes(first):
+        raise DataError(
+            f"{path} must tell which column is the label, got a last column that looks like one "
+            "and a first that does not; add a header with 'label', or put the labels first"
+        )
+
+
+def _are_classes(values: np.ndarray) -> bool:
+    """Whether values are texts, or all whole numbers from 0 or 1 on without a gap."""
+    kinds = np.unique(values)
+    counted = np.arange(len(kinds))
+    return kinds.dtype.kind == "U" or (
+        len(kinds) > 1 and any(np.array_equal(kinds, counted + start) for start in (0, 1))
+    )
 
 
 def _columns_of(path: Path) -> _Columns:
@@ -108,12 +134,18 @@ def _columns_of(path: Path) -> _Columns:
         )
     label = next((names.index(name) for name in _LABEL_NAMES if name in names), None)
     n_columns = len(cells)
-    if label is None:
+    is_guess = label is None
+    if is_guess:
         without, with_label = _shape_of(n_columns), _shape_of(n_columns - 1)
         if without and with_label:
             raise DataError(
                 f"{path} must tell whether its first column is a label, got {n_columns} columns, "
                 "which allow both; add a header with 'label' or 'pixel0' and more"
+            )
+        if with_label and names and not _is_number(names[0]):
+            raise DataError(
+                f"{path} must call its label column {_listed(_LABEL_NAMES)}, got {n_columns} "
+                f"columns, the first of them {names[0][:40]!r}; rename it, or take it away"
             )
         label = 0 if with_label else None
         shape = with_label or without
@@ -126,7 +158,11 @@ def _columns_of(path: Path) -> _Columns:
             f"{'' if label is None else f' with the labels in column {label + 1}'}; "
             "store images of another shape as .npz"
         )
-    return _Columns(n_columns, label, shape, has_header)
+    return _Columns(n_columns, label, is_guess, shape, has_header)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:-1]) + f" or {names[-1]}"
 
 
 def _is_header(cells: list[str]) -> bool:

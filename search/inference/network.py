@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aesearch.model_file import load_model
 from aesearch.models.autoencoder import Autoencoder
-from aesearch.models.runtime import pick_device
+from aesearch.models.runtime import exact_kernels, pick_device
 from aesearch.studies.errors import AesearchError
 
 # Values of one batch of images, at most: a few dozen megabytes of activations.
@@ -104,7 +104,7 @@ def ready(model: Autoencoder, device: str | None) -> Iterator[Callable[[np.ndarr
 
     try:
         model.to(target).eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_kernels():
             yield tensor
     finally:
         model.to(before).train(was_training)

@@ -119,11 +119,17 @@ def _climbs(curves: np.ndarray) -> list[float]:
     return [relative_climb(curve[len(curve) // 2 :]) for curve in curves]
 
 
-def _fall(evidence: Evidence) -> np.ndarray:
-    """Share of the fall from the first to the last epoch: (seed, epoch)."""
-    curves = evidence.seed_curves[_TRAIN]
+def _whole(evidence: Evidence, index: int) -> np.ndarray:
+    """Curves of the retraining, none of which ends before another: (seed, epoch)."""
+    curves: np.ndarray = evidence.seed_curves[index]
     if np.isnan(curves[:, -1]).any():
         raise NotMeasuredError(f"seeds of study {evidence.name!r} must train for equally long")
+    return curves
+
+
+def _fall(evidence: Evidence) -> np.ndarray:
+    """Share of the fall from the first to the last epoch: (seed, epoch)."""
+    curves = _whole(evidence, _TRAIN)
     first, last = curves[:, :1], curves[:, -1:]
     shares: np.ndarray = (first - curves) / (first - last)
     return shares
@@ -137,9 +143,9 @@ def _fall_share(evidence: Evidence, asked: Measure) -> np.ndarray:
 
 def _halving_epoch(evidence: Evidence, asked: Measure) -> np.ndarray:
     if asked.metric == "binary_accuracy":
-        curves = 1 - evidence.seed_curves[_ACCURACY]
+        curves = 1 - _whole(evidence, _ACCURACY)
     else:
-        curves = evidence.seed_curves[_VALIDATION]
+        curves = _whole(evidence, _VALIDATION)
     first: np.ndarray = (curves <= 2 * curves[:, -1:]).argmax(axis=1) + 1
     return first
 
@@ -148,7 +154,7 @@ def _plateaus(evidence: Evidence, _asked: Measure) -> list[int]:
     """Replay the schedule on the losses that it saw."""
     training = evidence.spec.training
     counts = []
-    for losses in evidence.seed_curves[_TRAIN]:
+    for losses in _whole(evidence, _TRAIN):
         schedule = Schedule(
             training.schedule,
             torch.tensor([training.learning_rate]),

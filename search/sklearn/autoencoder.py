@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from aesearch.device import present_device
 from aesearch.inference.network import array, batches, default_batch_size, denormals_flushed, ready
 from aesearch.models.autoencoder import Autoencoder as Network
+from aesearch.models.runtime import exact_kernels
 from aesearch.retrain import retrain
 from aesearch.sklearn.tables import from_unit, full_image_shape, problem_of, range_of, to_unit
 from aesearch.studies.errors import DataError
@@ -289,7 +290,7 @@ def training_process(threads: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with denormals_flushed():
+        with denormals_flushed(), exact_kernels():
             yield
     finally:
         torch.set_num_threads(before)

@@ -83,7 +83,7 @@ def shares(
             for trial in trials
         ]
     )
-    forests = [_forest(study, seed + forest) for forest in range(FORESTS)]
+    forests = [_forest(study, (seed + forest) % 2**32) for forest in range(FORESTS)]
     table = {name: [forest[name] for forest in forests] for name in varied}
     if not all(math.isfinite(share) for found in table.values() for share in found):
         return "The forests could not tell the hyperparameters apart."
