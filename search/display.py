@@ -118,8 +118,11 @@ class PlainDisplay:
                     f"resumed: {len(finished)} of {snapshot.n_trials} trials "
                     f"are already finished ({best})"
                 )
-        for trial in finished:
-            self._tell("trial", trial.number, f"{trial_line(trial, snapshot.n_trials)} ({best})")
+        n_told = sum(("trial", trial.number) in self._told for trial in finished)
+        new = (trial for trial in finished if ("trial", trial.number) not in self._told)
+        for n_finished, trial in enumerate(new, start=n_told + 1):
+            line = trial_line(trial, n_finished, snapshot.n_trials)
+            self._tell("trial", trial.number, f"{line} ({best})")
         if any(
             lease.kind == "retrain" and not lease.done and lease.owner is not None
             for lease in snapshot.leases
@@ -273,14 +276,16 @@ def unit_text(lease: LeaseRecord) -> str:
     return "test set"
 
 
-def trial_line(trial: TrialRecord, n_trials: int) -> str:
+def trial_line(trial: TrialRecord, n_finished: int, n_trials: int) -> str:
     """Tell a finished trial in one line: outcome, value, parameters, and the reason if any."""
     outcome = "unstable" if trial.state == "complete" and trial.unstable else trial.state
-    words = [f"trial {trial.number}/{n_trials} {outcome}"]
-    if trial.value is not None:
+    words = [f"{n_finished}/{n_trials} trial {trial.number} {outcome}"]
+    reason = trial.unstable or trial.reason
+    if reason and reason.startswith(f"{outcome} "):
+        reason = reason.removeprefix(f"{outcome} ")  # which tells the value, too
+    elif trial.value is not None:
         words.append(value_text(trial.value, trial.standard_error))
     words.append(parameters_text(trial))
-    reason = trial.unstable or trial.reason
     return " ".join(word for word in words if word) + (f": {reason}" if reason else "")
 
 

@@ -79,7 +79,7 @@ def test_json_is_one_object_on_stdout_and_progress_is_on_stderr(finished):
     assert found["trials"]["complete"] == 3
     assert found["test_looks"] == 1
     assert all((folder / path).exists() for path in found["files"].values())
-    assert "trial 0/3 complete" in done.stderr
+    assert "1/3 trial 0 complete" in done.stderr
     assert "seed 1 retrained" in done.stderr
 
 

@@ -22,11 +22,11 @@ def test_names_with_parts_are_known(tmp_path, name):
 @pytest.mark.parametrize(
     ("dataset", "hint"),
     [
-        ("mnits", "got 'mnits'; did you mean 'mnist'? or give a path"),
+        ("mnits", "got 'mnits'; did you mean 'mnist'?"),
         ("fashon mnist", "did you mean 'fashion-mnist'?"),
         ("emnist", "did you mean 'emnist-"),
-        ("zzz", "got 'zzz'; or give a path"),
-        ("", "got ''; or give a path"),
+        ("zzz", "got 'zzz'; give one of them"),
+        ("", "got ''; give one of them"),
     ],
 )
 def test_an_unknown_name_gets_the_nearest_and_the_list(dataset, hint):

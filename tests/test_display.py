@@ -174,8 +174,8 @@ def test_plain_display_prints_each_finished_trial_once():
     two = replace(EMPTY, trials=(trial(0, 0.012), trial(1, 0.011)))
     params = "encoding_dim=32 learning_rate=0.0012"
     assert plain_lines(EMPTY, one, one, two) == [
-        f"trial 0/50 complete 0.01200 ± 0.00012 {params} (best 0.01200, trial 0)",
-        f"trial 1/50 complete 0.01100 ± 0.00012 {params} (best 0.01100, trial 1)",
+        f"1/50 trial 0 complete 0.01200 ± 0.00012 {params} (best 0.01200, trial 0)",
+        f"2/50 trial 1 complete 0.01100 ± 0.00012 {params} (best 0.01100, trial 1)",
     ]
 
 
@@ -184,18 +184,22 @@ def test_plain_display_prints_each_finished_trial_once():
     [
         (
             TrialRecord(2, "failed", reason="loss nan\nat epoch 3"),
-            "trial 2/50 failed: loss nan at epoch 3 (no best yet)",
+            "1/50 trial 2 failed: loss nan at epoch 3 (no best yet)",
         ),
         (
             TrialRecord(2, "pruned", value=0.05, reason="worse than the median"),
-            "trial 2/50 pruned 0.05: worse than the median (no best yet)",
+            "1/50 trial 2 pruned 0.05: worse than the median (no best yet)",
+        ),
+        (
+            TrialRecord(2, "pruned", value=0.05, reason="pruned at epoch 1 with a mean of 0.05"),
+            "1/50 trial 2 pruned: at epoch 1 with a mean of 0.05 (no best yet)",
         ),
         (
             trial(2, 0.2, params={}, unstable="ends at 0.2"),
-            "trial 2/50 unstable 0.20000 ± 0.00012: ends at 0.2 (no best yet)",
+            "1/50 trial 2 unstable 0.20000 ± 0.00012: ends at 0.2 (no best yet)",
         ),
     ],
-    ids=["failed", "pruned", "unstable"],
+    ids=["failed", "pruned", "pruned at a rung", "unstable"],
 )
 def test_plain_display_gives_the_reason_of_a_trial_that_cannot_win(finished, line):
     assert plain_lines(EMPTY, replace(EMPTY, trials=(finished,))) == [line]

@@ -127,8 +127,8 @@ def _choices(dataset: str) -> str:
     wanted = _squeezed(dataset)
     near = [name for name in spellings if wanted and name.startswith(wanted)]
     near = near or difflib.get_close_matches(wanted, spellings, n=1, cutoff=0.5)
-    hint = f"did you mean {spellings[near[0]]!r}? " if near else ""
+    hint = f"did you mean {spellings[near[0]]!r}?" if near else "give one of them"
     return (
-        f"one of {', '.join(NAMES)}, or a path, got {dataset!r}; {hint}or give a path "
-        f"(a folder of images, {', '.join(SUFFIXES)})"
+        f"one of {', '.join(NAMES)}, or a path (a folder of images, {', '.join(SUFFIXES)}), got "
+        f"{dataset!r}; {hint}"
     )
