@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -45,7 +46,7 @@ def prepare_process(threads: int) -> None:
 def exact_kernels() -> Iterator[None]:
     """On a GPU: the same bits again, and float32 that is no tf32; then as it was before."""
     cudnn = torch.backends.cudnn
-    before = (cudnn.deterministic, cudnn.benchmark, cudnn.conv.fp32_precision)
+    before = (cudnn.deterministic, cudnn.benchmark, _convolutions().fp32_precision)
     _set_kernels(*_EXACT)
     try:
         yield
@@ -56,7 +57,28 @@ def exact_kernels() -> Iterator[None]:
 def _set_kernels(deterministic: bool, benchmark: bool, precision: str) -> None:
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = benchmark
-    torch.backends.cudnn.conv.fp32_precision = precision
+    _convolutions().fp32_precision = precision
+
+
+def _convolutions() -> Any:
+    return torch.backends.cudnn.conv  # type: ignore[attr-defined]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on whatever device."""
+    # On a CPU torch has no type of its own for it, and libraries of a GPU have their own words.
+    words = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
+def is_broken_device(error: BaseException) -> bool:
+    """Whether a GPU failed in a way that stays with the process: an illegal access, ECC, a launch.
+
+    Memory that ran out is none.
+    """
+    words = ("CUDA error", "CUBLAS_STATUS", "cuDNN error")
+    broken = isinstance(error, torch.AcceleratorError) or any(w in str(error) for w in words)
+    return isinstance(error, RuntimeError) and broken and not is_out_of_memory(error)
 
 
 def has_fast_bfloat16() -> bool:

@@ -6,7 +6,8 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.engine import Engine
 
 from aesearch.retrain import retrain_key, seed_chunks
-from aesearch.studies import ledger, retrain_results, search_results, store
+from aesearch.studies import ledger, retrain_results, search_results, status, store
+from aesearch.studies.errors import ChoiceReopenedError
 from aesearch.studies.selection import choose
 from aesearch.studies.spec import Configuration, StudySpec
 from aesearch.suggest import FINISHED, distributions, suggest
@@ -43,9 +44,10 @@ def suggest_up_to(
 
 
 def chosen_configuration(engine: Engine, study: store.StudyRow, spec: StudySpec) -> Configuration:
-    """Give the configuration of the trial that was chosen."""
+    """Give the configuration of the trial that was chosen; ChoiceReopenedError without one."""
     snapshot = store.snapshot(engine, study.name)
-    assert snapshot.chosen is not None, "retraining exists only after the choice"
+    if snapshot.chosen is None:
+        raise ChoiceReopenedError.of(study.name)
     return spec.configuration(snapshot.trials[snapshot.chosen].params)
 
 
@@ -57,7 +59,7 @@ def settle(engine: Engine, name: str) -> bool:
     Returns
     -------
     bool
-        Whether the choice stands.
+        Whether the choice stands; False also where what it was made from has changed meanwhile.
 
     Raises
     ------
@@ -74,5 +76,10 @@ def settle(engine: Engine, name: str) -> bool:
     )
     key = retrain_key(spec, spec.configuration(winner.params))
     return retrain_results.begin_retraining(
-        engine, study, number=winner.number, retrain_key=key, chunks=seed_chunks(spec)
+        engine,
+        study,
+        number=winner.number,
+        retrain_key=key,
+        chunks=seed_chunks(spec),
+        n_finished=sum(trial.state in status.FINISHED for trial in snapshot.trials),
     )

@@ -4,6 +4,12 @@ from aesearch.studies.errors import AesearchError, SpecError
 from aesearch.studies.spec import StudySpec
 
 
+class DeviceLostError(AesearchError, RuntimeError):
+    """A GPU failed this process for good; another process may use it, or another GPU."""
+
+    exit_code = 3  # neither refused (2) nor failed (1): whoever keeps workers starts another
+
+
 def present_device(spec: StudySpec) -> str:
     """Decide where a specification trains on this machine: ``cpu`` or ``cuda``.
 

@@ -201,10 +201,12 @@ def _watch(engine: Engine, name: str, crew: Crew, display: Display) -> StudySnap
                 display.message(_at_the_limit(snapshot))
             settle(engine, name)
         elif not (work["retrain"] or work["evaluate"]):
-            # The last work may have been finished after the look above.
+            # The last work may have been finished after the look above, or more have come.
             snapshot = store.snapshot(engine, name)
             display.update(snapshot)
-            return snapshot
+            work = ledger.open_work(engine, study)
+            if snapshot.chosen is not None and not (work["retrain"] or work["evaluate"]):
+                return snapshot
         if not crew.tend() and any(work.values()):
             # They found nothing to do in the moment before new work appeared.
             crew.start()

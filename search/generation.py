@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from aesearch.models.denoising import Denoising, InputCorruption
 from aesearch.models.population import Member, Population
+from aesearch.models.runtime import is_out_of_memory
 from aesearch.problem import Problem
 from aesearch.seeds import derive_seed
 from aesearch.strip import MAX_COLUMNS, reconstruction_strip
@@ -23,6 +24,7 @@ from aesearch.studies.search_results import FoldCurve, Outcome
 from aesearch.studies.selection import fold_scores, mean_and_standard_error
 from aesearch.studies.spec import Configuration, StudySpec
 from aesearch.studies.stability import STABILITY, unstable_reason
+from aesearch.suggest import Pruner
 
 log = logging.getLogger("aesearch.worker")
 
@@ -51,8 +53,7 @@ def train_generation(
     *,
     population: int,
     rungs: Sequence[int],
-    losers: Callable[[Sequence[int], Mapping[int, Mapping[int, float]]], list[int]],
-    memory: Callable[[int], dict[str, Any]],
+    pruner: Callable[[], Pruner],
     on_epoch: Callable[[int, int], None],
     on_rung: Callable[[Rung, bool], None],
 ) -> int:
@@ -70,8 +71,9 @@ def train_generation(
         Members that train as one batch, at most; >= 1.
     rungs : sequence of int
         Epochs at which losers leave; the last one is the end.
-    losers, memory : callable
-        ``Pruner.losers`` and ``Pruner.memory``; what is remembered is stored with the trial.
+    pruner : callable
+        Makes a pruner that knows nothing of this generation yet, for each beginning. What it
+        remembers is stored with the trial.
     on_epoch : callable(epoch, n_members)
         Called after each epoch of each population; may raise to stop.
     on_rung : callable(rung, done)
@@ -85,6 +87,7 @@ def train_generation(
     n_members = len(configurations) * problem.spec.search.folds
     while True:
         groups: list[_Group] = []
+        judge = pruner()
         try:
             groups = _populations(problem, images, configurations, population)
             _train(
@@ -92,13 +95,13 @@ def train_generation(
                 groups,
                 list(configurations),
                 rungs=rungs,
-                losers=losers,
-                memory=memory,
+                losers=judge.losers,
+                memory=judge.memory,
                 on_epoch=on_epoch,
                 on_rung=on_rung,
             )
         except RuntimeError as error:
-            if population == 1 or not _is_out_of_memory(error):
+            if population == 1 or not is_out_of_memory(error):
                 raise
             log.warning("out of memory with populations of %d", min(population, n_members))
         else:
@@ -108,11 +111,6 @@ def train_generation(
         population = max(1, min(population, n_members) // 2)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    # On a CPU torch has no type of its own for it.
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _train(

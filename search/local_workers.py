@@ -1,17 +1,20 @@
 """The worker processes that a run starts on this machine; what they do is in ``worker``."""
 
+import hashlib
+import math
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 from sqlalchemy.engine import Engine
 
 from aesearch.options import STORAGE_VARIABLE
-from aesearch.studies import ledger
+from aesearch.studies import ledger, store
 from aesearch.studies.errors import AesearchError, RunFailedError
 from aesearch.studies.processes import lives
 from aesearch.studies.spec import StudySpec
@@ -35,8 +38,19 @@ def useful_workers(spec: StudySpec, n_generations: int) -> int:
 
 
 def worker_name(pid: int) -> str:
-    """Owner of the leases of a process on this machine: host and process id."""
-    return f"{socket.gethostname()}:{pid}"
+    """Owner of the leases of a process: where process ids are its own, and its own."""
+    return f"{_place()}:{pid}"
+
+
+@cache
+def _place() -> str:
+    """Name this machine, or this container of it: hosts may share a name, and process ids."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
+        place = f"{boot}{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:  # not Linux
+        return socket.gethostname()
+    return f"{socket.gethostname()}-{hashlib.sha256(place.encode()).hexdigest()[:4]}"
 
 
 def free_the_dead(engine: Engine, study: StudyRow) -> None:
@@ -45,8 +59,8 @@ def free_the_dead(engine: Engine, study: StudyRow) -> None:
     Without this, a run that was killed waits for its own old leases to expire.
     """
     for owner in ledger.owners(engine, study):
-        host, _, pid = owner.rpartition(":")
-        if host == socket.gethostname() and pid.isdecimal() and not lives(int(pid)):
+        place, _, pid = owner.rpartition(":")
+        if place == _place() and pid.isdecimal() and not lives(int(pid)):
             ledger.free_owner(engine, owner)
 
 
@@ -60,7 +74,7 @@ class Workers:
     """Child processes that serve one study until it is finished.
 
     A child that dies is replaced; its lease is freed at once. Children that die again and
-    again before they did anything end the run.
+    again, and none of which gets anywhere, end the run.
 
     Parameters
     ----------
@@ -82,6 +96,7 @@ class Workers:
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._started: dict[int, float] = {}
         self._quick_deaths = 0
+        self._open_at_death = math.inf
 
     def start(self) -> None:
         """Start all of them."""
@@ -129,11 +144,13 @@ class Workers:
             del self._children[index]
             if code == 0:
                 continue
-            ledger.free_owner(self._engine, worker_name(child.pid))
+            progressed = ledger.free_owner(self._engine, worker_name(child.pid))
             lines = self._log(index).read_text(errors="replace").strip().splitlines()
             if code == AesearchError.exit_code:
                 raise AesearchError(lines[-1].removeprefix("error: ") if lines else "no reason")
-            if time.monotonic() - self._started[index] < _GRACE_S:
+            if progressed or self._is_less_open():
+                self._quick_deaths = 0
+            elif time.monotonic() - self._started[index] < _GRACE_S:
                 self._quick_deaths += 1
             if code == 1 or self._quick_deaths > _QUICK_DEATHS * self._count:
                 last = lines[-1] if lines else f"exit code {code}"
@@ -143,6 +160,13 @@ class Workers:
                 )
             self._start_one(index)
         return bool(self._children)
+
+    def _is_less_open(self) -> bool:
+        """Whether some work was done since the death before."""
+        study = store.find_study(self._engine, self._name)
+        before = self._open_at_death
+        self._open_at_death = sum(ledger.open_work(self._engine, study).values())
+        return self._open_at_death < before < math.inf
 
     def stop(self) -> None:
         """Ask them to give their work back, and end those that do not."""
@@ -156,5 +180,6 @@ class Workers:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-                ledger.free_owner(self._engine, worker_name(child.pid))
+                # It was asked to end, in the middle of a long epoch.
+                ledger.free_owner(self._engine, worker_name(child.pid), counts=False)
         self._children.clear()

@@ -1,6 +1,7 @@
 """Retraining a configuration from several seeds with early stopping; no store, no files."""
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -13,10 +14,13 @@ from aesearch.generation import build_member, build_population
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.models.early_stopping import EarlyStopping
 from aesearch.models.population import Population
+from aesearch.models.runtime import is_out_of_memory
 from aesearch.problem import Problem
 from aesearch.seeds import derive_seed
 from aesearch.studies.errors import RunFailedError
 from aesearch.studies.spec import Configuration, StudySpec
+
+log = logging.getLogger("aesearch.worker")
 
 _CURVE = "curve"
 
@@ -154,6 +158,46 @@ def retrain(
             ],
         )
         for position, index in enumerate(seed_indices)
+    ]
+
+
+def retrain_in_memory(
+    problem: Problem,
+    images: torch.Tensor,
+    configuration: Configuration,
+    seed_indices: Sequence[int],
+    *,
+    on_epoch: Callable[[int, int], None],
+    restore: Callable[[], bytes | None] = lambda: None,
+    save: Callable[[Callable[[], bytes]], None] = lambda _make: None,
+) -> list[RetrainedSeed]:
+    """Retrain as ``retrain`` does; where memory runs out, the seeds half by half.
+
+    A half is trained without checkpoints. What a seed gives depends on its company in the last
+    bits only.
+    """
+    try:
+        return retrain(
+            problem,
+            images,
+            configuration,
+            seed_indices,
+            on_epoch=on_epoch,
+            restore=restore,
+            save=save,
+        )
+    except RuntimeError as error:
+        if len(seed_indices) == 1 or not is_out_of_memory(error):
+            raise
+        log.warning("out of memory with %d seeds at once", len(seed_indices))
+    # Only here does nothing hold on to the tensors of the attempt any more.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    middle = len(seed_indices) // 2
+    return [
+        found
+        for half in (seed_indices[:middle], seed_indices[middle:])
+        for found in retrain_in_memory(problem, images, configuration, half, on_epoch=on_epoch)
     ]
 
 

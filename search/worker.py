@@ -19,19 +19,20 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from aesearch import model_file
 from aesearch.decisions import chosen_configuration, known_results, settle, suggest_up_to
-from aesearch.device import present_device
+from aesearch.device import DeviceLostError, present_device
 from aesearch.evaluation.evaluate import evaluate
 from aesearch.evaluation.metrics import batches
 from aesearch.generation import Rung, train_generation
 from aesearch.heartbeat import Heartbeat, StoppedError
 from aesearch.local_workers import worker_name
-from aesearch.models.runtime import prepare_process
+from aesearch.models.runtime import is_broken_device, prepare_process
 from aesearch.problem import Problem, check_same_data, load_problem
-from aesearch.retrain import retrain
+from aesearch.retrain import retrain_in_memory
 from aesearch.run_folder import best_seed
 from aesearch.studies import ledger, retrain_results, search_results, store
 from aesearch.studies.errors import (
     AesearchError,
+    ChoiceReopenedError,
     RunFailedError,
     StudyMismatchError,
     StudyNotFoundError,
@@ -211,11 +212,22 @@ class Worker:
                     self._evaluate(lease, study, spec, beat)
             except LeaseLostError as error:
                 log.warning("lease lost: %s", error)
+            except ChoiceReopenedError as error:
+                log.warning("%s", error)
+                ledger.release(self._engine, lease)
             except StoppedError:
                 ledger.release(self._engine, lease)
             except RunFailedError:
                 # Whoever mends the cause must not wait for the lease of who gave up.
                 ledger.release(self._engine, lease)
+                raise
+            except RuntimeError as error:
+                if is_broken_device(error):
+                    # The attempt counts: three of them are the work's fault, one is the device's.
+                    raise DeviceLostError(
+                        f"the device must answer, got {_in_one_line(error)!r}; a new process goes "
+                        "on with the same work"
+                    ) from error
                 raise
 
     # -------------------------------------------------------------------- search
@@ -229,14 +241,13 @@ class Worker:
             self._fail(lease, died)
             return
         if lease.repeated >= ledger.MAX_REPEATED:
-            what = f"{lease.repeated} rungs were trained again without one that was new"
+            what = f"{lease.repeated} times after a rung, and none of them was new"
             self._fail(lease, f"workers died on this trial again and again: {what}")
             return
         trials, firsts = search_results.history(self._engine, study, self._finished)
         finished = known_results(spec, trials, firsts, lease.position)
         own = {number: trials[number] for number in lease.members}
         configurations = {n: spec.configuration(trial.params) for n, trial in own.items()}
-        pruner = Pruner(spec, finished, own)
 
         def on_epoch(epoch: int, n_members: int) -> None:
             beat.say(
@@ -264,14 +275,15 @@ class Worker:
                 configurations,
                 population=self._population,
                 rungs=rungs(spec),
-                losers=pruner.losers,
-                memory=pruner.memory,
+                pruner=lambda: Pruner(spec, finished, own),
                 on_epoch=on_epoch,
                 on_rung=on_rung,
             )
         except (AesearchError, LeaseLostError, StoppedError, SQLAlchemyError):
             raise  # the store, not the training: the generation is as good as before
         except (Exception, SystemExit) as error:
+            if is_broken_device(error):
+                raise
             log.exception("generation %d failed", lease.position)
             self._fail(lease, _in_one_line(error))
 
@@ -290,7 +302,8 @@ class Worker:
         self, lease: Lease, study: store.StudyRow, spec: StudySpec, beat: Heartbeat
     ) -> None:
         key = study.retrain_key
-        assert key is not None, "retraining is leased only once its key is written"
+        if key is None:
+            raise ChoiceReopenedError.of(study.name)
         if lease.attempt > ledger.MAX_ATTEMPTS:
             raise RunFailedError(
                 f"the retraining of study {study.name!r} died {ledger.MAX_ATTEMPTS} times without "
@@ -316,7 +329,7 @@ class Worker:
                 retrain_results.write_checkpoint(self._engine, lease, key, make())
                 saved = time.monotonic()
 
-        done = retrain(
+        done = retrain_in_memory(
             problem,
             self._images,
             chosen_configuration(self._engine, study, spec),
@@ -344,8 +357,8 @@ class Worker:
         self, lease: Lease, study: store.StudyRow, spec: StudySpec, beat: Heartbeat
     ) -> None:
         rows = retrain_results.retrained(self._engine, study)
-        assert study.retrain_key is not None, "the test is leased only after the retraining"
-        assert len(rows) == lease.size, "the test is leased only after the retraining"
+        if study.retrain_key is None or len(rows) != lease.size:
+            raise ChoiceReopenedError.of(study.name)
         mse = {
             row.seed_index: mean_squared_error(
                 model_file.from_bytes(row.weights), self._problem.test_images, beat.check

@@ -80,8 +80,8 @@ class WorkerGroup:
         Of ``aesearch worker``; they hold no password.
     environment : callable(index) -> mapping
         What the environment of a worker adds to that of this process.
-    on_death : callable(pid)
-        Told of every worker that did not end by itself.
+    on_death : callable(pid, asked)
+        Told of every worker that did not end by itself, and whether it had been asked to.
     stop : threading.Event
         Set to end them all; each gives its work back.
     """
@@ -92,7 +92,7 @@ class WorkerGroup:
         arguments: Sequence[str],
         *,
         environment: Callable[[int], Mapping[str, str]],
-        on_death: Callable[[int], None],
+        on_death: Callable[[int, bool], None],
         stop: threading.Event,
     ) -> None:
         self._command = [
@@ -152,7 +152,7 @@ class WorkerGroup:
             return
         if code in (AesearchError.exit_code, RunFailedError.exit_code):
             raise RunFailedError(f"worker {index + 1} ended with exit code {code}; see above why")
-        self._on_death(child.pid)
+        self._on_death(child.pid, False)  # noqa: FBT003 - it is told by name in the docstring
         lived = time.monotonic() - self._began[index]
         longer = max(_FIRST_PAUSE_S, min(2 * self._pause[index], _LONGEST_PAUSE_S))
         self._pause[index] = _FIRST_PAUSE_S if lived > _LONG_LIFE_S else longer
@@ -174,5 +174,5 @@ class WorkerGroup:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-                self._on_death(child.pid)
+                self._on_death(child.pid, True)  # noqa: FBT003 - as above
         self._children.clear()

@@ -62,3 +62,15 @@ class RunFailedError(AesearchError, RuntimeError):
     """The run itself failed: no trial completed, a worker died again and again."""
 
     exit_code = 1
+
+
+class ChoiceReopenedError(RunFailedError):
+    """What was chosen is open again: trials were added meanwhile."""
+
+    @classmethod
+    def of(cls, study: str) -> "ChoiceReopenedError":
+        """Make the error for a study."""
+        return cls(
+            f"study {study!r} must keep its choice until its winner is retrained, got more trials "
+            "meanwhile; run the same command again"
+        )

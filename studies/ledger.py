@@ -23,7 +23,7 @@ from aesearch.studies.waiting import lease_s, repeatable
 ALL_KINDS = ("search", "retrain", "evaluate")
 MAX_ATTEMPTS = 3
 # Deaths after a rung that was there before. Many more than deaths before any: who gets that far
-# mostly dies by chance, and ten chances are promised; but not without end.
+# mostly dies by chance, and ten deaths by chance are promised to do no harm; but not without end.
 MAX_REPEATED = 30
 
 
@@ -278,24 +278,46 @@ def release(engine: Engine, lease: Lease) -> None:
             tables.lease.update()
             .where(*this_work(lease.study_id, lease.kind, lease.position))
             .where(tables.lease.c.token == lease.token, tables.lease.c.done.is_(False))
-            .values(
-                expires=None,
-                owner=None,
-                token=None,
-                attempt=sa.case((tables.lease.c.attempt > 0, tables.lease.c.attempt - 1), else_=0),
-            )
+            .values(**_FREE, **_uncounted())
         )
 
 
 @repeatable
-def free_owner(engine: Engine, owner: str) -> None:
-    """Let the work of a process that is known to be dead be taken at once; the attempt counts."""
+def free_owner(engine: Engine, owner: str, *, counts: bool = True) -> bool:
+    """Let the work of a process that is known to be dead be taken at once.
+
+    Parameters
+    ----------
+    counts : bool
+        Whether its attempts count; False for a process that was asked to end.
+
+    Returns
+    -------
+    bool
+        Whether it had got somewhere with the work that it held.
+    """
+    table = tables.lease
+    held = (table.c.owner == owner, table.c.done.is_(False))
     with writing(engine) as connection:
-        connection.execute(
-            tables.lease.update()
-            .where(tables.lease.c.owner == owner, tables.lease.c.done.is_(False))
-            .values(expires=None, owner=None, token=None)
-        )
+        # Whatever is written sets the attempts back.
+        progressed = connection.execute(
+            sa.select(table.c.position).where(*held, table.c.attempt == 0).limit(1)
+        ).first()
+        values = _FREE if counts else _FREE | _uncounted()
+        connection.execute(table.update().where(*held).values(**values))
+    return progressed is not None
+
+
+_FREE: dict[str, Any] = {"expires": None, "owner": None, "token": None}
+
+
+def _uncounted() -> dict[str, Any]:
+    """Take an attempt back, whether it has written something or not."""
+    attempt, repeated = tables.lease.c.attempt, sa.func.coalesce(tables.lease.c.repeated, 0)
+    return {
+        "attempt": sa.case((attempt > 0, attempt - 1), else_=0),
+        "repeated": sa.case(((attempt == 0) & (repeated > 0), repeated - 1), else_=repeated),
+    }
 
 
 @repeatable

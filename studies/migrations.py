@@ -128,6 +128,7 @@ def _make_triggers(connection: Connection) -> None:
 MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {
     2: _add_what_is_missing,
     3: _add_what_is_missing,
+    4: _add_what_is_missing,
 }
 
 

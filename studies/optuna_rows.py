@@ -32,6 +32,7 @@ SYSTEM_ATTRIBUTES = models.TrialSystemAttributeModel.__table__
 
 _Report = models.TrialIntermediateValueModel
 _Value = models.TrialValueModel
+_OPEN = (TrialState.RUNNING, TrialState.WAITING)
 
 
 def insert_new(connection: Connection, table: sa.Table, rows: list[dict[str, Any]]) -> int:
@@ -137,6 +138,22 @@ def report(connection: Connection, trial_id: int, values: Mapping[int, float]) -
             }
         )
     insert_new(connection, REPORTS, rows)
+
+
+def finished(connection: Connection, trial_ids: Sequence[int]) -> set[int]:
+    """Which of these trials have ended."""
+    query = sa.select(TRIALS.c.trial_id).where(
+        TRIALS.c.trial_id.in_(trial_ids), TRIALS.c.state.not_in(_OPEN)
+    )
+    return set(connection.execute(query).scalars())
+
+
+def count_finished(connection: Connection, study_id: int) -> int:
+    """How many trials of a study have ended."""
+    query = sa.select(sa.func.count()).where(
+        TRIALS.c.study_id == study_id, TRIALS.c.state.not_in(_OPEN)
+    )
+    return int(connection.execute(query).scalar_one())
 
 
 def finish_trial(

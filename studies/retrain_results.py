@@ -1,5 +1,6 @@
 """What the retraining writes: the choice, weights, checkpoints, and the look at the test set."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,29 +24,43 @@ def begin_retraining(
     number: int,
     retrain_key: str,
     chunks: Sequence[range],
+    n_finished: int,
 ) -> bool:
     """Record which trial was chosen and lay out its retraining, unless that stands already.
 
     Chunks whose seeds are in the store already (the same configuration was chosen before)
     are done at once; another choice than last time starts from nothing.
 
+    Parameters
+    ----------
+    study : StudyRow
+        With the specification that the choice was made by.
+    n_finished : int
+        Finished trials that it was made from.
+
     Returns
     -------
     bool
-        False where the search is open: trials were added since the choice was made.
+        False where the search is open, or the choice was made from what is no longer so.
     """
     lease, rows = tables.lease, tables.retrain
     with writing(engine) as connection:
         chosen = optuna_rows.trial_ids(connection, study.study_id)[number]
         current = connection.execute(
-            sa.select(tables.study.c.chosen_trial_id, tables.study.c.retrain_key)
+            sa.select(
+                tables.study.c.chosen_trial_id, tables.study.c.retrain_key, tables.study.c.spec
+            )
             .where(tables.study.c.study_id == study.study_id)
             # Several workers see the end of the search at once; the second must see the first.
             .with_for_update()
         ).one()
         if not no_search_left(connection, study.study_id):
             return False
-        if tuple(current) == (chosen, retrain_key):
+        if json.loads(current.spec) != study.spec:
+            return False
+        if optuna_rows.count_finished(connection, study.study_id) != n_finished:
+            return False
+        if (current.chosen_trial_id, current.retrain_key) == (chosen, retrain_key):
             return True
         connection.execute(
             tables.study.update()

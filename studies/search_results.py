@@ -154,6 +154,9 @@ def write_rung(
     with writing(engine) as connection:
         require_held(connection, lease)
         ids = optuna_rows.trial_ids(connection, lease.study_id)
+        # What is trained again is written already, and a finished trial stays as it is: begun
+        # again with smaller populations, it may go on where it had been pruned.
+        over = optuna_rows.finished(connection, [ids[number] for number in lease.members])
         rows = [
             {
                 "trial_id": ids[curve.number],
@@ -163,16 +166,21 @@ def write_rung(
                 "validation_loss": to_sql(validation),
             }
             for curve in curves
+            if ids[curve.number] not in over
             for i, (train, validation) in enumerate(zip(curve.train, curve.validation, strict=True))
         ]
         n_new = optuna_rows.insert_new(connection, tables.curve, rows)
         for number, values in reports.items():
+            if ids[number] in over:
+                continue
             optuna_rows.report(connection, ids[number], values)
         for outcome in outcomes:
             n_new += _write_outcome(connection, ids[outcome.number], outcome)
         # Now, not when somebody publishes: a page that shows a finished trial asks no more for it.
         note_trials(connection, lease.study_id, [ids[outcome.number] for outcome in outcomes])
-        repeated = 0 if n_new else sa.func.coalesce(tables.lease.c.repeated, 0) + 1
+        # The first rung of an attempt still finds it counted: it is counted here but once.
+        again = sa.case((tables.lease.c.attempt > 0, 1), else_=0)
+        repeated = 0 if n_new else sa.func.coalesce(tables.lease.c.repeated, 0) + again
         connection.execute(
             tables.lease.update()
             .where(*this_work(lease.study_id, lease.kind, lease.position))

@@ -20,7 +20,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 metadata = MetaData()
 
@@ -86,7 +86,8 @@ lease = Table(
     Column("progress", Text),  # JSON, for people who watch
     Column("claimed", Float),  # database's clock, of the last claim
     Column("finished", Float),  # database's clock
-    Column("repeated", Integer),  # rungs written again since the last progress; NULL for none
+    # Attempts since the last progress that wrote a rung again and none that was new, or NULL.
+    Column("repeated", Integer),
 )
 
 fold = Table(

@@ -283,8 +283,15 @@ def test_edited_notes_are_left_alone(study_anywhere):
 
 def choose(engine, study_row, number):
     """Choose a trial as the end of a search does."""
-    retrain_results.begin_retraining(
-        engine, study_row, number=number, retrain_key="k", chunks=[range(1)]
+    ended = ("complete", "pruned", "failed")
+    trials = store.snapshot(engine, study_row.name).trials
+    assert retrain_results.begin_retraining(
+        engine,
+        study_row,
+        number=number,
+        retrain_key="k",
+        chunks=[range(1)],
+        n_finished=sum(trial.state in ended for trial in trials),
     )
 
 

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 from aesearch.commands.stored import open_existing, study_rows
 from aesearch.studies import database, store
-from aesearch.studies.errors import StoreError
+from aesearch.studies.errors import StoreError, TransientStoreError
+from aesearch.studies.store_errors import explained
 
 
 def open_it(path):
@@ -37,6 +38,24 @@ def test_a_bad_url_is_one_line(storage, words):
     assert words in message
     assert "s3cret" not in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'connection to server at "db" (192.0.2.1), port 5432 failed: No route to host',
+        'connection to server at "db" (192.0.2.1), port 5432 failed: Network is unreachable',
+        "could not receive data from server: Connection reset by peer",
+        "SSL connection has been closed unexpectedly",
+        "FATAL:  the database system is not yet accepting connections",
+        "connection to server failed: Connection refused",
+    ],
+)
+def test_a_server_that_is_away_is_waited_for(said):
+    """Its machine starts anew, or the network is away: what is said then passes."""
+    url = sa.make_url("postgresql://me@db/studies")
+    error = sa.exc.OperationalError("SELECT 1", {}, Exception(said))
+    assert isinstance(explained(url, error), TransientStoreError)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import os
 import optuna
 import pytest
 import sqlalchemy as sa
+import torch
 from chaos import (
     bury,
     check_whole,
@@ -16,12 +17,22 @@ from chaos import (
     on_commits,
     table_of,
 )
+from optuna.trial import TrialState
 from safetensors.torch import load
 
 from aesearch.decisions import settle
+from aesearch.device import DeviceLostError
 from aesearch.models.population import Population
 from aesearch.run_folder import write_run_folder
-from aesearch.studies import database, ledger, retrain_results, search_results, store, tables
+from aesearch.studies import (
+    database,
+    ledger,
+    optuna_rows,
+    retrain_results,
+    search_results,
+    store,
+    tables,
+)
 from aesearch.studies.errors import RunFailedError
 
 PRUNING = ("search.pruner=median", "search.trials=7", "training.epochs=5", "retrain.seeds=1")
@@ -180,8 +191,121 @@ def test_repeating_a_rung_is_no_progress(new_store, tiny_spec, create_study, wor
     work(engine)
     trials = store.snapshot(engine, "digits").trials
     assert [t.state for t in trials[:2]] == ["failed", "failed"]
-    assert trials[0].reason.startswith("workers died on this trial again and again: 30 rungs")
+    assert trials[0].reason.startswith("workers died on this trial again and again: 30 times")
     assert {t.state for t in trials[2:]} <= {"complete", "pruned"}
+
+
+def test_giving_work_back_after_a_rung_is_no_death(new_store, tiny_spec, create_study):
+    """Nor are several rungs of one attempt, however often they were there before."""
+    engine = create_study(new_store("s"), tiny_spec())
+    study = store.find_study(engine, "digits")
+
+    def attempt(*epochs):
+        lease = ledger.claim(engine, study, owner="me", lookahead=2)
+        for epoch in epochs:
+            curve = search_results.FoldCurve(0, 0, epoch, [0.5], [0.5])
+            search_results.write_rung(
+                engine, lease, curves=[curve], reports={}, outcomes=[], done=False
+            )
+        return lease
+
+    ledger.release(engine, attempt(1, 2, 3))
+    for _ in range(3):
+        ledger.release(engine, attempt(1, 2, 3))
+    lease = attempt(1, 2, 3)
+    assert lease.repeated == 0
+    ledger.free_owner(engine, "me")
+    lease = attempt(1, 2)
+    assert lease.repeated == 1
+    ledger.free_owner(engine, "me", counts=False)
+    assert attempt().repeated == 1
+
+
+def test_a_process_that_was_asked_to_end_leaves_no_attempt(new_store, tiny_spec, create_study):
+    """Killed in the middle of a long epoch, again and again, it never makes the work poison."""
+    engine = create_study(new_store("s"), tiny_spec())
+    study = store.find_study(engine, "digits")
+    for _ in range(5):
+        assert ledger.claim(engine, study, owner="me", lookahead=2).attempt == 1
+        assert not ledger.free_owner(engine, "me", counts=False)
+
+
+def test_a_finished_trial_gets_no_more_reports(new_store, tiny_spec, create_study):
+    """Trained again elsewhere it may go on where it was pruned; its record stays as it is."""
+    engine = create_study(new_store("s"), tiny_spec())
+    study = store.find_study(engine, "digits")
+    lease = ledger.claim(engine, study, owner="me", lookahead=2)
+
+    def write(epoch, outcomes):
+        search_results.write_rung(
+            engine,
+            lease,
+            curves=[search_results.FoldCurve(n, 0, epoch, [0.5], [0.5]) for n in (0, 1)],
+            reports={0: {epoch: 0.5}, 1: {epoch: 0.5}},
+            outcomes=outcomes,
+            done=False,
+        )
+
+    write(1, [search_results.Outcome(0, TrialState.PRUNED, value=0.5)])
+    write(2, [])
+    curves = store.curves(engine, study)
+    assert sorted((number, epoch) for number, _, epoch, *_ in curves) == [(0, 1), (1, 1), (1, 2)]
+    with database.reading(engine) as connection:
+        trials = optuna_rows.frozen_trials(connection, study.study_id)
+    assert [sorted(trial.intermediate_values) for trial in trials[:2]] == [[1], [1, 2]]
+
+
+def test_a_broken_device_ends_the_process_and_no_trial(
+    new_store, tiny_spec, create_study, work, monkeypatch
+):
+    """What stays with a process fails every generation after it; a new one goes on."""
+    spec = tiny_spec()
+    plain = create_study(new_store("plain"), spec)
+    work(plain)
+    engine = create_study(new_store("s"), spec)
+    run_epoch, calls = Population.run_epoch, []
+
+    def breaking(population, **asked):
+        calls.append(1)
+        if len(calls) > 4:
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+        return run_epoch(population, **asked)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Population, "run_epoch", breaking)
+        with pytest.raises(DeviceLostError, match="illegal memory access") as raised:
+            work(engine)
+    assert raised.value.exit_code not in (0, 1, 2)
+    study = store.find_study(engine, "digits")
+    assert "failed" not in {trial.state for trial in store.snapshot(engine, "digits").trials}
+    (owner,) = ledger.owners(engine, study)
+    ledger.free_owner(engine, owner)
+    work(engine)
+    assert store.snapshot(engine, "digits").trials == store.snapshot(plain, "digits").trials
+
+
+def test_a_choice_that_is_open_again_stops_no_worker(
+    new_store, tiny_spec, create_study, work, monkeypatch
+):
+    """Somebody asks for more trials between the claim of a retraining and its beginning."""
+    engine = create_study(new_store("s"), tiny_spec())
+    study = store.find_study(engine, "digits")
+    claim, taken = ledger.claim, []
+
+    def late(*arguments, **options):
+        lease = claim(*arguments, **options)
+        if lease is not None and lease.kind == "retrain" and not taken:
+            taken.append(lease)
+            store.raise_trials(engine, study, 7, 2)
+            retrain_results.reopen_choice(engine, study)
+        return lease
+
+    monkeypatch.setattr(ledger, "claim", late)
+    work(engine)
+    assert taken
+    snapshot = store.snapshot(engine, "digits")
+    assert len(snapshot.trials) == 7
+    assert snapshot.test_looks == 1
 
 
 def test_a_released_lease_does_not_count_as_an_attempt(new_store, tiny_spec, create_study):

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from aesearch.display import make_display
 from aesearch.driver import run_study
-from aesearch.studies import database, migrations, store, tables
+from aesearch.studies import database, ledger, migrations, store, tables
 from aesearch.studies.errors import StoreError
 
 COMMITTED = Path(__file__).parent / "databases" / "schema-1.db"
@@ -100,6 +100,21 @@ def test_an_upgraded_schema_is_that_of_a_fresh_store(older, new_store):
     assert schema_of(upgraded) == schema_of(fresh)
     for engine in (upgraded, fresh):
         engine.dispose()
+
+
+def test_a_store_of_schema_three_gets_its_column(new_store, tiny_spec, create_study):
+    """The number of the schema is raised with every column, or an older store is not upgraded."""
+    storage = new_store("three")
+    engine = create_study(storage, tiny_spec())
+    with database.writing(engine) as connection:
+        connection.exec_driver_sql("ALTER TABLE aesearch_lease DROP COLUMN repeated")
+        connection.execute(tables.schema.update().values(version=3))
+    upgraded = store.open_store(storage)
+    lease = ledger.claim(
+        upgraded, store.find_study(upgraded, "digits"), owner="me", lookahead=1, kinds=("search",)
+    )
+    upgraded.dispose()
+    assert lease.repeated == 0
 
 
 def test_an_upgrade_that_fails_leaves_the_older_schema(older, monkeypatch):

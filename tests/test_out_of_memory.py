@@ -39,6 +39,7 @@ def table(engine):
         (torch.OutOfMemoryError("CUDA out of memory"), 0),
         (torch.OutOfMemoryError("CUDA out of memory"), 1),  # one rung is written by then
         (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate"), 0),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), 0),
     ],
 )
 def test_populations_are_halved_until_they_fit(
@@ -57,6 +58,45 @@ def test_populations_are_halved_until_they_fit(
     assert [row[:2] for row in found] == [row[:2] for row in expected]
     # Other batch shapes round differently in the last bits of float32.
     np.testing.assert_allclose([r[2] for r in found], [r[2] for r in expected], rtol=1e-5)
+
+
+def test_a_pruner_that_remembers_begins_again_too(
+    tiny_spec, create_study, work, tmp_path, small_memory
+):
+    """Hyperband counts what it saw: of a generation that is begun again, it saw nothing."""
+    many = ("search.trials=9", "search.generation_size=9", "search.reduction_factor=2")
+    spec = tiny_spec(
+        *many,
+        "training.epochs=8",
+        "space.architecture={choices: [dense]}",
+        "search.pruner=hyperband",
+    )
+    plenty = create_study(tmp_path / "plenty.db", spec)
+    work(plenty, kinds=("search",))
+    assert "pruned" in {row[1] for row in table(plenty)}
+    little = create_study(tmp_path / "little.db", spec)
+    small_memory(14, after=2)
+    work(little, kinds=("search",))
+    assert [row[:2] for row in table(little)] == [row[:2] for row in table(plenty)]
+
+
+def test_the_retraining_is_halved_too(tiny_spec, create_study, work, tmp_path, small_memory):
+    """Its seeds train one by one where there is no room for more."""
+    spec = tiny_spec("retrain.seeds=3")
+    engines = [create_study(tmp_path / name, spec) for name in ("plenty.db", "little.db")]
+    for engine in engines:
+        work(engine, kinds=("search",))
+    work(engines[0])
+    sizes = small_memory(1)
+    work(engines[1])
+    assert set(sizes) == {1}
+    expected, found = (
+        [(r.seed, r.best_epoch, r.validation_loss) for r in store.snapshot(e, "digits").retrains]
+        for e in engines
+    )
+    assert len(found) == 3
+    assert [row[:2] for row in found] == [row[:2] for row in expected]
+    np.testing.assert_allclose([r[2] for r in found], [r[2] for r in expected], rtol=1e-4)
 
 
 def test_a_member_that_does_not_fit_alone_fails_with_the_reason(

@@ -138,6 +138,54 @@ def test_no_choice_is_written_over_trials_that_were_added(
     assert snapshot.test_looks == 1
 
 
+def test_no_choice_is_written_by_a_rule_that_was_changed(
+    new_store, tiny_spec, create_study, monkeypatch
+):
+    """A worker chose by one rule; before it writes, somebody asks for another."""
+    engine = create_study(new_store("changed"), tiny_spec(*SHORT, "search.timeout=null"))
+    study = store.find_study(engine, "digits")
+    while Worker(engine, "digits", kinds=("search",), stop=threading.Event()).step():
+        pass
+    write = retrain_results.begin_retraining
+    other = {**study.spec, "search": study.spec["search"] | {"select": "one-se"}}
+
+    def late(*arguments, **options):
+        store.replace_spec(engine, study, other, timeout=None)
+        return write(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decisions.retrain_results, "begin_retraining", late)
+        assert not settle(engine, "digits")
+    assert store.find_study(engine, "digits").chosen_trial_id is None
+    assert settle(engine, "digits")
+
+
+def test_a_run_does_not_end_while_another_adds_trials(
+    new_store, tiny_spec, create_study, monkeypatch
+):
+    """All is done at its look, and open again at the second one, which it would return."""
+    engine = create_study(new_store("more"), tiny_spec(*SHORT, "search.timeout=null"))
+    study = store.find_study(engine, "digits")
+    open_work, looks = ledger.open_work, []
+
+    def meanwhile(*arguments):
+        work = open_work(*arguments)
+        if store.find_study(engine, "digits").chosen_trial_id is not None and not any(
+            work.values()
+        ):
+            looks.append(1)
+            if len(looks) == 1:
+                store.raise_trials(engine, study, 6, 2)
+                retrain_results.reopen_choice(engine, study)
+        return work
+
+    monkeypatch.setattr(ledger, "open_work", meanwhile)
+    snapshot, _ = watch(engine, Crew(engine), monkeypatch)
+    assert states(snapshot) == ["complete"] * 6
+    assert snapshot.chosen is not None
+    assert all(record.test_mse is not None for record in snapshot.retrains)
+
+
 @pytest.fixture(autouse=True)
 def flushed():
     yield

@@ -61,7 +61,7 @@ class Played(WorkerGroup):
             count,
             [],
             environment=lambda index: {"INDEX": str(index), "FOLDER": str(folder)},
-            on_death=self.dead.append,
+            on_death=lambda pid, asked: self.dead.append((pid, asked)),
             stop=self.stop,
         )
         start = "import os, pathlib, signal, time; f = pathlib.Path(os.environ['FOLDER']);"

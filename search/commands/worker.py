@@ -188,7 +188,7 @@ def _group(
         store = {STORAGE_VARIABLE: storage_or_default(storage)}
         return store | (gpu_of(index) if cuda else {})
 
-    def on_death(pid: int) -> None:
-        ledger.free_owner(engine, worker_name(pid))
+    def on_death(pid: int, asked: bool) -> None:
+        ledger.free_owner(engine, worker_name(pid), counts=not asked)
 
     return WorkerGroup(count, arguments, environment=environment, on_death=on_death, stop=stop)
