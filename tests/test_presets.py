@@ -30,7 +30,7 @@ STUDIES = {
     "conv-grid": 4,
     "dense-bottleneck": 3,
     "dense-by-dimension": 9,
-    "dense-depth": 7,
+    "dense-depth": 9,
     "dense-loss-curve": 3,
     "dense-single-layer": 7,
 }
