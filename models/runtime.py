@@ -12,8 +12,6 @@ import torch
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_OWN_BYTES = 1 << 25
 _KEPT_BYTES = 1 << 30
-# Of cuDNN: deterministic kernels, none chosen by a race, convolutions in float32 proper.
-_EXACT = (True, False, "ieee")
 
 
 def prepare_process(threads: int) -> None:
@@ -33,7 +31,7 @@ def prepare_process(threads: int) -> None:
         raise ValueError(f"threads must be >= 1, got {threads!r}")
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    _set_kernels(*_EXACT)
+    _use_exact_kernels()
     if sys.platform == "linux":
         # Another C library has no mallopt, or ignores it: then it is only slower.
         with contextlib.suppress(OSError, AttributeError):
@@ -45,23 +43,28 @@ def prepare_process(threads: int) -> None:
 @contextlib.contextmanager
 def exact_kernels() -> Iterator[None]:
     """On a GPU: the same bits again, and float32 that is no tf32; then as it was before."""
-    cudnn = torch.backends.cudnn
-    before = (cudnn.deterministic, cudnn.benchmark, _convolutions().fp32_precision)
-    _set_kernels(*_EXACT)
+    cudnn: Any = torch.backends.cudnn
+    deterministic, benchmark = cudnn.deterministic, cudnn.benchmark
+    conv, rnn = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+    for_all = None
+    # An error where operators differ: torch has an older setting for all, and a newer for each.
+    with contextlib.suppress(RuntimeError):
+        for_all = cudnn.allow_tf32
+    _use_exact_kernels()
     try:
         yield
     finally:
-        _set_kernels(*before)
+        cudnn.deterministic, cudnn.benchmark = deterministic, benchmark
+        if for_all is not None:
+            cudnn.allow_tf32 = for_all
+        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = conv, rnn
 
 
-def _set_kernels(deterministic: bool, benchmark: bool, precision: str) -> None:
-    torch.backends.cudnn.deterministic = deterministic
-    torch.backends.cudnn.benchmark = benchmark
-    _convolutions().fp32_precision = precision
-
-
-def _convolutions() -> Any:
-    return torch.backends.cudnn.conv  # type: ignore[attr-defined]
+def _use_exact_kernels() -> None:
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    # The older setting sets the newer ones, too, and torch itself still asks for it.
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def is_out_of_memory(error: BaseException) -> bool:

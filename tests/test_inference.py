@@ -119,13 +119,13 @@ def test_the_same_call_gives_the_same_bits_and_leaves_the_model_as_it_was():
 def test_a_gpu_computes_in_float32_proper_and_is_left_as_it_was():
     """No tf32 and no race of kernels while a model is in use; afterwards what the process had."""
     cudnn, model, seen = torch.backends.cudnn, conv(), []
-    cudnn.deterministic, cudnn.conv.fp32_precision = False, "tf32"
+    cudnn.deterministic, cudnn.allow_tf32 = False, True
     model.encoder.register_forward_hook(
-        lambda *_: seen.append((cudnn.deterministic, cudnn.conv.fp32_precision))
+        lambda *_: seen.append((cudnn.deterministic, cudnn.allow_tf32))
     )
     aesearch.encode(model, pictures(model))
-    assert seen == [(True, "ieee")]
-    assert (cudnn.deterministic, cudnn.conv.fp32_precision) == (False, "tf32")
+    assert seen == [(True, False)]
+    assert (cudnn.deterministic, cudnn.allow_tf32) == (False, True)
 
 
 @every_model

@@ -134,13 +134,13 @@ def test_training_leaves_the_process_as_it_was(digits):
     torch.set_num_threads(2)
     torch.set_flush_denormal(False)  # a worker of another test may have turned it on
     cudnn = torch.backends.cudnn
-    cudnn.deterministic, cudnn.conv.fp32_precision = False, "tf32"
+    cudnn.deterministic, cudnn.allow_tf32 = False, True
     try:
         clone(SEARCH).fit(digits)
         assert torch.get_num_threads() == 2
         assert np.array(5e-324) + 0.0 > 0
         assert not cudnn.deterministic
-        assert cudnn.conv.fp32_precision == "tf32"
+        assert cudnn.allow_tf32
     finally:
         torch.set_num_threads(before)
 

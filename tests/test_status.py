@@ -17,6 +17,7 @@ from sqlalchemy.engine import CursorResult
 from typer.testing import CliRunner
 
 from aesearch.cli import app
+from aesearch.run_folder import default_folder
 from aesearch.studies import database, ledger, optuna_rows, search_results, store, tables
 from aesearch.studies.search_results import Outcome
 from aesearch.studies.status import statuses
@@ -292,7 +293,7 @@ def test_what_it_prints_can_be_typed(tmp_path, monkeypatch, variable, storage, n
     ):
         done = aesearch(*words)
         assert done.exit_code == 0, done.stderr
-    assert (tmp_path / "runs" / "it_s _mine_" / "best.yaml").is_file()
+    assert (tmp_path / default_folder("it's {mine}") / "best.yaml").is_file()
 
 
 def test_a_relative_path_is_found_from_anywhere(tmp_path, monkeypatch):
