@@ -134,7 +134,9 @@ def test_no_process_of_a_group_shows_the_password(postgres_url, tiny_spec, tmp_p
                 continue
         time.sleep(0.05)
     assert group.returncode == 0, log.read_text()
-    assert len({pid for pid, line in lines if b"--parent" in line}) == 2, "no worker was seen"
+    # What a worker starts itself looks like it for a moment.
+    seen = {pid for pid, line in lines if b"--parent" in line}
+    assert len(seen) >= 2, "no worker was seen"
     assert b"no completed trial" in log.read_bytes()
     said = b"".join(line for _, line in lines) + log.read_bytes()
     assert not any(shape in said for shape in shapes_of_the_password(postgres_url))
