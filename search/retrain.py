@@ -91,6 +91,9 @@ def retrain(
 ) -> list[RetrainedSeed]:
     """Train a configuration from several seeds at once until each stops getting better.
 
+    Where memory runs out, the seeds half by half, without checkpoints. What a seed gives depends
+    on its company in the last bits only.
+
     Parameters
     ----------
     images : Tensor, (sample, channel, height, width), uint8
@@ -109,6 +112,35 @@ def retrain(
     list of RetrainedSeed
         With the weights of each seed's best epoch.
     """
+    try:
+        return _together(
+            problem, images, configuration, seed_indices, on_epoch, restore=restore, save=save
+        )
+    except RuntimeError as error:
+        if len(seed_indices) == 1 or not is_out_of_memory(error):
+            raise
+        log.warning("out of memory with %d seeds at once", len(seed_indices))
+    # Only here does nothing hold on to the tensors of the attempt any more.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    middle = len(seed_indices) // 2
+    return [
+        found
+        for half in (seed_indices[:middle], seed_indices[middle:])
+        for found in retrain(problem, images, configuration, half, on_epoch=on_epoch)
+    ]
+
+
+def _together(
+    problem: Problem,
+    images: torch.Tensor,
+    configuration: Configuration,
+    seed_indices: Sequence[int],
+    on_epoch: Callable[[int, int], None],
+    *,
+    restore: Callable[[], bytes | None],
+    save: Callable[[Callable[[], bytes]], None],
+) -> list[RetrainedSeed]:
     spec = problem.spec
     train, validation = problem.holdout_indices()
     seeds = [derive_seed(spec.seed, "retrain", index) for index in seed_indices]
@@ -158,46 +190,6 @@ def retrain(
             ],
         )
         for position, index in enumerate(seed_indices)
-    ]
-
-
-def retrain_in_memory(
-    problem: Problem,
-    images: torch.Tensor,
-    configuration: Configuration,
-    seed_indices: Sequence[int],
-    *,
-    on_epoch: Callable[[int, int], None],
-    restore: Callable[[], bytes | None] = lambda: None,
-    save: Callable[[Callable[[], bytes]], None] = lambda _make: None,
-) -> list[RetrainedSeed]:
-    """Retrain as ``retrain`` does; where memory runs out, the seeds half by half.
-
-    A half is trained without checkpoints. What a seed gives depends on its company in the last
-    bits only.
-    """
-    try:
-        return retrain(
-            problem,
-            images,
-            configuration,
-            seed_indices,
-            on_epoch=on_epoch,
-            restore=restore,
-            save=save,
-        )
-    except RuntimeError as error:
-        if len(seed_indices) == 1 or not is_out_of_memory(error):
-            raise
-        log.warning("out of memory with %d seeds at once", len(seed_indices))
-    # Only here does nothing hold on to the tensors of the attempt any more.
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    middle = len(seed_indices) // 2
-    return [
-        found
-        for half in (seed_indices[:middle], seed_indices[middle:])
-        for found in retrain_in_memory(problem, images, configuration, half, on_epoch=on_epoch)
     ]
 
 

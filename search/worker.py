@@ -27,7 +27,7 @@ from aesearch.heartbeat import Heartbeat, StoppedError
 from aesearch.local_workers import worker_name
 from aesearch.models.runtime import is_broken_device, prepare_process
 from aesearch.problem import Problem, check_same_data, load_problem
-from aesearch.retrain import retrain_in_memory
+from aesearch.retrain import retrain
 from aesearch.run_folder import best_seed
 from aesearch.studies import ledger, retrain_results, search_results, store
 from aesearch.studies.errors import (
@@ -329,7 +329,7 @@ class Worker:
                 retrain_results.write_checkpoint(self._engine, lease, key, make())
                 saved = time.monotonic()
 
-        done = retrain_in_memory(
+        done = retrain(
             problem,
             self._images,
             chosen_configuration(self._engine, study, spec),
