@@ -121,7 +121,7 @@ def build_autoencoder(
     conv_hidden : int
         Width of the linear layer between convolutions and code; >= 1.
     dropout : float
-        In [0, 1); after each hidden ReLU that is not a convolution's.
+        In [0, 1); after the ReLU of each linear layer, also that of a ``relu`` code.
     code_activation : {"linear", "relu"}
     seed : int
         >= 0.

@@ -24,7 +24,7 @@ def conv_layers(
     """Encoder of stride-2 convolutions and two linear layers, and its mirror image.
 
     The encoder is one (Conv2d 3x3, ReLU) per entry of ``channels``, then Linear, ReLU,
-    Dropout, Linear. The decoder is Linear, ReLU, Dropout, Linear, ReLU, then transposed
+    Dropout, Linear; where the code has a ReLU, that and Dropout follow. The decoder is Linear, ReLU, Dropout, Linear, ReLU, then transposed
     convolutions whose output padding restores each size of the encoder exactly, odd or
     even.
 
@@ -38,7 +38,7 @@ def conv_layers(
     conv_hidden : int
         Width of the linear layer between the convolutions and the code; >= 1.
     dropout : float
-        Probability that a unit of that linear layer is zeroed in training, in [0, 1).
+        Probability that a unit of a linear layer's ReLU is zeroed in training, in [0, 1).
     code_activation : {"linear", "relu"}
 
     Returns
@@ -60,7 +60,7 @@ def conv_layers(
     encoder += [nn.Flatten(), nn.Linear(n_features, conv_hidden), nn.ReLU(), nn.Dropout(dropout)]
     encoder.append(nn.Linear(conv_hidden, encoding_dim))
     if code_activation == "relu":
-        encoder.append(nn.ReLU())
+        encoder += [nn.ReLU(), nn.Dropout(dropout)]
 
     decoder: list[nn.Module] = [nn.Linear(encoding_dim, conv_hidden), nn.ReLU()]
     decoder += [nn.Dropout(dropout), nn.Linear(conv_hidden, n_features), nn.ReLU()]

@@ -17,10 +17,8 @@ def dense_layers(
 ) -> tuple[nn.Sequential, nn.Sequential]:
     """Encoder and mirrored decoder of fully connected layers.
 
-    Each hidden layer is Linear, ReLU, Dropout. The code is linear, or a ReLU of it.
-    With no hidden layer and a ReLU code, the code *is* the hidden layer of the net
-    (784-L-784), so dropout follows its ReLU; with a linear code there is nothing for
-    dropout to follow.
+    Each hidden layer is Linear, ReLU, Dropout, and so is the code where it has a ReLU. A
+    linear code has neither.
 
     Parameters
     ----------
@@ -30,7 +28,7 @@ def dense_layers(
     hidden : sequence of int
         Widths from the image to the code; the decoder has them in reverse.
     dropout : float
-        Probability that a hidden unit is zeroed in training, in [0, 1).
+        Probability that the unit of a ReLU is zeroed in training, in [0, 1).
     code_activation : {"linear", "relu"}
 
     Returns
@@ -46,9 +44,7 @@ def dense_layers(
         encoder += [nn.Linear(fan_in, fan_out), nn.ReLU(), nn.Dropout(dropout)]
     encoder.append(nn.Linear(widths[-1], encoding_dim))
     if code_activation == "relu":
-        encoder.append(nn.ReLU())
-        if not hidden:
-            encoder.append(nn.Dropout(dropout))
+        encoder += [nn.ReLU(), nn.Dropout(dropout)]
     decoder: list[nn.Module] = []
     for fan_in, fan_out in pairwise((encoding_dim, *reversed(hidden))):
         decoder += [nn.Linear(fan_in, fan_out), nn.ReLU(), nn.Dropout(dropout)]

@@ -108,7 +108,8 @@ class ModelSpec(Section):
     architecture: Architecture = Field(default="dense", description="Kind of network.")
     encoding_dim: EncodingDim = Field(default=16, description="Size of the code; >= 1.")
     dropout: Dropout = Field(
-        default=0.0, description="Probability in [0, 1) of dropping a unit of a hidden layer."
+        default=0.0,
+        description="Probability in [0, 1) of dropping a unit of a hidden layer or of a relu code.",
     )
     code_activation: CodeActivation = Field(
         default="linear", description="Activation of the code; relu kills some of its units."

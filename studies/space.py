@@ -89,7 +89,8 @@ class SpaceSpec(Section):
     )
     dropout: DropoutDimension | None = Field(
         default=Range[Dropout](low=0.0, high=0.5),
-        description="Dropout after each hidden layer; null keeps model.dropout.",
+        description="Dropout after each hidden layer, and after a relu code; null keeps "
+        "model.dropout.",
     )
     hidden: Choices[HiddenChoice] | None = Field(
         default=None,

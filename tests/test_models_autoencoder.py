@@ -67,14 +67,15 @@ def test_dense_decoder_mirrors_the_encoder(hidden):
     ("architecture", "hidden", "code_activation", "expected"),
     [
         ("dense", (9, 7), "linear", 4),
-        ("dense", (9, 7), "relu", 4),
+        ("dense", (9, 7), "relu", 5),
         ("dense", (), "linear", 0),
         ("dense", (), "relu", 1),
         ("conv", (), "linear", 2),
+        ("conv", (), "relu", 3),
     ],
 )
-def test_dropout_follows_each_hidden_relu(architecture, hidden, code_activation, expected):
-    """Dropout follows hidden ReLUs only; a ReLU code counts as hidden where it is the net's."""
+def test_dropout_follows_each_relu_but_those_of_convolutions(architecture, hidden, code_activation, expected):
+    """Dropout follows the ReLU of each linear layer, the code's too; a linear code has none."""
     network = build_autoencoder(
         architecture=architecture,
         image_shape=(1, 8, 8),
