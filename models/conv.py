@@ -24,9 +24,9 @@ def conv_layers(
     """Encoder of stride-2 convolutions and two linear layers, and its mirror image.
 
     The encoder is one (Conv2d 3x3, ReLU) per entry of ``channels``, then Linear, ReLU,
-    Dropout, Linear; where the code has a ReLU, that and Dropout follow. The decoder is Linear, ReLU, Dropout, Linear, ReLU, then transposed
-    convolutions whose output padding restores each size of the encoder exactly, odd or
-    even.
+    Dropout, Linear; where the code has a ReLU, that and Dropout follow. The decoder is
+    Linear, ReLU, Dropout, Linear, ReLU, then transposed convolutions whose output padding
+    restores each size of the encoder exactly, odd or even.
 
     Parameters
     ----------

@@ -267,21 +267,29 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
     return names.get(value, value) if isinstance(value, str) else value
 
 
-def diff(old: StudySpec, new: StudySpec) -> list[str]:
+def diff(
+    old: StudySpec, new: StudySpec, *, may_differ: tuple[str, ...] = MAY_DIFFER_ON_RESUME
+) -> list[str]:
     """List what keeps ``new`` from going on with a study that was created as ``old``.
+
+    Parameters
+    ----------
+    may_differ : tuple of str
+        What the keys that do not matter begin with: for a study that goes on, the number of
+        trials, the time limit, where the images lie, the description, the choice, the
+        retraining and the evaluation.
 
     Returns
     -------
     list of str
-        ``search.folds: 3 -> 5`` each, in the order of the specification; empty if the
-        study can go on. The number of trials, the time limit, where the images lie, the
-        description, the choice, the retraining and the evaluation may differ.
+        ``search.folds: 3 -> 5`` each, in the order of the specification; empty if nothing
+        that matters differs.
     """
     before_tree, after_tree = (spec.model_dump(mode="json") for spec in (old, new))
     return [
         f"{key}: {_word(before)} -> {_word(after)}"
         for key, before, after in _changes(before_tree, after_tree, "")
-        if not key.startswith(MAY_DIFFER_ON_RESUME)
+        if not key.startswith(may_differ)
     ]
 
 

@@ -74,7 +74,9 @@ def test_dense_decoder_mirrors_the_encoder(hidden):
         ("conv", (), "relu", 3),
     ],
 )
-def test_dropout_follows_each_relu_but_those_of_convolutions(architecture, hidden, code_activation, expected):
+def test_dropout_follows_each_relu_but_those_of_convolutions(
+    architecture, hidden, code_activation, expected
+):
     """Dropout follows the ReLU of each linear layer, the code's too; a linear code has none."""
     network = build_autoencoder(
         architecture=architecture,

@@ -3,6 +3,7 @@
 import re
 import threading
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,37 +16,33 @@ from aesearch import __version__, model_file
 from aesearch.creation import leave_study
 from aesearch.display import make_display
 from aesearch.models.corruptions import corrupt
-from aesearch.reproduction import evidence as evidence_module
-from aesearch.reproduction import measures
+from aesearch.reproduction import measures, recording
 from aesearch.reproduction.evidence import Evidence, Evidences, NotMeasuredError
+from aesearch.reproduction.folder import other_settings, read_records, record_store
 from aesearch.reproduction.measures import NAMES, Values, measure
+from aesearch.reproduction.networks import measure_networks
 from aesearch.reproduction.page import figure, make_page
-from aesearch.reproduction.reported import Measure, load_reported
+from aesearch.reproduction.record import RecordError, read_record, record_text
+from aesearch.reproduction.recording import StoredStudy
+from aesearch.reproduction.reported import Measure, asked_of, load_reported
 from aesearch.reproduction.tables import NOT_RUN, claim_row, number_row
 from aesearch.reproduction.verdict import agreement, claim_verdict, outcome
 from aesearch.seeds import derive_seed
 from aesearch.studies import retrain_results, store
-from aesearch.studies.evaluation_results import read_evaluation
 from aesearch.studies.series import load_series
 from aesearch.studies.spec import resolve
 from aesearch.worker import Worker
 
 REPORTS, OURS = load_reported()
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def asked_measures():
     """Every measurement that reported.yaml asks for, with a name for the test."""
-    for report in REPORTS:
-        prefix = report.file[:3]
-        for group in report.groups:
-            for number in group.numbers:
-                for measured in (number.measure, *number.instead.values()):
-                    yield pytest.param(measured, id=f"{prefix} {group.title}, {number.name}")
-        for claim in report.claims:
-            for compared in claim.comparisons:
-                for side in (compared.left, compared.right):
-                    if isinstance(side, Measure):
-                        yield pytest.param(side, id=f"{prefix} {claim.says:.40}, {compared.what}")
+    for study, asked in asked_of(REPORTS).items():
+        for measured in asked:
+            what = measured.model_dump_json(exclude={"study", "of"}, exclude_defaults=True)
+            yield pytest.param(measured, id=f"{study}: {measured.of} {what}")
 
 
 def preset_specs():
@@ -281,68 +278,87 @@ def quick_store(tmp_path_factory):
 
 
 @pytest.fixture
-def evidence(quick_store):
-    return Evidence(quick_store[0], "dense-bottleneck-4-quick", None)
+def stored(quick_store):
+    """The study of the smallest code, as its store has it."""
+    return StoredStudy(quick_store[0], "dense-bottleneck-4-quick", None)
 
 
-def test_clean_images_give_the_stored_test_errors(quick_store, evidence):
+@pytest.fixture
+def evidence(stored):
+    """The same, as its record has it."""
+    record, _ = stored.record((), ())
+    return Evidence(record)
+
+
+def recorded(engine, folder, *, quick=True):
+    """Record a store and read the records again: what the page is made of."""
+    record_store(engine, folder, REPORTS, OURS, data_dir=None, quick=quick, message=lambda _: None)
+    records = read_records(folder, REPORTS, OURS, quick=quick, message=lambda _: None)
+    return Evidences(records, quick=quick)
+
+
+@pytest.fixture(scope="module")
+def evidences(quick_store, tmp_path_factory):
+    """What was recorded of the store."""
+    return recorded(quick_store[0], tmp_path_factory.mktemp("reports"))
+
+
+def test_clean_images_give_the_stored_test_errors(stored):
     """One value per seed, as the retraining wrote them; looked at again, they are the same."""
-    clean = measure(evidence, Measure(of="test", study=""))
+    clean = measure_networks(stored, Measure(of="test", study=""))
     again = [
-        float(np.mean((reconstructed(model, evidence) - images(evidence)) ** 2))
-        for model in evidence.models
+        float(np.mean((reconstructed(model, stored) - images(stored)) ** 2))
+        for model in stored.models
     ]
-    assert clean.spread == "seeds"
-    np.testing.assert_allclose(clean.values, again, rtol=1e-5)
+    np.testing.assert_allclose(clean, again, rtol=1e-5)
 
 
-def images(evidence):
-    return evidence.problem.test_images.astype(np.float32) / 255
+def images(stored):
+    return stored.problem.test_images.astype(np.float32) / 255
 
 
-def reconstructed(model, evidence, inputs=None):
-    inputs = torch.from_numpy(images(evidence)) if inputs is None else inputs
+def reconstructed(model, stored, inputs=None):
+    inputs = torch.from_numpy(images(stored)) if inputs is None else inputs
     with torch.inference_mode():
         return model(inputs).numpy()
 
 
 @pytest.mark.parametrize("clamped", [True, False])
-def test_noise_of_the_evaluation_gives_its_figures(quick_store, evidence, clamped):
+def test_noise_of_the_evaluation_gives_its_figures(stored, clamped):
     """The exported seed's error is the one that the store's document has."""
-    engine, _ = quick_store
-    study = store.find_study(engine, evidence.name)
-    document = read_evaluation(engine, study)
+    document = stored.evaluation
     (row,) = (
         row
         for row in document["robustness"]
         if row["corruption"] == "gaussian" and row["clamped"] is clamped
     )
     asked = Measure(of="test", study="", corruption="gaussian", level=row["level"], clamp=clamped)
-    assert measure(evidence, asked).values[document["seed_index"]] == pytest.approx(row["mse"])
+    found = measure_networks(stored, asked)
+    assert found[document["seed_index"]] == pytest.approx(row["mse"])
     inputs = asked.model_copy(update={"of": "input"})
-    assert measure(evidence, inputs).values.tolist() == pytest.approx([row["input_mse"]])
+    assert measure_networks(stored, inputs) == pytest.approx([row["input_mse"]])
 
 
-def test_a_square_may_hang_off_the_border(evidence):
+def test_a_square_may_hang_off_the_border(stored):
     """As report 001 has it; the same draws, another square."""
     inside, off = (
         Measure(of="input", study="", corruption="occlusion", level=0.5, overhang=overhang)
         for overhang in (False, True)
     )
-    clean = torch.from_numpy(images(evidence))
-    seed = derive_seed(evidence.spec.seed, "robustness", 3)
+    clean = torch.from_numpy(images(stored))
+    seed = derive_seed(stored.spec.seed, "robustness", 3)
     hidden = corrupt(clean, "occlusion", 0.5, seed, overhang=True)
     expected = float((hidden - clean).square().mean())
-    assert measure(evidence, off).values.tolist() == pytest.approx([expected])
-    assert measure(evidence, inside).mean > measure(evidence, off).mean
+    assert measure_networks(stored, off) == pytest.approx([expected])
+    assert measure_networks(stored, inside)[0] > expected
 
 
-def test_binary_accuracy_is_the_share_of_equal_roundings(evidence):
+def test_binary_accuracy_is_the_share_of_equal_roundings(stored):
     """Of each seed, over all pixels."""
     asked = Measure(of="test", study="", metric="binary_accuracy")
-    clean = images(evidence).round()
-    shares = [(reconstructed(m, evidence).round() == clean).mean() for m in evidence.models]
-    np.testing.assert_allclose(measure(evidence, asked).values, shares)
+    clean = images(stored).round()
+    shares = [(reconstructed(m, stored).round() == clean).mean() for m in stored.models]
+    np.testing.assert_allclose(measure_networks(stored, asked), shares)
 
 
 def test_halving_counts_wrong_pixels_where_accuracy_is_asked_for():
@@ -353,13 +369,13 @@ def test_halving_counts_wrong_pixels_where_accuracy_is_asked_for():
     assert measure(evidence, asked).values.tolist() == [3]
 
 
-def test_accuracies_of_the_retraining_are_those_of_its_networks(quick_store, evidence):
+def test_accuracies_of_the_retraining_are_those_of_its_networks(quick_store, stored, evidence):
     """At the epoch whose weights were kept, on the images that were held out."""
     engine, _ = quick_store
     rows = retrain_results.retrained(engine, store.find_study(engine, evidence.name))
-    _, held_out = evidence.problem.holdout_indices()
-    clean = torch.from_numpy(evidence.problem.images)[held_out] / 255
-    for seed, (row, model) in enumerate(zip(rows, evidence.models, strict=True)):
+    _, held_out = stored.problem.holdout_indices()
+    clean = torch.from_numpy(stored.problem.images)[held_out] / 255
+    for seed, (row, model) in enumerate(zip(rows, stored.models, strict=True)):
         asked = Measure(of="seed_accuracy", study="", epoch=row.best_epoch)
         with torch.inference_mode():
             share = (model(clean).round() == clean.round()).double().mean().item()
@@ -384,18 +400,18 @@ def test_a_trial_that_is_not_there_is_no_measurement(evidence):
         measure(evidence, asked)
 
 
-def test_the_rest_is_read_from_the_store(quick_store, evidence):
+def test_the_rest_is_read_from_the_store(quick_store, stored, evidence):
     """Parameters, the winner, the map, an image that is black everywhere."""
     engine, _ = quick_store
-    (row, *_) = retrain_results.retrained(engine, store.find_study(engine, evidence.name))
+    (row, *_) = retrain_results.retrained(engine, store.find_study(engine, stored.name))
     tensors = model_file.from_bytes(row.weights).state_dict().values()
-    parameters = measure(evidence, Measure(of="parameters", study=""))
-    assert parameters.values.tolist() == [sum(t.numel() for t in tensors)]
+    parameters = measure_networks(stored, Measure(of="parameters", study=""))
+    assert parameters == [sum(t.numel() for t in tensors)]
     winner = measure(evidence, Measure(of="winner", study="", parameter="encoding_dim"))
     assert winner.values.tolist() == [4]
-    black = measure(evidence, Measure(of="black", study=""))
-    np.testing.assert_allclose(black.mean, np.mean(images(evidence) ** 2), rtol=1e-5)
-    silhouette = measure(evidence, Measure(of="map_silhouette", study="")).mean
+    black = measure_networks(stored, Measure(of="black", study=""))
+    np.testing.assert_allclose(black, np.mean(images(stored) ** 2), rtol=1e-5)
+    (silhouette,) = measure_networks(stored, Measure(of="map_silhouette", study=""))
     assert -1 <= silhouette <= 1
 
 
@@ -415,16 +431,102 @@ def test_the_choice_is_that_of_the_lowest_loss(evidence, monkeypatch):
     assert measures._best_choice(stub, asked) == 16
 
 
-def test_a_picture_that_is_missing_costs_no_page(quick_store, monkeypatch):
+def test_a_record_says_what_the_store_says(stored, tmp_path):
+    """Every measurement that was asked for, every curve, after it was written and read."""
+    asked = [
+        Measure(of="test", study="x", corruption="gaussian", level=0.3),
+        Measure(of="black", study="x"),
+        Measure(of="parameters", study="x"),
+    ]
+    record, pictures = stored.record(asked, ["curves", "interpolation", "nothing"])
+    path = tmp_path / "record.json"
+    path.write_text(record_text(record))
+    again = read_record(path)
+    assert again == record
+    assert record_text(again) == path.read_text()
+    assert [each.name for each in pictures] == ["curves", "interpolation"]
+    evidence = Evidence(again)
+    for each in asked:
+        assert measure(evidence, each).values.tolist() == measure_networks(stored, each)
+    assert evidence.test_mse.tolist() == stored.test_mse.tolist()
+    assert str(stored.problem.spec.data.data_dir) not in path.read_text()
+
+
+def test_what_was_not_asked_for_is_not_measured(evidence):
+    """A record made before a claim was added does not answer it."""
+    with pytest.raises(NotMeasuredError, match="write it anew from a store"):
+        measure(evidence, Measure(of="black", study=""))
+
+
+def test_a_curve_that_ends_is_no_number_after_its_end(stored, tmp_path):
+    """NaN is null in the file and NaN again; the shorter seed is padded."""
+    record, _ = stored.record((), ())
+    first, second = record.seeds
+    shorter = second.model_copy(update={"train": (*second.train[:2], None)})
+    path = tmp_path / "record.json"
+    path.write_text(record_text(record.model_copy(update={"seeds": (first, shorter)})))
+    curves = Evidence(read_record(path)).seed_curves
+    assert curves.shape == (3, 2, 5)
+    np.testing.assert_array_equal(np.isnan(curves[0]), [[False] * 5, [False, False, *[True] * 3]])
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"study": 3}', "[1, 2"])
+def test_a_file_that_is_no_record_is_named(text, tmp_path):
+    """With the remedy."""
+    path = tmp_path / "dense-bottleneck-4.json"
+    path.write_text(text)
+    with pytest.raises(
+        RecordError, match=r"dense-bottleneck-4\.json must be the record .*; remove"
+    ):
+        read_records(tmp_path, REPORTS, OURS, quick=False, message=lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("change", "differences"),
+    [
+        ({"training": {"batch_size": 7}}, ["training.batch_size: 7 -> 2048"]),
+        ({"retrain": {"seeds": 2}}, ["retrain.seeds: 2 -> 5"]),
+        ({"compute": {"threads": 3}}, []),  # left to auto
+        ({"evaluation": {"bootstrap": 77}}, []),
+        ({"data": {"data_dir": "elsewhere"}}, []),
+    ],
+)
+def test_a_study_of_other_settings_is_none_of_its_preset(change, differences):
+    """Neither taken from a store nor from a record, and said to be so."""
+    (preset, *_) = load_series(preset="dense-bottleneck")
+    made = resolve(preset, image_shape=(1, 28, 28), n_train=60_000, device="cpu")
+    for section, values in change.items():
+        changed = getattr(made, section).model_copy(update=values)
+        made = made.model_copy(update={section: changed})
+    found = other_settings(preset, made, image_shape=[1, 28, 28], n_images=60_000)
+    assert found == differences
+
+
+def test_records_of_other_settings_are_left_out(quick_store, tmp_path):
+    """The page says that the study was not run; the file stays."""
+    recorded(quick_store[0], tmp_path)
+    path = tmp_path / "dense-bottleneck-8-quick.json"
+    record = read_record(path)
+    spec = record.spec | {"training": record.spec["training"] | {"epochs": 4}}
+    path.write_text(record_text(record.model_copy(update={"spec": spec})))
+    said = []
+    read = read_records(tmp_path, REPORTS, OURS, quick=True, message=said.append)
+    assert [each.study for each in read] == [f"dense-bottleneck-{size}-quick" for size in (4, 16)]
+    assert said == [f"{path} is of other settings than its preset: training.epochs: 4 -> 5"]
+    assert path.exists()
+
+
+def test_a_picture_that_is_missing_costs_no_page(quick_store, tmp_path, monkeypatch):
     """A study whose evaluation failed has no pictures; its curves are drawn all the same."""
-    monkeypatch.setattr(evidence_module, "read_pictures", lambda *_: [])
-    page = make_page(Evidences(quick_store[0], data_dir=None, quick=True), "reports")
-    assert {name.rpartition("-")[2] for name in page.files} == {"curves.png"}
+    monkeypatch.setattr(recording, "read_pictures", lambda *_: [])
+    page = make_page(recorded(quick_store[0], tmp_path), "reports")
+    written = {path.name.rpartition("-")[2] for path in tmp_path.glob("*.png")}
+    assert written == {"curves.png"}
+    assert set(re.findall(r"\(reports/.*-(.*)\.png\)", page)) == {"curves"}
 
 
-def test_claims_of_a_study_that_was_run_are_judged(quick_store):
+def test_claims_of_a_study_that_was_run_are_judged(evidences):
     """Those of another report are not."""
-    evidences = Evidences(quick_store[0], data_dir=None, quick=True)
     verdicts = [claim_row(evidences, claim).verdict for claim in REPORTS[0].claims]
     assert NOT_RUN not in verdicts
     assert {claim_row(evidences, claim).verdict for claim in REPORTS[1].claims} == {NOT_RUN}
@@ -432,11 +534,12 @@ def test_claims_of_a_study_that_was_run_are_judged(quick_store):
     assert number_row(evidences, number).found.verdict == NOT_RUN
 
 
-def test_a_black_image_is_neither_better_nor_worse_than_ours(quick_store):
+def test_a_black_image_is_neither_better_nor_worse_than_ours(stored):
     """It is no network: beside a figure it agrees or it does not."""
-    evidences = Evidences(quick_store[0], data_dir=None, quick=True)
     study = "dense-bottleneck-4"
     black = Measure(of="black", study=study)
+    record, _ = stored.record([black], ())
+    evidences = Evidences([record], quick=True)
     its_error = f"{measure(evidences.of(study), black).mean:.9f}"
     number = replace(
         REPORTS[2].groups[1].numbers[0],
@@ -450,40 +553,44 @@ def test_a_black_image_is_neither_better_nor_worse_than_ours(quick_store):
     assert row.instead["black"].verdict == "agrees"
 
 
-def test_the_page_is_the_same_twice_and_says_what_is_missing(quick_store):
+def test_the_page_says_what_is_missing(evidences):
     """One page of figures, verdicts, and what was not run."""
-    evidences = (Evidences(quick_store[0], data_dir=None, quick=True) for _ in range(2))
-    whole, again = (make_page(each, "reports") for each in evidences)
-    assert whole == again
-    first = whole.text
-    assert first.count("## Report 00") == 5
-    assert f"Trained with aesearch {__version__}, torch {torch.__version__.split('+')[0]}" in first
-    assert "; cpu, float32." in first
-    row = next(line for line in first.splitlines() if line.startswith("| `dense-bottleneck-16` |"))
+    page = make_page(evidences, "reports")
+    assert page.count("## Report 00") == 5
+    assert f"Trained with aesearch {__version__}, torch {torch.__version__.split('+')[0]}" in page
+    assert "; cpu, float32." in page
+    row = next(line for line in page.splitlines() if line.startswith("| `dense-bottleneck-16` |"))
     assert "±" in row
     assert "not run" not in row
-    assert "| `conv-grid-4` | not run |" in first
-    assert "nan" not in first
-    assert "these figures mean nothing" in first
+    assert "| `conv-grid-4` | not run |" in page
+    assert "nan" not in page
+    assert "these figures mean nothing" in page
 
 
-def test_small_versions_are_not_taken_for_the_whole(quick_store):
+def test_small_versions_are_not_taken_for_the_whole(quick_store, tmp_path):
     """Without --quick the store has nothing."""
-    evidences = Evidences(quick_store[0], data_dir=None, quick=False)
+    evidences = recorded(quick_store[0], tmp_path, quick=False)
     verdicts = {claim_row(evidences, claim).verdict for claim in REPORTS[0].claims}
     assert verdicts == {NOT_RUN}
 
 
-def test_the_command_writes_the_page(quick_store, tmp_path):
-    """One command from a store to docs/reports.md."""
+def command(*arguments):
+    """Run ``python -m aesearch.reproduction``."""
     import typer
 
     from aesearch.reproduction.__main__ import reproduction
 
     app = typer.Typer()
     app.command()(reproduction)
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    torch.set_flush_denormal(False)  # it computes as a worker does
+    return done
+
+
+def test_the_command_writes_the_page(quick_store, tmp_path, monkeypatch):
+    """From a store; without it the same page again, from what it recorded."""
     out = tmp_path / "docs" / "reports.md"
-    done = CliRunner().invoke(app, ["--quick", "--storage", quick_store[1], "--out", str(out)])
+    done = command("--quick", "--storage", quick_store[1], "--out", out)
     assert done.exit_code == 0, done.stderr
     text = out.read_text()
     assert text.startswith("# The five reports, reproduced")
@@ -493,16 +600,38 @@ def test_the_command_writes_the_page(quick_store, tmp_path):
     for name in shown:
         with Image.open(out.parent / name) as picture:
             picture.load()
+    out.unlink()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AESEARCH_STORAGE", raising=False)
+    done = command("--quick", "--out", out)
+    assert done.exit_code == 0, done.stderr
+    assert out.read_text() == text
+    done = command("--quick", "--out", out, "--storage", "absent.db")
+    assert done.exit_code == 2
+    assert "absent.db" in done.stderr
 
 
-@pytest.mark.slow
+def test_the_committed_page_is_that_of_the_committed_records():
+    """Nothing in docs/reports.md is typed in by hand, and no record is of another preset."""
+    said = []
+    folder = ROOT / "docs" / "reports"
+    records = read_records(folder, REPORTS, OURS, quick=False, message=said.append)
+    assert not said
+    page = make_page(Evidences(records, quick=False), "reports")
+    assert (ROOT / "docs" / "reports.md").read_text() == page
+    shown = re.findall(r"!\[.*\]\((reports/.*)\)", page)
+    files = {f"reports/{path.name}" for path in folder.glob("*.png")}
+    assert files == set(shown)
+    assert {path.stem for path in folder.glob("*.json")} == {record.study for record in records}
+
+
 @pytest.mark.parametrize("preset", [report.preset for report in REPORTS if report.preset != PRESET])
 def test_the_small_version_of_every_report_fills_its_page(preset, tmp_path):
     """Everything that the report says is measured; nothing is left out."""
     storage = str(tmp_path / "store.db")
     engine = store.open_store(storage)
     run_quickly(engine, storage, preset)
-    evidences = Evidences(engine, data_dir=None, quick=True)
+    evidences = recorded(engine, tmp_path / "reports")
     (report,) = (report for report in REPORTS if report.preset == preset)
     rows = [number_row(evidences, number) for g in report.groups for number in g.numbers]
     verdicts = [row.found.verdict for row in rows]
@@ -513,13 +642,12 @@ def test_the_small_version_of_every_report_fills_its_page(preset, tmp_path):
     assert NOT_RUN not in verdicts
 
 
-@pytest.mark.slow
 def test_the_small_version_of_ours_is_held_against_the_reports(tmp_path):
     """At each size that has a convolutional network: both, and the components."""
     storage = str(tmp_path / "store.db")
     engine = store.open_store(storage)
     run_quickly(engine, storage, OURS.conv)
-    text = make_page(Evidences(engine, data_dir=None, quick=True), "reports").text
+    text = make_page(recorded(engine, tmp_path / "reports"), "reports")
     engine.dispose()
     row = next(line for line in text.splitlines() if line.startswith("| 32 |"))
     assert "±" in row

@@ -7,7 +7,7 @@ import typer
 
 from aesearch.commands.arguments import Debug, Storage
 from aesearch.commands.ending import ending
-from aesearch.options import storage_or_default
+from aesearch.options import DEFAULT_STORAGE, storage_or_default
 
 
 def reproduction(
@@ -22,9 +22,12 @@ def reproduction(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Hold the figures and claims of the five reports against the studies in a store.
+    """Hold the figures and claims of the five reports against the studies that were run.
 
-    What was not run is said to be so.
+    Finished studies of the store are recorded in the folder beside the page (docs/reports/*.json);
+    the page is written from all records there, so that it outlives the store, and studies may
+    come from several. Without a store it is written from the records alone. What was not run is
+    said to be so.
 
     \b
     Example:
@@ -35,15 +38,32 @@ def reproduction(
         from aesearch.commands.stored import open_existing  # noqa: PLC0415 - imports SQLAlchemy
         from aesearch.models.runtime import prepare_process  # noqa: PLC0415 - imports torch
         from aesearch.reproduction.evidence import Evidences  # noqa: PLC0415
-        from aesearch.reproduction.page import write_page  # noqa: PLC0415
+        from aesearch.reproduction.folder import read_records, record_store  # noqa: PLC0415
+        from aesearch.reproduction.page import make_page  # noqa: PLC0415
+        from aesearch.reproduction.reported import load_reported  # noqa: PLC0415
+        from aesearch.studies.export import make_folder, write_whole  # noqa: PLC0415
 
-        # As the workers do: the same store gives the same page to the last digit.
+        def message(text: str) -> None:
+            typer.echo(text, err=True)
+
+        # As the workers do: the same store gives the same records to the last digit.
         prepare_process(1)
-        engine = open_existing(storage_or_default(storage))
-        try:
-            write_page(Evidences(engine, data_dir=data_dir, quick=quick), out)
-        finally:
-            engine.dispose()
+        reports, ours = load_reported()
+        folder = out.with_suffix("")
+        asked = storage_or_default(storage)
+        if asked == DEFAULT_STORAGE and not Path(DEFAULT_STORAGE).exists():
+            message(f"no store here ({DEFAULT_STORAGE}): from the records of {folder} alone")
+        else:
+            engine = open_existing(asked)
+            try:
+                record_store(
+                    engine, folder, reports, ours, data_dir=data_dir, quick=quick, message=message
+                )
+            finally:
+                engine.dispose()
+        records = read_records(folder, reports, ours, quick=quick, message=message)
+        make_folder(out.parent)
+        write_whole(out, make_page(Evidences(records, quick=quick), folder.name))
         typer.echo(str(out))
 
 

@@ -1,64 +1,51 @@
-"""What a store holds of the studies that reproduce a report: curves, trials, networks, images."""
+"""What records say of the studies that reproduce a report: trials, curves, what was measured."""
 
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
-from sqlalchemy.engine import Engine
 
-from aesearch import model_file
-from aesearch.models.autoencoder import Autoencoder
-from aesearch.problem import Problem, check_same_data, load_problem
+from aesearch.reproduction.record import RecordedTrial, StudyRecord, array
 from aesearch.reproduction.reported import Measure
-from aesearch.studies import retrain_results, store
-from aesearch.studies.dashboard.drawing import draw_curves
-from aesearch.studies.dashboard.finished import CurvePoint
 from aesearch.studies.errors import AesearchError
-from aesearch.studies.evaluation_results import read_evaluation, read_pictures
-from aesearch.studies.records import Picture, TrialRecord
-
-if TYPE_CHECKING:
-    from aesearch.studies.spec import StudySpec
+from aesearch.studies.spec_yaml import spec_from_mapping
 
 QUICK = "-quick"
 
 
 class NotMeasuredError(AesearchError, LookupError):
-    """A measurement on a study that is not in the store, or not finished."""
+    """A measurement on a study that was not run, or that its record does not have."""
 
 
 class Evidence:
-    """One finished study, read once; the images are loaded when they are first asked for.
+    """One finished study.
 
     Parameters
     ----------
-    engine : Engine
-    name : str
-    data_dir : str or None
-        Where the images are now; None for where they were.
+    record : StudyRecord
 
-    Raises
-    ------
-    NotMeasuredError
-        The study is not finished.
+    Attributes
+    ----------
+    name : str
+    spec : StudySpec
+        Resolved.
+    test_mse : ndarray, (seed,)
+    seed_curves : ndarray, (curve, seed, epoch)
+        Training loss, held-out loss and held-out binary accuracy; NaN after their end.
     """
 
-    def __init__(self, engine: Engine, name: str, data_dir: str | None) -> None:
-        self.name = name
-        self._data_dir = data_dir
-        self._study = store.find_study(engine, name)
-        self.snapshot = store.snapshot(engine, name)
-        rows = retrain_results.retrained(engine, self._study) if self._study.retrain_key else []
-        if not rows or any(row.test_mse is None for row in rows):
-            raise NotMeasuredError(f"study {name!r} must be finished, got one that is not")
-        self.spec: StudySpec = store.stored_spec(self._study)
-        self.test_mse = np.array([row.test_mse for row in rows])
-        self._weights = [row.weights for row in rows]
-        self._curves = store.curves(engine, self._study)
-        self._retrain_curves = retrain_results.retrain_curves(engine, self._study)
-        self.evaluation = read_evaluation(engine, self._study)
-        self._pictures = {each.name: each for each in read_pictures(engine, self._study)}
+    def __init__(self, record: StudyRecord) -> None:
+        self.record = record
+        self.name = record.study
+        self.spec = spec_from_mapping(record.spec, f"the record of study {self.name!r}")
+        self.test_mse = array([seed.test_mse for seed in record.seeds])
+        n_epochs = max(len(seed.train) for seed in record.seeds)
+        self.seed_curves = np.full((3, len(record.seeds), n_epochs), np.nan)
+        for index, seed in enumerate(record.seeds):
+            for kind, curve in enumerate((seed.train, seed.validation, seed.accuracy)):
+                self.seed_curves[kind, index, : len(curve)] = array(curve)
+        # A measurement is asked of a study by the name in reported.yaml, without "-quick".
+        self._measured = {_key(each.asked): array(each.values) for each in record.measured}
 
     @property
     def is_quick(self) -> bool:
@@ -66,44 +53,27 @@ class Evidence:
         return self.name.endswith(QUICK)
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """Data set, sizes, versions."""
-        return self._study.facts
-
-    @property
     def made_with(self) -> str:
         """Versions, device and precision."""
-        versions = ", ".join(f"{name} {number}" for name, number in self.facts["versions"].items())
+        versions = ", ".join(f"{name} {number}" for name, number in self.record.versions.items())
         return f"{versions}; {self.spec.compute.device}, {self.spec.compute.precision}"
 
-    @cached_property
-    def models(self) -> list[Autoencoder]:
-        """The retrained networks, one per seed."""
-        return [model_file.from_bytes(weights) for weights in self._weights]
+    @property
+    def winner(self) -> RecordedTrial:
+        """The trial that was chosen."""
+        return self.record.trials[self.record.chosen]
 
-    @cached_property
-    def problem(self) -> Problem:
-        """The images, checked to be those of the study."""
-        data = self.spec.data
-        if self._data_dir is not None:
-            data = data.model_copy(update={"data_dir": self._data_dir})
-        spec = self.spec.model_copy(update={"data": data})
-        problem = load_problem(spec, device="cpu")
-        check_same_data(problem, self.facts, self.name)
-        return problem
-
-    def trials(self, params: dict[str, Any]) -> list[TrialRecord]:
+    def trials(self, params: dict[str, Any]) -> list[RecordedTrial]:
         """Trials with these parameters; the winner for none."""
         if not params:
-            assert self.snapshot.chosen is not None, "a finished study has a winner"
-            return [self.snapshot.trials[self.snapshot.chosen]]
+            return [self.winner]
         return [
             trial
-            for trial in self.snapshot.trials
+            for trial in self.record.trials
             if all(trial.params.get(name) == value for name, value in params.items())
         ]
 
-    def trial(self, params: dict[str, Any]) -> TrialRecord:
+    def trial(self, params: dict[str, Any]) -> RecordedTrial:
         """Give the one trial with these parameters.
 
         Raises
@@ -118,49 +88,24 @@ class Evidence:
             )
         return found[0]
 
-    def fold_curves(self, trial: TrialRecord) -> np.ndarray:
+    def fold_curves(self, trial: RecordedTrial) -> np.ndarray:
         """Losses of a trial: (train or validation, fold, epoch); NaN where there are none."""
-        losses = np.full((2, self.spec.search.folds, self.spec.training.epochs), np.nan)
-        for number, fold, epoch, train, validation in self._curves:
-            if number == trial.number:
-                losses[:, fold, epoch - 1] = train, validation
-        return losses
+        return array([trial.train, trial.validation])
 
-    @cached_property
-    def seed_curves(self) -> np.ndarray:
-        """Curves of the retraining: (curve, seed, epoch); NaN after their end.
-
-        The curves are the training loss, the held-out loss and the held-out binary accuracy.
-        """
-        n_epochs = max(point.epoch for point in self._retrain_curves)
-        curves = np.full((3, len(self.test_mse), n_epochs), np.nan)
-        for seed, epoch, *values in self._retrain_curves:
-            curves[:, seed, epoch - 1] = values
-        return curves
-
-    def picture(self, name: str) -> Picture:
-        """Give a picture of the evaluation, or the winner's ``curves``.
+    def measured(self, asked: Measure) -> np.ndarray:
+        """Give what was measured on the networks or the images.
 
         Raises
         ------
         NotMeasuredError
-            The evaluation has no such picture.
+            It was not asked for when the record was made.
         """
-        if name == "curves":
-            winner = self.trial({})
-            points = [
-                CurvePoint(fold, epoch, train, validation)
-                for number, fold, epoch, train, validation in self._curves
-                if number == winner.number
-            ]
-            drawn = draw_curves(points, f"{self.name}: MSE per pixel by epoch")
-            return Picture(name, "Losses of the winner in the cross-validation.", drawn)
-        if name not in self._pictures:
+        if _key(asked) not in self._measured:
             raise NotMeasuredError(
-                f"picture must be one of {sorted(self._pictures)} of study {self.name!r}, "
-                f"got {name!r}"
+                f"the record of study {self.name!r} must hold {_key(asked)}, got one without; "
+                "write it anew from a store with the study"
             )
-        return self._pictures[name]
+        return self._measured[_key(asked)]
 
     def position(self, measure: Measure, n_epochs: int) -> int:
         """Give the place of a measure's epoch in curves of so many epochs."""
@@ -174,27 +119,18 @@ class Evidence:
 
 
 class Evidences:
-    """The studies of a store by the names that ``reported.yaml`` gives them.
+    """The studies that were recorded, by the names that ``reported.yaml`` gives them.
 
     Parameters
     ----------
-    engine : Engine
-    data_dir : Path or None
-        Where the images are now; None for where they were.
+    records : iterable of StudyRecord
     quick : bool
         Take the small version of each study.
-
-    Attributes
-    ----------
-    quick : bool
     """
 
-    def __init__(self, engine: Engine, *, data_dir: Path | None, quick: bool) -> None:
-        self._engine = engine
-        self._data_dir = None if data_dir is None else str(data_dir)
+    def __init__(self, records: Iterable[StudyRecord], *, quick: bool) -> None:
         self.quick = quick
-        self._names = set(store.study_names(engine))
-        self._found: dict[str, Evidence] = {}
+        self._found = {record.study: Evidence(record) for record in records}
 
     def of(self, name: str) -> Evidence:
         """Give a study.
@@ -202,16 +138,18 @@ class Evidences:
         Raises
         ------
         NotMeasuredError
-            It is not there, or not finished.
+            It was not run.
         """
         full = name + QUICK if self.quick else name
-        if full not in self._names:
-            raise NotMeasuredError(f"study {full!r} must be in the store, got a store without it")
         if full not in self._found:
-            self._found[full] = Evidence(self._engine, full, self._data_dir)
+            raise NotMeasuredError(f"study {full!r} must be recorded, got no record of it")
         return self._found[full]
 
     @property
     def made_with(self) -> list[str]:
-        """With what the studies that were read so far were trained: versions, device, types."""
+        """With what the studies were trained: versions, device, types."""
         return sorted({found.made_with for found in self._found.values()})
+
+
+def _key(asked: Measure) -> str:
+    return asked.model_dump_json(exclude={"study"}, exclude_defaults=True)

@@ -17,14 +17,9 @@ halving_epoch         first epoch whose held-out loss is at most twice the last 
                       binary accuracy, the share of wrong pixels
 seed_accuracy         held-out binary accuracy of the retraining at an epoch
 plateaus              how often the plateau schedule lowered the learning rate
-test, input           see ``remeasured``
-parameters            parameters of the network
 winner                a parameter of the winner
 best_choice           the value of a parameter whose trial has the lowest validation loss
-map_silhouette        silhouette of the classes on the two principal axes of the codes
-neighbour_accuracy    share of codes whose 5 nearest training codes vote for their class
-black                 error of an image that is black everywhere
-components            error of so many principal components
+others                see ``networks``: they are made when a study is recorded
 ====================  ===================================================================
 """
 
@@ -37,10 +32,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from aesearch.evaluation.metrics import batches
 from aesearch.models.schedules import Schedule
 from aesearch.reproduction.evidence import Evidence, NotMeasuredError
-from aesearch.reproduction.remeasured import input_errors, remeasured
+from aesearch.reproduction.networks import NETWORK_MEASURES
+from aesearch.reproduction.record import array
 from aesearch.reproduction.reported import Measure
 from aesearch.studies.stability import relative_climb
 
@@ -171,12 +166,8 @@ def _plateaus(evidence: Evidence, _asked: Measure) -> list[int]:
     return counts
 
 
-def _parameters(evidence: Evidence, _asked: Measure) -> int:
-    return sum(parameter.numel() for parameter in evidence.models[0].parameters())
-
-
 def _winner(evidence: Evidence, asked: Measure) -> float:
-    return float(evidence.trial({}).params[str(asked.parameter)])
+    return float(evidence.winner.params[str(asked.parameter)])
 
 
 def _best_choice(evidence: Evidence, asked: Measure) -> float:
@@ -191,40 +182,9 @@ def _best_choice(evidence: Evidence, asked: Measure) -> float:
     return float(min(finite, key=lambda each: each[0])[1].params[str(asked.parameter)])
 
 
-def _document(evidence: Evidence) -> dict[str, Any]:
-    if evidence.evaluation is None:
-        raise NotMeasuredError(
-            f"study {evidence.name!r} must be evaluated, got one that is not; "
-            f"run 'aesearch evaluate {evidence.name}'"
-        )
-    return evidence.evaluation
-
-
-def _map_silhouette(evidence: Evidence, _asked: Measure) -> float:
-    from sklearn.metrics import silhouette_score  # noqa: PLC0415 - a second of import time
-
-    latent = _document(evidence)["latent"]
-    return float(silhouette_score(np.array(latent["points"]), np.array(latent["labels"])))
-
-
-def _neighbour_accuracy(evidence: Evidence, _asked: Measure) -> float:
-    return float(_document(evidence)["latent"]["knn_accuracy"])
-
-
-def _black(evidence: Evidence, _asked: Measure) -> float:
-    images = evidence.problem.test_images
-    total = sum(float(batch.square().sum(dtype=torch.float64)) for _, batch in batches(images))
-    return total / images.size
-
-
-def _components(evidence: Evidence, asked: Measure) -> float:
-    curve = {row["encoding_dim"]: row["mse"] for row in _document(evidence)["pca"]["curve"]}
-    return float(curve[asked.dimension])
-
-
 _MEASURES: dict[str, tuple[Spread, Callable[[Evidence, Measure], Any]]] = {
     "cv_validation": ("folds", _of_folds(_VALIDATION)),
-    "cv_score": ("folds", lambda evidence, asked: evidence.trial(asked.trial).fold_scores),
+    "cv_score": ("folds", lambda evidence, asked: array(evidence.trial(asked.trial).fold_scores)),
     "cv_gap": ("folds", _ratio(_of_folds)),
     "cv_climb": ("folds", lambda e, m: _climbs(e.fold_curves(e.trial(m.trial))[_VALIDATION])),
     "seed_train": ("seeds", _of_seeds(_TRAIN)),
@@ -236,15 +196,11 @@ _MEASURES: dict[str, tuple[Spread, Callable[[Evidence, Measure], Any]]] = {
     "fall_epoch": ("seeds", lambda evidence, _: (_fall(evidence) >= FALL).argmax(axis=1) + 1),
     "halving_epoch": ("seeds", _halving_epoch),
     "plateaus": ("seeds", _plateaus),
-    "test": ("seeds", remeasured),
-    "input": ("none", input_errors),
-    "parameters": ("none", _parameters),
     "winner": ("none", _winner),
     "best_choice": ("none", _best_choice),
-    "map_silhouette": ("none", _map_silhouette),
-    "neighbour_accuracy": ("none", _neighbour_accuracy),
-    "black": ("none", _black),
-    "components": ("none", _components),
+} | {
+    name: ("seeds" if name == "test" else "none", lambda evidence, asked: evidence.measured(asked))
+    for name in NETWORK_MEASURES
 }
 
 NAMES = frozenset(_MEASURES)

@@ -1,6 +1,6 @@
 """What the five reports say, read from ``reported.yaml``; nothing is measured here."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Literal
@@ -218,3 +218,26 @@ def _claim(raw: Mapping[str, Any]) -> Claim:
         assert isinstance(left, Measure), "the left side is measured"
         comparisons.append(Comparison(each["what"], left, each["is"], side(each["right"])))
     return Claim(raw["says"], raw["source"], tuple(comparisons))
+
+
+def asked_of(reports: Iterable[Report]) -> dict[str, list[Measure]]:
+    """List what is asked of each study, by its name; each once."""
+    asked: dict[str, list[Measure]] = {}
+    for measure in _measures(reports):
+        known = asked.setdefault(measure.study, [])
+        if measure not in known:
+            known.append(measure)
+    return asked
+
+
+def _measures(reports: Iterable[Report]) -> Iterator[Measure]:
+    for report in reports:
+        for group in report.groups:
+            for number in group.numbers:
+                yield number.measure
+                yield from number.instead.values()
+        for claim in report.claims:
+            for compared in claim.comparisons:
+                yield compared.left
+                if isinstance(compared.right, Measure):
+                    yield compared.right

@@ -1,6 +1,5 @@
 """The rows of docs/reports.md: every number and claim measured and judged; no Markdown here."""
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,9 +7,9 @@ import numpy as np
 
 from aesearch.reproduction.evidence import Evidence, Evidences, NotMeasuredError
 from aesearch.reproduction.measures import EXACT, UNTRAINED, Values, measure
+from aesearch.reproduction.record import RecordedPicture
 from aesearch.reproduction.reported import Claim, Measure, Number, Ours, Report
 from aesearch.reproduction.verdict import Outcome, agreement, claim_verdict, outcome
-from aesearch.studies.records import Picture
 
 NOT_RUN = "not run"
 
@@ -22,7 +21,7 @@ class Finding:
     Attributes
     ----------
     values : Values or None
-        None where its study is not finished.
+        None where its study was not run.
     """
 
     values: Values | None
@@ -49,7 +48,7 @@ class ClaimRow:
 
 @dataclass(frozen=True)
 class StudyRow:
-    """One study of a report; without evidence it is not finished."""
+    """One study of a report; without evidence it was not run."""
 
     name: str
     evidence: Evidence | None
@@ -124,13 +123,13 @@ def study_rows(evidences: Evidences, report: Report) -> list[StudyRow]:
     ]
 
 
-def pictures(evidences: Evidences, report: Report) -> list[tuple[str, Picture]]:
+def pictures(evidences: Evidences, report: Report) -> list[tuple[str, RecordedPicture]]:
     """List the pictures that stand beside a report, with their studies; only those there are."""
     found = []
     for each in report.shown:
-        with contextlib.suppress(NotMeasuredError):
-            evidence = evidences.of(each.study)
-            found.append((evidence.name, evidence.picture(each.picture)))
+        evidence = _present(evidences, each.study)
+        recorded = () if evidence is None else evidence.record.pictures
+        found += [(evidence.name, one) for one in recorded if one.name == each.picture]
     return found
 
 
@@ -157,7 +156,7 @@ def dimension_rows(evidences: Evidences, reports: list[Report], ours: Ours) -> l
             for kind, preset in (("dense", ours.dense), ("conv", ours.conv))
         }
         present = [found for found in networks.values() if found is not None]
-        documents = [found.evaluation for found in present if found.evaluation is not None]
+        evaluated = [each.record.evaluated for each in present if each.record.evaluated]
         best = {
             "retraining": min((float(found.test_mse.mean()) for found in present), default=None),
             "search": min(map(search_value, present), default=None),
@@ -166,7 +165,7 @@ def dimension_rows(evidences: Evidences, reports: list[Report], ours: Ours) -> l
             DimensionRow(
                 dimension,
                 networks,
-                documents[0]["pca"]["mse"] if documents else None,
+                evaluated[0].pca_mse if evaluated else None,
                 tuple(
                     (where, number.reported, _beaten(best[number.against], number))
                     for where, number in rivals.get(dimension, ())
@@ -178,7 +177,7 @@ def dimension_rows(evidences: Evidences, reports: list[Report], ours: Ours) -> l
 
 def search_value(evidence: Evidence) -> float:
     """Give the winner's mean over the folds."""
-    value = evidence.trial({}).value
+    value = evidence.winner.value
     assert value is not None, "only a complete trial is chosen"
     return value
 

@@ -1,0 +1,153 @@
+"""What is measured on the networks and images of a study when it is recorded.
+
+==================  ===================================================================
+name                what it gives, one value per seed (test) or one in all
+==================  ===================================================================
+test                mean over the test images of a metric of every seed's reconstructions
+input               mean squared error of the corrupted test images themselves
+parameters          parameters of the network
+map_silhouette      silhouette of the classes on the two principal axes of the codes
+neighbour_accuracy  share of codes whose 5 nearest training codes vote for their class
+black               error of an image that is black everywhere
+components          error of so many principal components
+==================  ===================================================================
+
+Nothing is chosen by these looks at the test set: they describe networks that were chosen before.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aesearch.evaluation.metrics import batches, image_metrics, squared_errors
+from aesearch.evaluation.robustness import corruption_seed
+from aesearch.models.autoencoder import Autoencoder
+from aesearch.models.corruptions import corrupt
+from aesearch.problem import Problem
+from aesearch.reproduction.evidence import NotMeasuredError
+from aesearch.reproduction.reported import Measure
+
+
+class Retrained(Protocol):
+    """What these measurements are made on.
+
+    Attributes
+    ----------
+    test_mse : ndarray, (seed,)
+    models : list of Autoencoder
+        One per seed.
+    problem : Problem
+        The images.
+    """
+
+    name: str
+    seed: int
+    test_mse: np.ndarray
+
+    @property
+    def models(self) -> list[Autoencoder]: ...  # noqa: D102 - see the class
+
+    @property
+    def problem(self) -> Problem: ...  # noqa: D102 - see the class
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """The document of the evaluation; NotMeasuredError where there is none."""
+        ...
+
+
+def measure_networks(study: Retrained, asked: Measure) -> list[float]:
+    """Measure what is asked for.
+
+    Raises
+    ------
+    NotMeasuredError
+        The study does not have it.
+    """
+    return [float(value) for value in NETWORK_MEASURES[asked.of](study, asked)]
+
+
+def _test(study: Retrained, asked: Measure) -> Sequence[float]:
+    """Every seed's reconstructions; the stored test errors where nothing is corrupted."""
+    if asked.corruption is None and asked.metric == "mse":
+        return list(study.test_mse)
+
+    def of(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+        if asked.metric == "mse":
+            return lambda inputs, clean: squared_errors(model(inputs), clean)
+        return lambda inputs, clean: image_metrics(model(inputs), clean)[asked.metric]
+
+    return _means(study, asked, [of(model) for model in study.models])
+
+
+def _input(study: Retrained, asked: Measure) -> Sequence[float]:
+    return _means(study, asked, [squared_errors])
+
+
+def _means(
+    study: Retrained, asked: Measure, functions: Sequence[Callable[[Tensor, Tensor], Tensor]]
+) -> list[float]:
+    images = study.problem.test_images
+    totals = [0.0] * len(functions)
+    with torch.inference_mode():
+        for first, clean in batches(images):
+            inputs = clean
+            if asked.corruption is not None:
+                inputs = corrupt(
+                    clean,
+                    asked.corruption,
+                    asked.level,
+                    # The draws of the study's own evaluation.
+                    corruption_seed(study.seed, asked.corruption),
+                    clamp=asked.clamp,
+                    overhang=asked.overhang,
+                    first_sample=first,
+                )
+            for index, function in enumerate(functions):
+                totals[index] += float(function(inputs, clean).sum(dtype=torch.float64))
+    return [total / len(images) for total in totals]
+
+
+def _parameters(study: Retrained, _asked: Measure) -> Sequence[float]:
+    return [sum(parameter.numel() for parameter in study.models[0].parameters())]
+
+
+def _map_silhouette(study: Retrained, _asked: Measure) -> Sequence[float]:
+    from sklearn.metrics import silhouette_score  # noqa: PLC0415 - a second of import time
+
+    latent = study.evaluation["latent"]
+    return [silhouette_score(np.array(latent["points"]), np.array(latent["labels"]))]
+
+
+def _neighbour_accuracy(study: Retrained, _asked: Measure) -> Sequence[float]:
+    return [study.evaluation["latent"]["knn_accuracy"]]
+
+
+def _black(study: Retrained, _asked: Measure) -> Sequence[float]:
+    images = study.problem.test_images
+    total = sum(float(batch.square().sum(dtype=torch.float64)) for _, batch in batches(images))
+    return [total / images.size]
+
+
+def _components(study: Retrained, asked: Measure) -> Sequence[float]:
+    curve = {row["encoding_dim"]: row["mse"] for row in study.evaluation["pca"]["curve"]}
+    if asked.dimension not in curve:
+        raise NotMeasuredError(
+            f"dimension must be one of {sorted(curve)} in study {study.name!r}, "
+            f"got {asked.dimension!r}"
+        )
+    return [curve[asked.dimension]]
+
+
+NETWORK_MEASURES: dict[str, Callable[[Retrained, Measure], Sequence[float]]] = {
+    "test": _test,
+    "input": _input,
+    "parameters": _parameters,
+    "map_silhouette": _map_silhouette,
+    "neighbour_accuracy": _neighbour_accuracy,
+    "black": _black,
+    "components": _components,
+}
