@@ -95,7 +95,7 @@ def evaluate(
         check()
         rows = robustness(model, images, levels, seed=spec.seed, check=check)
         codes = codes_of(model, images, check)
-        latent, left_out = _latent(model, problem, codes, class_names, check)
+        latent, left_out = latent_space(model, problem, codes, class_names, check)
         omitted += left_out
         pictures, left_out = draw_pictures(
             model,
@@ -149,13 +149,14 @@ def _short_names(class_names: Sequence[str] | None) -> list[str] | None:
     return [str(n) if numbered else name for n, name in enumerate(class_names)]
 
 
-def _latent(
+def latent_space(
     model: Autoencoder,
     problem: Problem,
     codes: np.ndarray,
-    class_names: Sequence[str] | None,
-    check: Callable[[], None],
+    class_names: Sequence[str] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, Any], list[str]]:
+    """Describe the codes (sample, unit) of the test images, as ``latent.latent_map`` does."""
     train_codes = train_labels = None
     if problem.labels is not None and problem.test_labels is not None:
         seed = derive_seed(problem.spec.seed, "latent", 2)

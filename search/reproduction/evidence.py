@@ -59,6 +59,11 @@ class Evidence:
         return f"{versions}; {self.spec.compute.device}, {self.spec.compute.precision}"
 
     @property
+    def split(self) -> str:
+        """Which images are in which fold, in a word: equal for the same split of the same."""
+        return f"{self.record.dataset}, {self.spec.search.folds} folds, seed {self.spec.seed}"
+
+    @property
     def winner(self) -> RecordedTrial:
         """The trial that was chosen."""
         return self.record.trials[self.record.chosen]

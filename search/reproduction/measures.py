@@ -6,15 +6,15 @@ name                  what it gives, one value per fold (cv), per seed, or one i
 cv_validation         validation loss of a trial at an epoch
 cv_score              score of a trial
 cv_gap                validation over training loss at an epoch
-cv_climb              largest climb of the last half of the validation losses, over their median
+cv_climb              largest climb of the validation losses up to an epoch, over their median
 seed_train            training loss of the retraining at an epoch
 seed_validation       held-out loss of the retraining at an epoch
 gap                   held-out over training loss of the retraining at an epoch
-climb                 as cv_climb, of the retraining's training losses
+climb                 as cv_climb, of the training losses of the retraining
 fall_share            share of the fall of the training loss that is made by an epoch
 fall_epoch            first epoch by which 95% of that fall is made
-halving_epoch         first epoch whose held-out loss is at most twice the last one; for the
-                      binary accuracy, the share of wrong pixels
+reach_epoch           first epoch whose held-out loss is below a bound; or whose binary accuracy
+                      is above it
 seed_accuracy         held-out binary accuracy of the retraining at an epoch
 plateaus              how often the plateau schedule lowered the learning rate
 winner                a parameter of the winner
@@ -34,7 +34,7 @@ import torch
 
 from aesearch.models.schedules import Schedule
 from aesearch.reproduction.evidence import Evidence, NotMeasuredError
-from aesearch.reproduction.networks import NETWORK_MEASURES
+from aesearch.reproduction.networks import EVERY_SEED, NETWORK_MEASURES
 from aesearch.reproduction.record import array
 from aesearch.reproduction.reported import Measure
 from aesearch.studies.stability import relative_climb
@@ -55,12 +55,15 @@ class Values:
     spread : {"folds", "seeds", "none"}
         What they differ by.
     study : str
-        Whose seeds or folds they are.
+        Whose seeds they are.
+    split : str
+        Whose folds they are: equal for the same folds of the same images.
     """
 
     values: np.ndarray
     spread: Spread
     study: str = ""
+    split: str = ""
 
     @property
     def mean(self) -> float:
@@ -83,7 +86,7 @@ def measure(evidence: Evidence, asked: Measure) -> Values:
     """
     spread, function = _MEASURES[asked.of]
     values = np.atleast_1d(np.asarray(function(evidence, asked), dtype=np.float64))
-    return Values(values, spread, evidence.name)
+    return Values(values, spread, evidence.name, evidence.split)
 
 
 def _of_folds(index: int) -> Callable[[Evidence, Measure], Any]:
@@ -110,8 +113,9 @@ def _ratio(
     return lambda evidence, asked: of(_VALIDATION)(evidence, asked) / of(_TRAIN)(evidence, asked)
 
 
-def _climbs(curves: np.ndarray) -> list[float]:
-    return [relative_climb(curve[len(curve) // 2 :]) for curve in curves]
+def _climbs(evidence: Evidence, asked: Measure, curves: np.ndarray) -> list[float]:
+    end = evidence.position(asked, curves.shape[1]) + 1
+    return [relative_climb(curve[:end]) for curve in curves]
 
 
 def _whole(evidence: Evidence, index: int) -> np.ndarray:
@@ -136,12 +140,18 @@ def _fall_share(evidence: Evidence, asked: Measure) -> np.ndarray:
     return at
 
 
-def _halving_epoch(evidence: Evidence, asked: Measure) -> np.ndarray:
+def _reach_epoch(evidence: Evidence, asked: Measure) -> np.ndarray:
+    assert asked.bound is not None, "reported.yaml names a bound"
     if asked.metric == "binary_accuracy":
-        curves = 1 - _whole(evidence, _ACCURACY)
+        reached = _whole(evidence, _ACCURACY) > asked.bound
     else:
-        curves = _whole(evidence, _VALIDATION)
-    first: np.ndarray = (curves <= 2 * curves[:, -1:]).argmax(axis=1) + 1
+        reached = _whole(evidence, _VALIDATION) < asked.bound
+    if not reached.any(axis=1).all() and not evidence.is_quick:
+        raise NotMeasuredError(
+            f"{asked.metric} must reach {asked.bound:g} in study {evidence.name!r}, got a seed "
+            "that does not"
+        )
+    first: np.ndarray = reached.argmax(axis=1) + 1
     return first
 
 
@@ -186,20 +196,26 @@ _MEASURES: dict[str, tuple[Spread, Callable[[Evidence, Measure], Any]]] = {
     "cv_validation": ("folds", _of_folds(_VALIDATION)),
     "cv_score": ("folds", lambda evidence, asked: array(evidence.trial(asked.trial).fold_scores)),
     "cv_gap": ("folds", _ratio(_of_folds)),
-    "cv_climb": ("folds", lambda e, m: _climbs(e.fold_curves(e.trial(m.trial))[_VALIDATION])),
+    "cv_climb": (
+        "folds",
+        lambda e, asked: _climbs(e, asked, e.fold_curves(e.trial(asked.trial))[_VALIDATION]),
+    ),
     "seed_train": ("seeds", _of_seeds(_TRAIN)),
     "seed_validation": ("seeds", _of_seeds(_VALIDATION)),
     "seed_accuracy": ("seeds", _of_seeds(_ACCURACY)),
     "gap": ("seeds", _ratio(_of_seeds)),
-    "climb": ("seeds", lambda evidence, _: _climbs(evidence.seed_curves[_TRAIN])),
+    "climb": ("seeds", lambda e, asked: _climbs(e, asked, e.seed_curves[_TRAIN])),
     "fall_share": ("seeds", _fall_share),
     "fall_epoch": ("seeds", lambda evidence, _: (_fall(evidence) >= FALL).argmax(axis=1) + 1),
-    "halving_epoch": ("seeds", _halving_epoch),
+    "reach_epoch": ("seeds", _reach_epoch),
     "plateaus": ("seeds", _plateaus),
     "winner": ("none", _winner),
     "best_choice": ("none", _best_choice),
 } | {
-    name: ("seeds" if name == "test" else "none", lambda evidence, asked: evidence.measured(asked))
+    name: (
+        "seeds" if name in EVERY_SEED else "none",
+        lambda evidence, asked: evidence.measured(asked),
+    )
     for name in NETWORK_MEASURES
 }
 

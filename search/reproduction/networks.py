@@ -1,13 +1,15 @@
 """What is measured on the networks and images of a study when it is recorded.
 
 ==================  ===================================================================
-name                what it gives, one value per seed (test) or one in all
+name                what it gives
 ==================  ===================================================================
-test                mean over the test images of a metric of every seed's reconstructions
+test                of every seed: mean over the test images of a metric of what it gives back
+map_silhouette      of every seed: silhouette of the classes on the two principal axes of its
+                    codes of 2,000 test images, in [-1, 1]
+neighbour_accuracy  of every seed: share of its codes of the test images whose 5 nearest, of
+                    10,000 training images, vote for their class
 input               mean squared error of the corrupted test images themselves
 parameters          parameters of the network
-map_silhouette      silhouette of the classes on the two principal axes of the codes
-neighbour_accuracy  share of codes whose 5 nearest training codes vote for their class
 black               error of an image that is black everywhere
 components          error of so many principal components
 ==================  ===================================================================
@@ -15,13 +17,15 @@ components          error of so many principal components
 Nothing is chosen by these looks at the test set: they describe networks that were chosen before.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from aesearch.evaluation.evaluate import latent_space
+from aesearch.evaluation.latent import codes_of
 from aesearch.evaluation.metrics import batches, image_metrics, squared_errors
 from aesearch.evaluation.robustness import corruption_seed
 from aesearch.models.autoencoder import Autoencoder
@@ -115,15 +119,26 @@ def _parameters(study: Retrained, _asked: Measure) -> Sequence[float]:
     return [sum(parameter.numel() for parameter in study.models[0].parameters())]
 
 
+def _latents(study: Retrained) -> Iterator[dict[str, Any]]:
+    """Each seed's latent space as the evaluation describes that of one."""
+    problem = study.problem
+    if problem.test_labels is None or problem.labels is None:
+        raise NotMeasuredError(f"study {study.name!r} must have classes, got images without")
+    for model in study.models:
+        yield latent_space(model, problem, codes_of(model, problem.test_images))[0]
+
+
 def _map_silhouette(study: Retrained, _asked: Measure) -> Sequence[float]:
     from sklearn.metrics import silhouette_score  # noqa: PLC0415 - a second of import time
 
-    latent = study.evaluation["latent"]
-    return [silhouette_score(np.array(latent["points"]), np.array(latent["labels"]))]
+    return [
+        silhouette_score(np.array(latent["points"]), np.array(latent["labels"]))
+        for latent in _latents(study)
+    ]
 
 
 def _neighbour_accuracy(study: Retrained, _asked: Measure) -> Sequence[float]:
-    return [study.evaluation["latent"]["knn_accuracy"]]
+    return [latent["knn_accuracy"] for latent in _latents(study)]
 
 
 def _black(study: Retrained, _asked: Measure) -> Sequence[float]:
@@ -142,6 +157,7 @@ def _components(study: Retrained, asked: Measure) -> Sequence[float]:
     return [curve[asked.dimension]]
 
 
+EVERY_SEED = frozenset({"test", "map_silhouette", "neighbour_accuracy"})
 NETWORK_MEASURES: dict[str, Callable[[Retrained, Measure], Sequence[float]]] = {
     "test": _test,
     "input": _input,

@@ -39,8 +39,12 @@ written by hand (`search/reproduction/reported.yaml`).
   brackets says of how many. Losses are mean squared errors per pixel, intensities in [0, 1].
 - A number: {NUMBER_RULE}.
 - A claim: {CLAIM_RULE}.
-- A curve's last epoch is the last one; a network that is tested has the weights of its best epoch.
+- Curves are read at the last epoch unless another is named; a network that is tested has the
+  weights of its best epoch. A training loss is the mean over its epoch while the network learns,
+  with dropout; a held-out or validation loss is taken after the epoch, without.
 - Test figures are of all retrained seeds. Looking at the test set again chooses nothing here.
+- A score is the mean of the last three epochs' validation losses, over the folds, ± its standard
+  error. Of a denoiser it is the error under its noise, while its test MSE is of clean images.
 - *With other settings* shows what the same measurement gives where the stated settings do not
   give the report's figure.
 """
@@ -71,7 +75,10 @@ def make_page(evidences: Evidences, folder: str) -> str:
         ]
         for group, rows in numbers:
             parts += [f"### {group.title}", f"{group.source}.", _numbers(rows)]
-        parts += ["### Claims", _claims(claims)]
+        parts += ["### Claims", _claims("claim", claims)]
+        if report.questions:
+            questions = [claim_row(evidences, question) for question in report.questions]
+            parts += ["### What it does not say", _claims("question", questions)]
         shown = pictures(evidences, report)
         if shown:
             parts += ["### Pictures", _pictures(shown, folder)]
@@ -86,8 +93,9 @@ def make_page(evidences: Evidences, folder: str) -> str:
         f"`aesearch run {ours.dense}` and `aesearch run {ours.conv}`: a search over 20 epochs and "
         "3 folds (validation MSE, mean ± standard error), the winner retrained for 50 epochs (test "
         "MSE), on MNIST; beside as many principal components, and every figure of the reports for "
-        "such a code: beaten if the better of ours is below it, after 20 epochs for report 003, "
-        "which has 15 or 20, and after 50 for the others, which have 50 or more."
+        "such a code (that of 002 is a training loss): beaten if the better of ours is below it, "
+        "after 20 epochs for report 003, which has 15 or 20, and after 50 for the others, which "
+        "have 50 or more."
     )
     parts = [*introduction, _table(head, summary), *sections, ours_text, _ours(dimensions)]
     return "\n\n".join(parts) + "\n"
@@ -133,7 +141,7 @@ def _judged(found: Finding) -> str:
 
 
 def _studies(rows: Sequence[StudyRow]) -> str:
-    head = ("study", "winner", "its cross-validation", "test MSE", "PCA", "live units")
+    head = ("study", "winner", "its score", "test MSE", "test MSE of PCA", "live units")
     return _table(head, [(f"`{row.name}`", *_study(row.evidence)) for row in rows])
 
 
@@ -174,7 +182,7 @@ def _emphasised(text: str, emphasised: bool) -> str:
     return f"**{text}**" if emphasised else text
 
 
-def _claims(rows: Sequence[ClaimRow]) -> str:
+def _claims(word: str, rows: Sequence[ClaimRow]) -> str:
     lines = []
     for row in rows:
         figures = "<br>".join(
@@ -182,7 +190,7 @@ def _claims(rows: Sequence[ClaimRow]) -> str:
             for what, left, relation, right, outcome in row.compared
         )
         lines.append((row.claim.says, row.claim.source, f"**{row.verdict}**", figures))
-    return _table(("claim", "source", "measured", "figures"), lines)
+    return _table((word, "source", "measured", "figures"), lines)
 
 
 def _ours(rows: Sequence[DimensionRow]) -> str:

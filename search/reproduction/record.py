@@ -82,6 +82,7 @@ class StudyRecord(Section):
     study: str
     spec: dict[str, Any]
     versions: dict[str, str]
+    dataset: str
     image_shape: tuple[int, int, int]
     n_images: int
     chosen: int

@@ -111,6 +111,7 @@ class StoredStudy:
             study=self.name,
             spec=self.spec.model_dump(mode="json") | {"data": data.model_dump(mode="json")},
             versions=self.facts["versions"],
+            dataset=self.facts["dataset"],
             image_shape=tuple(self.facts["image_shape"]),
             n_images=self.facts["n_images"],
             chosen=snapshot.chosen,

@@ -29,6 +29,8 @@ class Measure(Section):
         Which parameter is asked for.
     dimension : int or None
         How many principal components.
+    bound : float or None
+        What is to be reached.
     """
 
     of: str
@@ -42,6 +44,7 @@ class Measure(Section):
     overhang: bool = False
     parameter: str | None = None
     dimension: int | None = None
+    bound: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence of a report, as comparisons that hold if it is true."""
+    """One sentence of a report, or a question of ours, as comparisons that hold if it is true."""
 
     says: str
     source: str
@@ -123,6 +126,8 @@ class Report:
         The preset whose studies reproduce it.
     reading : str
         How its settings were read where it leaves them open.
+    questions : tuple of Claim
+        What its readers may ask, and it does not say.
     """
 
     file: str
@@ -131,6 +136,7 @@ class Report:
     reading: str
     groups: tuple[Group, ...]
     claims: tuple[Claim, ...]
+    questions: tuple[Claim, ...]
     shown: tuple[Shown, ...]
 
 
@@ -162,6 +168,7 @@ def _report(raw: Mapping[str, Any]) -> Report:
         reading=raw["reading"].strip(),
         groups=tuple(map(_group, raw.get("numbers", ()))),
         claims=tuple(map(_claim, raw["claims"])),
+        questions=tuple(map(_claim, raw.get("questions", ()))),
         shown=tuple(
             Shown(study, picture) for picture, studies in raw["shown"].items() for study in studies
         ),
@@ -236,7 +243,7 @@ def _measures(reports: Iterable[Report]) -> Iterator[Measure]:
             for number in group.numbers:
                 yield number.measure
                 yield from number.instead.values()
-        for claim in report.claims:
+        for claim in (*report.claims, *report.questions):
             for compared in claim.comparisons:
                 yield compared.left
                 if isinstance(compared.right, Measure):

@@ -12,6 +12,8 @@ from aesearch.reproduction.reported import Claim, Measure, Number, Ours, Report
 from aesearch.reproduction.verdict import Outcome, agreement, claim_verdict, outcome
 
 NOT_RUN = "not run"
+# Its study was run, but its record has no such figure: a seed diverged, or nobody asked then.
+NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Finding:
     Attributes
     ----------
     values : Values or None
-        None where its study was not run.
+        None where its study was not run or the figure is not in its record.
     """
 
     values: Values | None
@@ -75,7 +77,7 @@ def number_row(evidences: Evidences, number: Number) -> NumberRow:
     """Measure a number; other settings are measured where it does not agree."""
     found = _finding(evidences, number, number.measure)
     instead = {}
-    if found.verdict not in ("agrees", "the same", NOT_RUN):
+    if found.values is not None and found.verdict not in ("agrees", "the same"):
         instead = {
             name: _finding(evidences, number, other) for name, other in number.instead.items()
         }
@@ -83,10 +85,13 @@ def number_row(evidences: Evidences, number: Number) -> NumberRow:
 
 
 def _finding(evidences: Evidences, number: Number, asked: Measure) -> Finding:
-    try:
-        values = measure(evidences.of(asked.study), asked)
-    except NotMeasuredError:
+    evidence = _present(evidences, asked.study)
+    if evidence is None:
         return Finding(None, NOT_RUN)
+    try:
+        values = measure(evidence, asked)
+    except NotMeasuredError:
+        return Finding(None, NOT_MEASURED)
     exact = asked.of in EXACT
     verdict: str = agreement(number.reported, values, metric=asked.metric, exact=exact)
     if asked.of in UNTRAINED and verdict != "agrees":
@@ -102,6 +107,10 @@ def claim_row(evidences: Evidences, claim: Claim) -> ClaimRow:
             return measure(evidences.of(value.study), value)
         return Values(np.array([value]), "none")
 
+    sides = [side for each in claim.comparisons for side in (each.left, each.right)]
+    studies = {side.study for side in sides if isinstance(side, Measure)}
+    if any(_present(evidences, study) is None for study in studies):
+        return ClaimRow(claim, NOT_RUN, ())
     compared = []
     try:
         for each in claim.comparisons:
@@ -109,7 +118,7 @@ def claim_row(evidences: Evidences, claim: Claim) -> ClaimRow:
             holds = outcome(left, each.relation, right, metric=each.left.metric)
             compared.append((each.what, left, each.relation, right, holds))
     except NotMeasuredError:
-        return ClaimRow(claim, NOT_RUN, ())
+        return ClaimRow(claim, NOT_MEASURED, ())
     return ClaimRow(claim, claim_verdict([each[-1] for each in compared]), tuple(compared))
 
 
@@ -147,7 +156,7 @@ def dimension_rows(evidences: Evidences, reports: list[Report], ours: Ours) -> l
         for group in report.groups:
             for number in group.numbers:
                 if number.competes is not None:
-                    where = f"{report.file.split('_')[0]}, {group.source}: {number.name}"
+                    where = f"{report.file.split('_')[0]}, {group.title}: {number.name}"
                     rivals.setdefault(number.competes, []).append((where, number))
     rows = []
     for dimension in ours.dimensions:

@@ -36,10 +36,11 @@ NUMBER_RULE = (
 CLAIM_RULE = (
     "one or more comparisons of means, each of which holds or fails. It is **open** where a t-test "
     f"does not tell the sides apart (p >= {SIGNIFICANCE:g}): of the differences where both are of "
-    "the same networks (or of the same folds, then corrected for their overlap as in Nadeau and "
-    "Bengio, 2003), else Welch's. One figure beside another is compared as it is. *Near* holds "
-    "within a tenth of the larger. **yes**: all hold; **no**: some fail and none holds; **open**: "
-    "none is clear; **partly**: the rest"
+    "the same networks or of the same folds, else Welch's; with folds, both corrected for their "
+    "overlap (Nadeau and Bengio, 2003). One figure beside another is compared as it is. *Near* "
+    "holds where the means are within a tenth of the larger, whatever their spread, and fails "
+    "where they are further apart and the test tells them apart. **yes**: all hold; **no**: some "
+    "fail and none holds; **open**: none is clear; **partly**: the rest"
 )
 
 
@@ -100,19 +101,31 @@ def clear(left: Values, right: Values) -> bool:
     n_left, n_right = len(left.values), len(right.values)
     if max(n_left, n_right) == 1:
         return True
-    folds = "folds" in (left.spread, right.spread)
     paired = n_left == n_right and left.spread == right.spread
-    if min(n_left, n_right) == 1 or (paired and (folds or left.study == right.study)):
+    same = left.split == right.split if left.spread == "folds" else left.study == right.study
+    if min(n_left, n_right) == 1 or (paired and same):
         # One figure stands for all of the other side.
         differences = left.values - right.values
-        # Each fold is scored on one part and trained on the others; seeds do not overlap.
-        overlap = 1 / (len(differences) - 1) if folds else 0.0
+        folds = "folds" in (left.spread, right.spread)
+        overlap = _overlap(len(differences)) if folds else 0.0
         _, p = corrected_resampled_t_test(differences, n_train=1.0, n_test=overlap)
         return p < SIGNIFICANCE
     if left.deviation == right.deviation == 0.0:
         return left.mean != right.mean
-    sides = (left.mean, left.deviation, n_left, right.mean, right.deviation, n_right)
+    sides = (left.mean, _widened(left), n_left, right.mean, _widened(right), n_right)
     return bool(ttest_ind_from_stats(*sides, equal_var=False).pvalue < SIGNIFICANCE)
+
+
+def _overlap(n_folds: int) -> float:
+    """Test over training images of a fold, which is scored on one part and trained on the rest."""
+    return 1 / (n_folds - 1)
+
+
+def _widened(values: Values) -> float:
+    """Standard deviation whose share in the mean's is corrected for the overlap of folds."""
+    n_values = len(values.values)
+    overlap = _overlap(n_values) if values.spread == "folds" else 0.0
+    return values.deviation * math.sqrt(1 + n_values * overlap)
 
 
 def claim_verdict(outcomes: Sequence[Outcome]) -> str:
