@@ -14,6 +14,9 @@ dL/dz     2 (y - x) y (1 - y) / (n_samples * n_pixels)          —
 import torch
 from torch import Tensor
 
+# Values of one image up to which a sum in float32 loses nothing that counts.
+LARGE_IMAGE = 65_536
+
 
 def squared_errors(
     logits: Tensor,
@@ -55,8 +58,10 @@ def squared_errors(
     if is_sample is not None:
         errors.mul_((is_sample.t() if sample_first else is_sample).unsqueeze(-1))
     # A norm is one pass, and its square root is undone on few values. Over the pixels of one
-    # sample alone: a CPU adds up naively, and would lose a thousandth over many samples.
-    norms = torch.linalg.vector_norm(errors, dim=2)
+    # sample alone: a CPU adds up naively, and would lose a thousandth over many samples, or over
+    # one that is very large.
+    exact = torch.float64 if n_pixels > LARGE_IMAGE else None
+    norms = torch.linalg.vector_norm(errors, dim=2, dtype=exact)
     sums = norms.square_().sum(1 - member_axis, dtype=torch.float64).div_(n_pixels)
     if counts is None:
         return sums, None

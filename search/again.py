@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from signal import SIG_IGN, SIGINT, signal
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aesearch.problem import Problem
@@ -123,7 +124,15 @@ class _StoppedError(Exception):
 def _begin(stop: "Event", said: "SimpleQueue[Any]", parent: int) -> None:
     # Ctrl-C reaches the whole process group: the one that made the pool decides.
     signal(SIGINT, SIG_IGN)
-    _shared.update(stop=stop, said=said, parent=parent)
+    _shared.update(stop=stop, said=said)
+    # A parent that was killed closes nothing: an idle process would wait for its work for ever.
+    Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_SAY_S)
+    os._exit(1)
 
 
 def _train_chunk(document: dict[str, Any], seed_indices: list[int]) -> list[TrainedSeed]:
@@ -172,7 +181,7 @@ def _teller(seed_indices: list[int], spec: StudySpec) -> Callable[[int, int], No
 
     def tell(epoch: int, _n_members: int) -> None:
         nonlocal told
-        if _shared["stop"].is_set() or os.getppid() != _shared["parent"]:
+        if _shared["stop"].is_set():
             raise _StoppedError
         if time.monotonic() - told >= _SAY_S:
             told = time.monotonic()

@@ -9,6 +9,15 @@ class DeviceLostError(AesearchError, RuntimeError):
 
     exit_code = 3  # neither refused (2) nor failed (1): whoever keeps workers starts another
 
+    @classmethod
+    def of(cls, error: BaseException) -> "DeviceLostError":
+        """Say what the device said."""
+        said = (str(error).strip().splitlines() or [""])[0][:200]
+        return cls(
+            f"the device must answer, got '{type(error).__name__}: {said}'; a new process goes on "
+            "with the same work"
+        )
+
 
 def present_device(spec: StudySpec) -> str:
     """Decide where a specification trains on this machine: ``cpu`` or ``cuda``.

@@ -69,7 +69,14 @@ def retrain_key(spec: StudySpec, configuration: Configuration) -> str:
         "compute": spec.compute.model_dump(mode="json"),
         "limit": spec.data.limit,
     }
+    # The same settings, but other weights since then; all others keep their keys.
+    if configuration.code_activation == "relu" and configuration.dropout and _hides(configuration):
+        parts["dropout"] = "behind the code too"
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _hides(configuration: Configuration) -> bool:
+    return configuration.architecture == "conv" or bool(configuration.hidden)
 
 
 def seed_chunks(spec: StudySpec) -> list[range]:

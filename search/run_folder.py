@@ -56,19 +56,22 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
         )
     spec = store.stored_spec(study)
     best = best_seed(rows)
-    write_whole(folder / "model.safetensors", best.weights)
-    write_files(engine, name, folder / "artifacts")
     evaluation = evaluation_results.read_evaluation(engine, study)
-    if evaluation is not None:
-        pictures = evaluation_results.read_pictures(engine, study)
-        evaluation_files.write_evaluation(folder, evaluation, pictures)
     chosen = chosen_spec(spec, chosen_configuration(engine, study, spec))
     reached = result(snapshot, rows, best.seed_index)
     reached["test"] |= evaluation_results.main_numbers(evaluation)
     document = best_yaml(to_yaml(chosen), reached)
+    # A folder with a best.yaml is whole: that of another winner goes first, and this comes last.
+    yaml = folder / "best.yaml"
+    if yaml.exists() and yaml.read_bytes() != document.encode():
+        yaml.unlink()
+    write_whole(folder / "model.safetensors", best.weights)
+    write_files(engine, name, folder / "artifacts")
+    if evaluation is not None:
+        pictures = evaluation_results.read_pictures(engine, study)
+        evaluation_files.write_evaluation(folder, evaluation, pictures)
     write_whole(folder / "report.html", stored_report(engine, name))
-    # Last, so that a folder with a best.yaml is whole.
-    write_whole(folder / "best.yaml", document)
+    write_whole(yaml, document)
 
 
 def result(snapshot: StudySnapshot, rows: list[Any], exported: int) -> dict[str, Any]:

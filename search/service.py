@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Engine
 
 from aesearch.decisions import settle
+from aesearch.device import DeviceLostError
+from aesearch.models.runtime import is_broken_device
 from aesearch.studies import ledger, store
 from aesearch.studies.errors import AesearchError, RunFailedError, StoreError
 from aesearch.studies.store import StudyRow
@@ -77,6 +79,8 @@ class Service:
         ------
         StoreError
             The store cannot be used; a study that cannot be is left aside instead.
+        DeviceLostError
+            A GPU failed this process for good.
         RunFailedError
             With ``exit_when_idle``: a study is left aside for an error.
         """
@@ -117,11 +121,13 @@ class Service:
             try:
                 if self._one_unit(study):
                     return True
-            except StoreError:
+            except (StoreError, DeviceLostError):
                 raise
             except AesearchError as error:
                 self._leave_aside(study, " ".join(str(error).split()))
             except Exception as error:  # a bug in one study must not end the service of the others
+                if is_broken_device(error):  # met before any work: when the images go there
+                    raise DeviceLostError.of(error) from error
                 log.exception("study %r", study.name)
                 self._leave_aside(study, f"{type(error).__name__}: {error}")
         return False

@@ -171,7 +171,11 @@ def _suggest_one(trial: optuna.Trial, name: str, kind: BaseDistribution) -> Any:
 def _quasi_random(spec: StudySpec, numbers: range) -> list[dict[str, Any]]:
     # A point of the sequence depends on its number alone; Optuna hands them out in order only.
     sampler = optuna.samplers.QMCSampler(
-        qmc_type="sobol", scramble=True, seed=derive_seed(spec.seed, "suggest") % 2**32
+        qmc_type="sobol",
+        scramble=True,
+        seed=derive_seed(spec.seed, "suggest") % 2**32,
+        # Dimensions that not all trials have are drawn apart from the sequence, each time.
+        warn_independent_sampling=False,
     )
     study = _scratch(spec, sampler=sampler)
     points = []

@@ -47,6 +47,8 @@ log = logging.getLogger("aesearch.worker")
 
 POLL_S = 0.25
 CHECKPOINT_S = 30.0
+# What SQLite and PostgreSQL take as one value ends at 10^9 bytes and a little more.
+LARGEST_CHECKPOINT = 900_000_000
 KINDS = {"search": ("search",), "retrain": ("retrain", "evaluate")}
 
 
@@ -224,10 +226,7 @@ class Worker:
             except RuntimeError as error:
                 if is_broken_device(error):
                     # The attempt counts: three of them are the work's fault, one is the device's.
-                    raise DeviceLostError(
-                        f"the device must answer, got {_in_one_line(error)!r}; a new process goes "
-                        "on with the same work"
-                    ) from error
+                    raise DeviceLostError.of(error) from error
                 raise
 
     # -------------------------------------------------------------------- search
@@ -321,13 +320,24 @@ class Worker:
             )
             beat.check()
 
-        saved = time.monotonic()
+        saved, fits = time.monotonic(), True
 
         def save(make: Callable[[], bytes]) -> None:
-            nonlocal saved
-            if time.monotonic() - saved >= CHECKPOINT_S:
-                retrain_results.write_checkpoint(self._engine, lease, key, make())
-                saved = time.monotonic()
+            nonlocal saved, fits
+            if not fits or time.monotonic() - saved < CHECKPOINT_S:
+                return
+            payload = make()
+            fits = len(payload) <= LARGEST_CHECKPOINT
+            if fits:
+                retrain_results.write_checkpoint(self._engine, lease, key, payload)
+            else:
+                log.warning(
+                    "study %r: its checkpoint is too large for a store (%d MB); a retraining that "
+                    "is killed begins again",
+                    study.name,
+                    len(payload) // 10**6,
+                )
+            saved = time.monotonic()
 
         done = retrain(
             problem,
@@ -377,7 +387,9 @@ class Worker:
                     check=beat.check,
                 )
                 found = (evaluation.document, evaluation.pictures)
-            except (RuntimeError, MemoryError, ValueError):
+            except (AesearchError, LeaseLostError, StoppedError, SQLAlchemyError):
+                raise
+            except Exception:  # whatever it is, it costs the study no model
                 log.exception("the evaluation of study %r failed", study.name)
         retrain_results.write_test(self._engine, lease, study.retrain_key, mse, found)
 

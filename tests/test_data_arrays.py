@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from aesearch.data.images import ImageSet, as_image_set
+from aesearch.data.images import ImageSet, as_image_set, make_image_set
 from aesearch.studies.errors import DataError
 
 
@@ -102,6 +102,21 @@ def with_value(value: float, index: tuple[int, ...]) -> np.ndarray:
     return images
 
 
+def test_white_that_arithmetic_left_a_little_above_one_is_white():
+    """Noise of the last bit of a float32 is no other range."""
+    images = (GREY / 255).astype(np.float32)
+    images[3, 2, 1] = np.nextafter(np.float32(1), np.float32(2))
+    assert as_image_set(images).images[3, 0, 2, 1] == 255
+
+
+def test_test_images_of_another_range_are_refused():
+    """Else a network trained on masks as bool would be tested on next to black images."""
+    with pytest.raises(DataError, match=r"test images must use the range 0\.\.255, got pixels"):
+        make_image_set(
+            name="masks", source="masks.npz", images=BINARY, test_images=BINARY.astype(np.uint8)
+        )
+
+
 @pytest.mark.parametrize(
     ("array", "words"),
     [
@@ -112,6 +127,7 @@ def with_value(value: float, index: tuple[int, ...]) -> np.ndarray:
         ),
         pytest.param(with_value(-np.inf, (11, 8, 10)), ["(11, 8, 10)"], id="infinite"),
         pytest.param(GREY.astype(np.float32), ["[0, 1], got [0, 255]", "divide by 255"], id="255"),
+        pytest.param(GREY / 170, ["[0, 1], got [0, 1.5]", "rescale them to"], id="a half more"),
         pytest.param(GREY / 127.5 - 1, ["got [-1, 1]", "rescale them to [0, 1]"], id="negative"),
         pytest.param(GREY[:1], ["at least 10 images, got 1"], id="one sample"),
         pytest.param(GREY[:0], ["at least 10 images, got 0"], id="no sample"),

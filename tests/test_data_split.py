@@ -38,6 +38,8 @@ def test_folds_cover_each_sample_once_in_even_parts(size, seed):
         ([0, 0, 0, 0, 0, 0], 3, [0, 1, 2]),
         ([0, 0, 1, 1, 2, 2], 3, [0, 2, 4]),  # a folder with one for each class
         ([0, 0, 0, 0, 0, 1], 2, [0, 3]),
+        ([2, 2, 0, 0, 1, 1], 3, [0, 2, 4]),  # named classes: their numbers ascend by name
+        ([1, 1, 0, 0, 0, 1], 3, [0, 1, 2]),
         ([0, 0, 1, 1, 2, 2], 6, [0, 1, 2, 3, 4, 5]),
     ],
 )

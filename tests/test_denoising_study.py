@@ -186,21 +186,43 @@ def test_the_key_of_a_retraining_stays_as_it_is():
     assert key == "82673c84096a9932975e70a7e1903f7c0481c15d5b7363e8b2bb68ec71af9863"
 
 
-def test_a_retraining_from_before_there_were_corruptions_keeps_its_key():
-    """Else weights that are there would be trained once more; the formula is that of then."""
-    spec = resolved()
-    training = spec.training.model_dump(mode="json", exclude={"epochs"})
+@pytest.mark.parametrize(
+    ("overrides", "changed"),
+    [
+        (("model.code_activation=relu", "model.dropout=0.2"), True),
+        (("model.code_activation=relu", "model.dropout=0.2", "model.architecture=conv"), True),
+        (("model.code_activation=relu", "model.dropout=0.2", "model.dense.hidden=[]"), False),
+        (("model.code_activation=relu", "model.dropout=0.0"), False),
+        (("model.code_activation=linear", "model.dropout=0.2"), False),
+    ],
+)
+def test_networks_that_got_another_dropout_got_another_key(overrides, changed):
+    """Dropout came behind the ReLU of the code: older weights of such networks are others."""
+    spec = resolved(*overrides)
+    configuration = spec.configuration({})
+    assert (retrain_key(spec, configuration) != former_key(spec, configuration)) is changed
+
+
+def former_key(spec, configuration):
+    """The formula of version 0.1.0 before that."""
     parts = {
         "seed": spec.seed,
-        "configuration": asdict(spec.configuration({})),
-        "training": {k: v for k, v in training.items() if "corruption" not in k},
+        "configuration": asdict(configuration),
+        "training": spec.training.model_dump(mode="json", exclude={"epochs"}),
         "retrain": spec.retrain.model_dump(mode="json"),
         "compute": spec.compute.model_dump(mode="json"),
         "limit": spec.data.limit,
     }
-    del parts["configuration"]["corruption_level"]
-    then = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    assert retrain_key(spec, spec.configuration({})) == then
+    for section in ("configuration", "training"):
+        parts[section] = {k: v for k, v in parts[section].items() if "corruption" not in k}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def test_a_retraining_from_before_there_were_corruptions_keeps_its_key():
+    """Else weights that are there would be trained once more; the formula is that of then."""
+    spec = resolved()
+    configuration = spec.configuration({})
+    assert retrain_key(spec, configuration) == former_key(spec, configuration)
 
 
 @pytest.mark.parametrize(

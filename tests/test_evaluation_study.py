@@ -113,11 +113,14 @@ def test_the_same_study_gives_the_same_files(tested, tmp_path):
     assert one == other
 
 
-def test_a_failed_evaluation_costs_no_model(tmp_path, tiny_spec, create_study, work, monkeypatch):
+@pytest.mark.parametrize("error", [MemoryError, IndexError])
+def test_a_failed_evaluation_costs_no_model(
+    tmp_path, tiny_spec, create_study, work, monkeypatch, error
+):
     """The test errors are written, the model is exported; the evaluation can be made up for."""
 
     def fail(*_arguments, **_options):
-        raise MemoryError
+        raise error
 
     engine = create_study(tmp_path / "study.db", tiny_spec(*SMALL))
     with monkeypatch.context() as patched:
@@ -132,6 +135,18 @@ def test_a_failed_evaluation_costs_no_model(tmp_path, tiny_spec, create_study, w
     assert "look 2 at the test set" in done.stdout
     assert "is in the store now" in done.stdout
     assert found_in(engine)["n_test"] == 359
+    engine.dispose()
+
+
+def test_figures_beyond_all_numbers_cost_no_model(tmp_path, tiny_spec, create_study, work):
+    """Noise of 1e20 is legal, its square in float32 is infinite, and JSON has no such number."""
+    engine = create_study(
+        tmp_path / "study.db", tiny_spec(*SMALL, "evaluation.robustness.gaussian=[1.0e20]")
+    )
+    work(engine)
+    assert found_in(engine) is None
+    write_run_folder(engine, "digits", tmp_path / "out")
+    assert (tmp_path / "out" / "best.yaml").exists()
     engine.dispose()
 
 

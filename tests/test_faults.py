@@ -419,6 +419,22 @@ def test_a_retraining_goes_on_from_its_checkpoint(
         assert left.scalar() == 0
 
 
+def test_a_checkpoint_that_no_store_takes_is_left_out(
+    new_store, tiny_spec, create_study, work, monkeypatch, caplog
+):
+    """It is a comfort, not a condition: the retraining goes on to its end without."""
+    engine = create_study(new_store("s"), tiny_spec("search.trials=2"))
+    monkeypatch.setattr("aesearch.worker.CHECKPOINT_S", 0.0)
+    monkeypatch.setattr("aesearch.worker.LARGEST_CHECKPOINT", 100)
+    written = []
+    monkeypatch.setattr(retrain_results, "write_checkpoint", lambda *_: written.append(1))
+    work(engine)
+    assert not written
+    said = [r.getMessage() for r in caplog.records if "too large for a store" in r.getMessage()]
+    assert len(said) == 1
+    assert all(row.test_mse is not None for row in store.snapshot(engine, "digits").retrains)
+
+
 def test_a_choice_made_between_look_and_claim_is_seen(
     new_store, tiny_spec, create_study, work, monkeypatch
 ):

@@ -15,12 +15,14 @@ import numpy as np
 import optuna
 import pytest
 import sqlalchemy as sa
+import torch
 from chaos import bury, check_whole, create, table_of
 from typer.testing import CliRunner
 
 import aesearch.service
 from aesearch import worker as worker_module
 from aesearch.cli import app
+from aesearch.device import DeviceLostError
 from aesearch.service import Service
 from aesearch.studies import database, ledger, search_results, store, tables
 from aesearch.studies.errors import (
@@ -460,3 +462,19 @@ def test_a_worker_on_finished_studies_ends_and_has_done_nothing(
     result = CliRunner().invoke(app, ["worker", "--exit-when-idle", *storage])
     assert result.exit_code == 0, result.stderr
     assert table_of(engine) == before
+
+
+@pytest.mark.parametrize("where", ["aesearch.worker.train_generation", "aesearch.service.Worker"])
+def test_a_broken_device_ends_the_service_and_no_trial(
+    tmp_path, tiny_spec, create_study, monkeypatch, where
+):
+    """It is left to a new process, whether the device breaks in training or before it."""
+
+    def broken(*_arguments, **_options):
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    engine = create_study(tmp_path / "s.db", tiny_spec())
+    monkeypatch.setattr(where, broken)
+    with pytest.raises(DeviceLostError, match="illegal memory access"):
+        serve(engine)
+    assert "failed" not in {trial.state for trial in store.snapshot(engine, "digits").trials}

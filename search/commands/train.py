@@ -98,18 +98,19 @@ def train(
         result: dict[str, Any] = {**(before or {"study": str(problem.spec.name)})}
         result |= retrained_result(seeds, exported.seed_index, looks)
         result |= data_result(problem.facts())
+        # A folder with a best.yaml is whole: another one's goes first, and this comes last. The
+        # model before it is measured, which takes a while and may fail: it is what took hours.
+        (folder / BEST).unlink(missing_ok=True)
+        write_whole(folder / MODEL_NAME, exported.weights)
         try:
             evaluation = measured(
                 from_bytes(exported.weights), problem, exported.seed_index, quiet=quiet
             )
-        except (RuntimeError, MemoryError, ValueError) as error:
-            # A failed evaluation costs no model.
+        except Exception as error:  # noqa: BLE001 - whatever it is, it costs no model
             typer.echo(f"the model could not be evaluated: {error}", err=True)
         else:
             result["test"] |= main_numbers(evaluation.document)
             write_evaluation(folder, evaluation.document, evaluation.pictures)
-        write_whole(folder / MODEL_NAME, exported.weights)
-        # Last, so that a folder with a best.yaml is whole.
         write_whole(folder / BEST, best_yaml(to_yaml(problem.spec), result))
         files = {"best": str(folder / BEST), "model": str(folder / MODEL_NAME)}
         if as_json:

@@ -110,6 +110,7 @@ def make_image_set(
     where = f"{name} images" if source == "an array in memory" else source
     pool = images_of(images, where)
     _check_pool(pool, where)
+    _check_range(pool, where)
     pool_labels = None if labels is None else labels_of(labels, len(pool), f"{where}: labels")
     test, own_labels = None, None
     if test_images is not None:
@@ -120,6 +121,7 @@ def make_image_set(
                 f"(sample, {', '.join(map(str, pool.shape[1:]))}), got {test.shape}; "
                 "resize them, or leave the test set out"
             )
+        _check_range(test, f"{where}: test images")
         if test_labels is not None:
             own_labels = labels_of(test_labels, len(test), f"{where}: test labels")
     pool_labels, own_labels, names = coded(pool_labels, own_labels)
@@ -148,7 +150,10 @@ def _check_pool(pool: np.ndarray, where: str) -> None:
             f"{where} must hold images that differ, got {len(pool)} constant ones, every pixel "
             f"{low} of 255; check how they were written"
         )
-    if high == 1:
+
+
+def _check_range(images: np.ndarray, where: str) -> None:
+    if int(images.max()) == 1:
         # Masks saved as 0 and 1: as intensities they would all be black, and every
         # autoencoder would score perfectly.
         raise DataError(

@@ -14,6 +14,10 @@ CHANNELS = (1, 3)
 # Values converted at a time: a float copy of a whole image set would be four or
 # eight times its size, a block of this many values is a few megabytes.
 _BLOCK_VALUES = 1 << 20
+# Arithmetic in float32 may end a little above 1; that is white.
+_ONE = 1 + 1e-6
+# Floats up to here were scaled to [0, 1] and then changed; larger ones never were.
+_FEW_SHADES = 2.0
 
 
 def images_of(array_like: Any, where: str) -> np.ndarray:
@@ -232,15 +236,16 @@ def _from_floats(values: np.ndarray, where: str) -> np.ndarray:
                 first_bad = (start + int(sample), *(int(index) for index in rest))
             continue
         low, high = min(low, float(block.min())), max(high, float(block.max()))
-        if low >= 0 and high <= 1:
+        if low >= 0 and high <= _ONE:
             pixels[start:stop] = np.rint(block * 255)
     if n_bad:
         raise DataError(
             f"{where} must hold finite pixels, got {n_bad} NaN or infinite of {values.size}, the "
             f"first at index {first_bad}; replace them or drop those images"
         )
-    if low < 0 or high > 1:
-        remedy = "divide by 255, or store as uint8" if low >= 0 else "rescale them to [0, 1]"
+    if low < 0 or high > _ONE:
+        large = low >= 0 and high > _FEW_SHADES
+        remedy = "divide by 255, or store as uint8" if large else "rescale them to [0, 1]"
         if values.size:
             raise DataError(
                 f"{where} must hold float intensities in [0, 1], got [{low:g}, {high:g}]; {remedy}"

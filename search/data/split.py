@@ -58,7 +58,7 @@ def limited(n_samples: int, labels: np.ndarray | None, limit: int) -> np.ndarray
     ndarray of int64, (limit,)
         Ascending.
     """
-    if labels is not None and labels[0] != labels[-1] and (np.diff(labels) >= 0).all():
+    if labels is not None and 1 < len(np.unique(labels)) == np.count_nonzero(np.diff(labels)) + 1:
         return np.arange(limit) * n_samples // limit
     return np.arange(limit)
 

@@ -1,5 +1,6 @@
 """The whole evaluation of one model, as one document and its pictures."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -120,6 +121,8 @@ def evaluate(
         "pictures": [{"name": picture.name, "alt": picture.alt} for picture in pictures],
         "omitted": omitted + left_out,
     }
+    # The promise of plain values is kept here, where a failure is one of the evaluation.
+    json.dumps(document, allow_nan=False)
     return Evaluation(document, pictures)
 
 
