@@ -1,5 +1,9 @@
 """A best.yaml is read with every problem named, and a retraining is held against it honestly."""
 
+import subprocess
+import sys
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -138,3 +142,39 @@ def test_a_best_file_reads_the_same_in_any_yaml_reader(tmp_path):
     """PyYAML's own loader finds the same result."""
     path = written(tmp_path / "best.yaml")
     assert yaml.safe_load(path.read_text())["result"] == RESULT
+
+
+IDLE = """
+import os, time
+from aesearch.again import _begin
+
+parent, child = os.getpid(), os.fork()
+if child == 0:
+    _begin(None, None, parent)
+    time.sleep(600)
+print(child, flush=True)
+time.sleep(600)
+"""
+
+
+def test_an_idle_process_of_a_killed_retraining_ends():
+    """What waits for work of a process that was killed would wait for ever."""
+    parent = subprocess.Popen([sys.executable, "-c", IDLE], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    assert Path(f"/proc/{child}").exists()
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 30
+    while is_running(child):
+        assert time.monotonic() < deadline, "it waits on"
+        time.sleep(0.1)
+
+
+def is_running(pid):
+    """Whether a process is there and no zombie, whoever its parent is by now."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
