@@ -12,6 +12,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from aesearch.models.products import member_products
 from aesearch.models.randomness import drop_thresholds, keep_mask, unit_hashes
@@ -84,6 +85,10 @@ class PopulationLinear:
 class PopulationConvolution:
     """Independent (transposed) convolutions, one per member, as one grouped convolution.
 
+    But in bfloat16 on a CPU one after another: torch's grouped convolutions there mix
+    neighbouring members where a member's channels are odd in number (a NaN of one reaches the
+    next).
+
     Parameters
     ----------
     weight, weight_gradient : Tensor, (member, out_channel, in_channel, height, width)
@@ -109,53 +114,109 @@ class PopulationConvolution:
     ) -> None:
         self.weight, self.bias = weight, bias
         self.weight_gradient, self.bias_gradient = weight_gradient, bias_gradient
-        # stride, padding, dilation, transposed, output_padding, groups
-        self._geometry = (stride, padding, (1, 1), transposed, output_padding, len(weight))
+        self._stride, self._padding, self._output_padding = stride, padding, output_padding
         self._transposed = transposed
-        self._output_padding = output_padding
+        on_cpu = weight.device.type == "cpu"
         # Only there is the shuffled form the faster one.
         self._shuffles = (
-            weight.device.type == "cpu"
-            and tuple(weight.shape[-2:]) == (3, 3)
-            and (stride, padding) == ((2, 2), (1, 1))
+            on_cpu and tuple(weight.shape[-2:]) == (3, 3) and (stride, padding) == ((2, 2), (1, 1))
         )
+        self._half_on_cpu = on_cpu and weight.dtype == torch.bfloat16
+        self._alone: list[PopulationConvolution] = []
+        if self._half_on_cpu and len(weight) > 1:
+            buffers = (weight, bias, weight_gradient, bias_gradient)
+            for member in range(len(weight)):
+                own = (None if each is None else each[member : member + 1] for each in buffers)
+                self._alone.append(
+                    PopulationConvolution(
+                        *own,
+                        stride=stride,
+                        padding=padding,
+                        output_padding=output_padding,
+                        transposed=transposed,
+                    )
+                )
         self._inputs: Tensor | None = None
         self._grouped: Tensor | None = None
 
     def forward(self, inputs: Tensor, step_keys: Tensor | None) -> Tensor:  # noqa: ARG002
         """(sample, member * in_channel, h, w) to (sample, member * out_channel, h', w')."""
+        if self._alone:
+            parts = zip(self._alone, inputs.chunk(len(self._alone), 1), strict=True)
+            return torch.cat([own.forward(channels_last(part), None) for own, part in parts], 1)
         self._inputs = inputs
         # The members' weights lie apart in the buffer, so this copies (they are small).
         self._grouped = self.weight.flatten(0, 1)
-        if self._transposed and self._shuffles:
+        if not self._transposed:
+            return self._strided(inputs, self.bias.flatten())
+        if self._shuffles:
             height, width = (
                 2 * n - 1 + more
                 for n, more in zip(inputs.shape[2:], self._output_padding, strict=True)
             )
             return upsampled(inputs, self.weight, self.bias, (height, width))
-        return torch.convolution(inputs, self._grouped, self.bias.flatten(), *self._geometry)
+        return F.conv_transpose2d(
+            inputs,
+            self._grouped,
+            self.bias.flatten(),
+            self._stride,
+            self._padding,
+            self._output_padding,
+            groups=len(self.weight),
+        )
 
     def backward(self, gradient: Tensor, *, needs_input: bool) -> Tensor | None:
         """(sample, member * out_channel, h', w') to (sample, member * in_channel, h, w)."""
+        if self._alone:
+            parts = zip(self._alone, gradient.chunk(len(self._alone), 1), strict=True)
+            back = [
+                own.backward(channels_last(part), needs_input=needs_input) for own, part in parts
+            ]
+            return (
+                torch.cat([each for each in back if each is not None], 1) if needs_input else None
+            )
         assert self.weight_gradient is not None
         assert self.bias_gradient is not None
         assert self._inputs is not None
-        shuffles = needs_input and self._shuffles and not self._transposed
-        of_inputs, of_weight, of_bias = torch.ops.aten.convolution_backward(
-            gradient,
-            self._inputs,
+        # Torch's own sum for a bias takes as long as the weight's gradient, and is less exact.
+        self.bias_gradient.copy_(gradient.sum((0, 2, 3)).view(self.bias.shape))
+        # A transposed convolution is the gradient of the ordinary one, and the other way round.
+        small, large = (self._inputs, gradient) if self._transposed else (gradient, self._inputs)
+        natively = needs_input and not self._transposed and not self._shuffles
+        of_inputs, of_weight, _ = torch.ops.aten.convolution_backward(
+            small,
+            large,
             self._grouped,
-            [self.bias.numel()],
-            *self._geometry,
-            [needs_input and not shuffles, True, True],
+            None,
+            self._stride,
+            self._padding,
+            dilation=(1, 1),
+            transposed=False,
+            output_padding=(0, 0),
+            groups=len(self.weight),
+            output_mask=(natively, True, False),
         )
-        if shuffles:
+        self.weight_gradient.copy_(of_weight.view(self.weight.shape))
+        if needs_input and self._transposed:
+            of_inputs = self._strided(gradient, None)
+        elif needs_input and self._shuffles:
             height, width = self._inputs.shape[2:]
             of_inputs = upsampled(gradient, self.weight, None, (height, width))
-        self.weight_gradient.copy_(of_weight.view(self.weight.shape))
-        self.bias_gradient.copy_(of_bias.view(self.bias.shape))
         self._inputs = self._grouped = None
         return of_inputs
+
+    def _strided(self, maps: Tensor, bias: Tensor | None) -> Tensor:
+        """The ordinary convolution, channels last."""
+        assert self._grouped is not None
+        if self._half_on_cpu and maps.shape[1] == 1:
+            # One channel is the same memory in both layouts, and a seventh of the work in the
+            # plain one, whose strides this gives it.
+            maps = maps.squeeze(1).unsqueeze(1)
+            outputs = F.conv2d(maps, self._grouped, bias, self._stride, self._padding)
+            return channels_last(outputs)
+        return F.conv2d(
+            maps, self._grouped, bias, self._stride, self._padding, groups=len(self.weight)
+        )
 
 
 class PopulationReLU:

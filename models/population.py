@@ -26,13 +26,15 @@ from aesearch.models.minibatches import (
 )
 from aesearch.models.network import ParameterLayout, PopulationNetwork
 from aesearch.models.optimisers import OPTIMISERS, Optimiser
-from aesearch.models.precision import PRECISIONS, compute_types
+from aesearch.models.precision import PRECISIONS
 from aesearch.models.randomness import step_keys
 from aesearch.models.schedules import Schedule
 
 # Samples that an evaluation takes at a time at least: small training minibatches would
 # spend their time between operations. A constant, so that no neighbour shifts a last bit.
 EVALUATION_BATCH = 256
+# But no more values than these, unless the minibatches of the training hold them.
+EVALUATION_VALUES = 2**24
 
 
 class Population:
@@ -66,8 +68,7 @@ class Population:
         >= 1; the last minibatch of an epoch holds the rest.
     device : str
     precision : {"float32", "float64", "bfloat16"}
-        ``bfloat16`` computes with a bfloat16 copy of float32 weights; convolutions on a
-        CPU stay in float32 (see ``precision``).
+        ``bfloat16`` computes with a bfloat16 copy of float32 weights.
     denoising : Denoising, optional
         How the inputs are corrupted; targets are always the clean images. Without it
         nothing is, whatever level the members have.
@@ -118,9 +119,7 @@ class Population:
         self._epochs = epochs
         self._batch_size = batch_size
         self._device = torch.device(device)
-        self._dtype, self._compute_dtype = compute_types(
-            precision, architecture=architecture, device=self._device.type
-        )
+        self._dtype, self._compute_dtype = PRECISIONS[precision]
         self._optimizer = optimizer
         self._momentum = momentum
         self._network_settings: dict[str, Any] = {
@@ -266,7 +265,8 @@ class Population:
     def _means(self, pools: Sequence[Tensor], *, binary_accuracy: bool) -> Tensor:
         """Losses and binary accuracies (NaN unless asked for): (2, live member), on the CPU."""
         totals = torch.zeros(2, len(pools), dtype=torch.float64, device=self._device)
-        size = max(self._batch_size, EVALUATION_BATCH)
+        n_pixels = self._images.shape[1]
+        size = max(self._batch_size, min(EVALUATION_BATCH, EVALUATION_VALUES // n_pixels))
         for minibatch in padded_minibatches(pools, size, self._device, self._dtype):
             inputs, targets = self._inputs_and_targets(minibatch)
             sample_first, is_sample = self._network.sample_first, minibatch.is_sample
