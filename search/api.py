@@ -27,6 +27,8 @@ from aesearch.studies.export import make_folder, write_whole
 from aesearch.studies.spec import StudySpec
 from aesearch.studies.summary import summary, summary_text
 
+IMAGES = "images.npz"
+
 load = load_model
 
 
@@ -188,19 +190,32 @@ def search(
         image_set = as_image_set(images, labels, name="images")
         name = asked.name or f"images-{image_set.fingerprint[:8]}"
         folder = default_folder(name) if folder is None else folder
+        began_here = not (folder / IMAGES).exists()
         kept = keep_images(image_set, folder)
         data = asked.data.model_copy(update={"dataset": str(kept)})
         asked = asked.model_copy(update={"name": name, "data": data})
-    with make_display(quiet=quiet) as display:
-        run = run_study(
-            asked,
-            storage=storage_or_default(storage),
-            out=folder,
-            workers=workers,
-            cluster=cluster,
-            display=display,
-        )
+    try:
+        with make_display(quiet=quiet) as display:
+            run = run_study(
+                asked,
+                storage=storage_or_default(storage),
+                out=folder,
+                workers=workers,
+                cluster=cluster,
+                display=display,
+            )
+    except BaseException:
+        if images is not None and folder is not None and began_here:
+            _forget_images(folder)
+        raise
     return found(run)
+
+
+def _forget_images(folder: Path) -> None:
+    """Take images away that no run came to use: they would stand in the way of the next ones."""
+    if [path.name for path in folder.iterdir()] == [IMAGES]:
+        (folder / IMAGES).unlink()
+        folder.rmdir()
 
 
 def keep_images(image_set: ImageSet, folder: Path) -> Path:
@@ -219,7 +234,7 @@ def keep_images(image_set: ImageSet, folder: Path) -> Path:
         The folder cannot be written.
     """
     make_folder(folder)
-    path = (folder / "images.npz").absolute()
+    path = (folder / IMAGES).absolute()
     if path.exists():
         there = load_images(path).fingerprint
         if there != image_set.fingerprint:

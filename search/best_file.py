@@ -14,6 +14,8 @@ from aesearch.studies.spec_problems import validated
 from aesearch.studies.spec_text import parse, read_text
 
 BEST = "best.yaml"
+# Relative: equal weights give an equal error but for the last bits of a sum.
+_ROUNDING = 1e-6
 Verdict = Literal["identical", "agrees", "differs"]
 
 
@@ -179,6 +181,8 @@ def compare(
     before = next(s["weights_sha256"] for s in result["retrained"] if s["seed_index"] == index)
     difference = abs(mse - recorded) / recorded if recorded > 0 else abs(mse - recorded)
     verdict: Verdict = "agrees" if difference <= tolerance else "differs"
+    if before == sha256 and difference <= _ROUNDING:
+        verdict = "identical"
     changed = {
         name: [str(old), str(versions.get(name, "none"))]
         for name, old in result["versions"].items()
@@ -187,7 +191,7 @@ def compare(
     if devices[0] != devices[1]:
         changed["device"] = list(devices)
     return Comparison(
-        verdict="identical" if before == sha256 else verdict,
+        verdict=verdict,
         recorded_mse=recorded,
         mse=mse,
         relative_difference=difference,

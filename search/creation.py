@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.engine import Engine
 
@@ -121,7 +122,10 @@ def create_or_resume(engine: Engine, problem: Problem, display: Display) -> Stud
     study = store.find_study(engine, name)
     check_versions(study)
     stored = store.stored_spec(study)
-    if _same_place(stored.data.dataset, spec.data.dataset):
+    if _moved(stored.data.dataset, spec.data.dataset, problem, study.facts):
+        moved = stored.data.model_copy(update={"dataset": spec.data.dataset})
+        stored = stored.model_copy(update={"data": moved})
+    elif _same_place(stored.data.dataset, spec.data.dataset):
         spec = spec.model_copy(
             update={"data": spec.data.model_copy(update={"dataset": stored.data.dataset})}
         )
@@ -176,6 +180,13 @@ def with_absolute_path(spec: StudySpec) -> StudySpec:
         return spec
     data = spec.data.model_copy(update={"dataset": str(path.absolute())})
     return spec.model_copy(update={"data": data})
+
+
+def _moved(before: str, now: str, problem: Problem, facts: dict[str, Any]) -> bool:
+    """Whether the images' file or folder is another one by now, with the same images in it."""
+    paths = known_name(before) is None and known_name(now) is None
+    same_images = problem.fingerprint == facts["fingerprint"]
+    return paths and same_images and not _same_place(before, now)
 
 
 def _same_place(one: str, other: str) -> bool:

@@ -20,7 +20,7 @@ from aesearch.local_workers import Workers, default_workers, useful_workers
 from aesearch.problem import Problem, Progress, load_problem
 from aesearch.ray_cluster import Cluster
 from aesearch.ray_workers import RayWorkers
-from aesearch.run_folder import default_folder, write_run_folder
+from aesearch.run_folder import check_folder, default_folder, write_run_folder
 from aesearch.studies import database, ledger, migrations, store
 from aesearch.studies.dashboard.publishing import publish
 from aesearch.studies.export import make_folder
@@ -106,6 +106,7 @@ def run_study(
                 progress=progress or display.download,
             )
             folder = out if out is not None else default_folder(str(problem.spec.name))
+            check_folder(folder, problem.spec, problem.facts())
             with _empty_folder(folder):
                 migrations.prepare(engine)
             return _run(

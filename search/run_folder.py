@@ -1,21 +1,41 @@
 """The run folder: everything a study leaves as files, from the store alone."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sqlalchemy.engine import Engine
 
+from aesearch.best_file import load_best
 from aesearch.decisions import chosen_configuration
 from aesearch.studies import evaluation_files, evaluation_results, retrain_results, store
 from aesearch.studies.dashboard.publishing import write_files
-from aesearch.studies.errors import RunFailedError
-from aesearch.studies.export import best_yaml, chosen_spec, make_folder, write_tables, write_whole
+from aesearch.studies.errors import AesearchError, RunFailedError
+from aesearch.studies.export import (
+    OutputError,
+    best_yaml,
+    chosen_spec,
+    make_folder,
+    write_tables,
+    write_whole,
+)
 from aesearch.studies.records import StudySnapshot
 from aesearch.studies.report.stored import stored_report
-from aesearch.studies.spec_yaml import to_yaml
+from aesearch.studies.spec import StudySpec, resolve
+from aesearch.studies.spec_yaml import MAY_DIFFER_ON_RESUME, diff, to_yaml
+
+MODEL = "model.safetensors"
+# Where a best.yaml has the winner's values, or those of another machine.
+_OF_THE_WINNER = (
+    "model.",
+    "training.learning_rate",
+    "training.weight_decay",
+    "training.corruption_level",
+    "compute.",
+    "data.dataset",
+)
 
 
 def default_folder(name: str) -> Path:
@@ -29,6 +49,42 @@ def default_folder(name: str) -> Path:
     return Path("runs") / safe
 
 
+def check_folder(folder: Path, spec: StudySpec, facts: Mapping[str, Any]) -> None:
+    """Refuse a run folder that holds the model of another study.
+
+    Parameters
+    ----------
+    spec : StudySpec
+        Resolved.
+    facts : mapping
+        Of the study's data: ``image_shape``, ``n_images``, ``fingerprint``.
+
+    Raises
+    ------
+    OutputError
+        With what is different.
+    """
+    try:
+        held, result = load_best(folder / "best.yaml")
+    except AesearchError:  # there is none, or none that anything could be read from
+        return
+    channels, height, width = facts["image_shape"]
+    held = resolve(
+        held,
+        image_shape=(channels, height, width),
+        n_train=facts["n_images"],
+        device=held.compute.device,
+    )
+    differences = diff(held, spec, may_differ=(*MAY_DIFFER_ON_RESUME, *_OF_THE_WINNER))
+    if result["data"]["fingerprint"] != facts["fingerprint"]:
+        differences.append("other images")
+    if differences:
+        raise OutputError(
+            f"out must hold nothing of another study, got {str(folder)!r} with the model of one "
+            f"({'; '.join(differences)}); name another folder with --out, or move that one away"
+        )
+
+
 def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
     """Write the tables and, once retrained, model, evaluation, pictures and ``best.yaml``.
 
@@ -38,14 +94,16 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
     Raises
     ------
     OutputError
-        A file cannot be written.
+        A file cannot be written, or the folder holds the model of another study.
     StudyNotFoundError
         There is no such study.
     RunFailedError
         Nothing was retrained yet; the tables are written all the same.
     """
-    make_folder(folder)
     study = store.find_study(engine, name)
+    spec = store.stored_spec(study)
+    check_folder(folder, spec, study.facts)
+    make_folder(folder)
     snapshot = store.snapshot(engine, name)
     write_tables(folder, snapshot, store.curves(engine, study))
     rows = retrain_results.retrained(engine, study) if study.retrain_key else []
@@ -54,7 +112,6 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
             f"study {name!r} must be retrained and tested before its model is exported, got "
             f"{len(rows)} retrained seeds; run the same 'aesearch run' command again"
         )
-    spec = store.stored_spec(study)
     best = best_seed(rows)
     evaluation = evaluation_results.read_evaluation(engine, study)
     chosen = chosen_spec(spec, chosen_configuration(engine, study, spec))
@@ -65,13 +122,27 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
     yaml = folder / "best.yaml"
     if yaml.exists() and yaml.read_bytes() != document.encode():
         yaml.unlink()
-    write_whole(folder / "model.safetensors", best.weights)
+    model = folder / MODEL
+    if model.exists() and model.read_bytes() != best.weights:
+        for path in _made_of_a_model(folder):
+            path.unlink()
+    write_whole(model, best.weights)
     write_files(engine, name, folder / "artifacts")
     if evaluation is not None:
         pictures = evaluation_results.read_pictures(engine, study)
         evaluation_files.write_evaluation(folder, evaluation, pictures)
     write_whole(folder / "report.html", stored_report(engine, name))
     write_whole(yaml, document)
+
+
+def _made_of_a_model(folder: Path) -> Iterator[Path]:
+    """What stands in a run folder beside its model, and is of no other."""
+    names = ["evaluation.json", "evaluation.csv", "robustness.csv", "pictures/*.png"]
+    names += [
+        f"{part}.{kind}" for part in ("model", "encoder", "decoder") for kind in ("onnx", "pt2")
+    ]
+    for name in names:
+        yield from folder.glob(name)
 
 
 def result(snapshot: StudySnapshot, rows: list[Any], exported: int) -> dict[str, Any]:

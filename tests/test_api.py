@@ -10,7 +10,7 @@ import aesearch
 from aesearch.api import keep_images
 from aesearch.data.images import as_image_set
 from aesearch.data.load import load
-from aesearch.studies.errors import StudyMismatchError
+from aesearch.studies.errors import AesearchError, StudyMismatchError
 from aesearch.studies.spec import StudySpec
 
 SETTINGS = {
@@ -113,6 +113,15 @@ def test_the_same_call_in_a_thread_finds_the_study_finished(result):
     thread.join()
     assert again[0].summary == result.summary
     assert again[0].trials.equals(result.trials)
+
+
+def test_images_of_a_search_that_cannot_begin_are_not_kept(tmp_path, monkeypatch):
+    """The next call may come with others under the same name."""
+    monkeypatch.chdir(tmp_path)
+    images, _ = pictures()
+    with pytest.raises(AesearchError, match="folds"):
+        aesearch.search(images, study="mine", **SETTINGS | {"folds": 500})
+    assert not (tmp_path / "runs/mine").exists()
 
 
 def test_other_images_never_replace_those_of_a_study(result):

@@ -97,6 +97,27 @@ def test_the_direction_is_no_setting(given):
         given("search.direction=maximize")
 
 
+def test_images_that_were_moved_are_found_where_they_are(given, tmp_path):
+    """The same images under another name are the study's, and workers look for them there."""
+    moved = tmp_path / "elsewhere" / "pictures.npz"
+    moved.parent.mkdir()
+    (tmp_path / "images.npz").rename(moved)
+    assert given(f"data.dataset={moved}").trials == 5
+    engine = store.open_store(str(tmp_path / "s.db"))
+    assert store.stored_spec(store.find_study(engine, "s")).data.dataset == str(moved)
+    engine.dispose()
+
+
+def test_other_images_in_another_file_are_refused(given, tmp_path):
+    """By their path, and they never take its place."""
+    other = tmp_path / "other.npz"
+    np.savez(other, images=np.random.default_rng(1).integers(0, 256, (60, 8, 8), dtype=np.uint8))
+    before = everything(tmp_path / "s.db")
+    with pytest.raises(StudyMismatchError, match=r"data\.dataset: .*images\.npz -> .*other\.npz"):
+        given(f"data.dataset={other}")
+    assert everything(tmp_path / "s.db") == before
+
+
 @pytest.mark.parametrize("change", ["pixel", "order", "fewer"])
 def test_other_images_in_the_same_file_are_refused(given, tmp_path, change):
     """One pixel, their order or their number: the file is no longer that of the study."""

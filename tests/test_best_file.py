@@ -101,6 +101,10 @@ def test_other_images_are_refused(key, word):
     ("mse", "sha256", "verdict", "text"),
     [
         (0.020, "bb", "identical", "identical: same weights, test MSE 0.02"),
+        (0.020 * (1 + 1e-7), "bb", "identical", "identical: same weights"),
+        # The same weights, but not the number that is written there.
+        (0.0202, "bb", "agrees", "agrees within 1%: test MSE 0.0202, recorded 0.02"),
+        (0.5, "bb", "differs", "differs by 2.4e+03%, more than 2%: test MSE 0.5, recorded 0.02"),
         (0.0202, "cc", "agrees", "agrees within 1%: test MSE 0.0202, recorded 0.02"),
         (0.0198, "aa", "agrees", "agrees within 1%: test MSE 0.0198, recorded 0.02"),
         (0.021, "cc", "differs", "differs by 5%, more than 2%: test MSE 0.021, recorded 0.02"),

@@ -157,6 +157,41 @@ def test_export_writes_the_same_bytes_again(name, inside):
     assert (inside / "exported" / name).read_bytes() == (inside / "runs/digits" / name).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--seed", "1"), "seed: 0 -> 1"),
+        (("--study", "other", "--out", "runs/digits"), "name: digits -> other"),
+    ],
+)
+def test_the_model_of_another_study_is_never_replaced(inside, arguments, words):
+    """Neither by a study of the same name in another store nor by one of another name."""
+    before = {path: path.read_bytes() for path in (inside / "runs/digits").glob("*.*")}
+    done = invoke(*SMALL, *arguments, "--storage", "another.db", "--quiet")
+    assert done.exit_code == 2
+    assert "out must hold nothing of another study, got 'runs/digits' with" in done.stderr
+    assert words in done.stderr
+    assert {path: path.read_bytes() for path in (inside / "runs/digits").glob("*.*")} == before
+    assert not (inside / "another.db").exists()
+
+
+def test_what_was_made_of_another_model_goes_with_it(finished, tmp_path, monkeypatch):
+    """Exports and figures of a model do not stand beside the next winner's."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished[0], tmp_path / "copy")
+    folder, storage = tmp_path / "copy/runs/digits", tmp_path / "copy/aesearch.db"
+    (folder / "encoder.onnx").write_bytes(b"of the model that is here")
+    (folder / "pictures/old.png").write_bytes(b"likewise")
+    export = ("export", "digits", "--storage", str(storage), "--out", str(folder))
+    assert invoke(*export).exit_code == 0
+    assert (folder / "encoder.onnx").exists(), "it is of this model"
+    (folder / "model.safetensors").write_bytes(b"another winner's")
+    assert invoke(*export).exit_code == 0
+    assert not (folder / "encoder.onnx").exists()
+    assert not (folder / "pictures/old.png").exists()
+    assert (folder / "evaluation.json").exists()
+
+
 def test_train_gives_the_same_weights_from_the_file_alone(inside):
     """Bit for bit the model of the study; only the number of looks differs."""
     done = invoke("train", "runs/digits/best.yaml", "--json")

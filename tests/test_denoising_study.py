@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from aesearch import model_file
+from aesearch.evaluation.evaluate import noise_levels
 from aesearch.models.autoencoder import build_autoencoder
 from aesearch.models.corruptions import Corruption, corrupt, training_keys
 from aesearch.models.randomness import minibatch_order, step_keys
@@ -249,3 +250,25 @@ def test_the_level_of_the_validation_images_is_written_out():
     assert given.training.validation_corruption_level == 0.2
     assert StudySpec().training.corruption == "none"
     assert resolved().training.validation_corruption_level is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "levels"),
+    [
+        ((), {"gaussian": (0.1,), "uniform": (1.0,)}),
+        (("training.corruption=uniform",), {"gaussian": (0.1,), "uniform": (0.3, 1.0)}),
+        (
+            ("training.corruption=gaussian", "training.corruption_level=0.1"),
+            {"gaussian": (0.1,), "uniform": (1.0,)},
+        ),
+        (
+            ("training.corruption=gaussian", "training.validation_corruption_level=0.05"),
+            {"gaussian": (0.05, 0.1), "uniform": (1.0,)},
+        ),
+    ],
+)
+def test_a_denoiser_is_measured_on_what_it_was_trained_for(overrides, levels):
+    """At the level at which its trials were compared, listed or not."""
+    listed = ("evaluation.robustness.gaussian=[0.1]", "evaluation.robustness.uniform=[1.0]")
+    found = noise_levels(resolved(*listed, *overrides))
+    assert {kind: found[kind] for kind in levels} == levels

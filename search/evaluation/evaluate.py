@@ -127,9 +127,16 @@ def evaluate(
 
 
 def noise_levels(spec: StudySpec) -> dict[str, tuple[float, ...]]:
-    """Levels by kind of corruption, as ``aesearch.models.corruptions`` names them."""
-    levels = spec.evaluation.robustness.model_dump()
-    return {name.replace("_", "-"): of_kind for name, of_kind in levels.items()}
+    """Levels by kind of corruption, as ``aesearch.models.corruptions`` names them.
+
+    A denoiser is also measured at the level at which its trials were compared.
+    """
+    asked = spec.evaluation.robustness.model_dump()
+    levels = {name.replace("_", "-"): of_kind for name, of_kind in asked.items()}
+    kind, own = spec.training.corruption, spec.training.validation_corruption_level
+    if kind != "none" and own and own not in levels[kind]:
+        levels[kind] = tuple(sorted({*levels[kind], own}))
+    return levels
 
 
 def _curve_dims(spec: StudySpec, encoding_dim: int) -> list[int]:
