@@ -72,6 +72,9 @@ def retrain_key(spec: StudySpec, configuration: Configuration) -> str:
     # The same settings, but other weights since then; all others keep their keys.
     if configuration.code_activation == "relu" and configuration.dropout and _hides(configuration):
         parts["dropout"] = "behind the code too"
+    in_bfloat16 = (spec.compute.device, spec.compute.precision) == ("cpu", "bfloat16")
+    if configuration.architecture == "conv" and in_bfloat16:
+        parts["convolutions"] = "in bfloat16"
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -292,7 +292,7 @@ class ComputeSpec(Section):
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
-        description="Type of the arithmetic; auto is bfloat16 for large dense problems on a CPU "
+        description="Type of the arithmetic; auto is bfloat16 for large problems on a CPU "
         "that is fast at it, else float32.",
     )
     population: AutoCount = Field(

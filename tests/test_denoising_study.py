@@ -195,10 +195,12 @@ def test_the_key_of_a_retraining_stays_as_it_is():
         (("model.code_activation=relu", "model.dropout=0.2", "model.dense.hidden=[]"), False),
         (("model.code_activation=relu", "model.dropout=0.0"), False),
         (("model.code_activation=linear", "model.dropout=0.2"), False),
+        (("model.architecture=conv", "compute.precision=bfloat16"), True),
+        (("model.architecture=dense", "compute.precision=bfloat16"), False),
     ],
 )
-def test_networks_that_got_another_dropout_got_another_key(overrides, changed):
-    """Dropout came behind the ReLU of the code: older weights of such networks are others."""
+def test_networks_that_train_otherwise_got_another_key(overrides, changed):
+    """Dropout came behind the ReLU of the code, and bfloat16 to convolutions: other weights."""
     spec = resolved(*overrides)
     configuration = spec.configuration({})
     assert (retrain_key(spec, configuration) != former_key(spec, configuration)) is changed
