@@ -124,12 +124,14 @@ class PopulationConvolution:
         self._half_on_cpu = on_cpu and weight.dtype == torch.bfloat16
         self._alone: list[PopulationConvolution] = []
         if self._half_on_cpu and len(weight) > 1:
-            buffers = (weight, bias, weight_gradient, bias_gradient)
             for member in range(len(weight)):
-                own = (None if each is None else each[member : member + 1] for each in buffers)
+                own = slice(member, member + 1)
                 self._alone.append(
                     PopulationConvolution(
-                        *own,
+                        weight[own],
+                        bias[own],
+                        None if weight_gradient is None else weight_gradient[own],
+                        None if bias_gradient is None else bias_gradient[own],
                         stride=stride,
                         padding=padding,
                         output_padding=output_padding,

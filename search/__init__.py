@@ -29,6 +29,11 @@ _LAZY = {
 _LAZY_MODULES = ("frames", "sklearn")
 
 
+def __dir__() -> list[str]:
+    """List the public names, imported or not: what Tab completes."""
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name on first use."""
     from importlib import import_module  # noqa: PLC0415

@@ -3,12 +3,14 @@
 import difflib
 import os
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aesearch.studies.errors import AesearchError, SpecError
 
 if TYPE_CHECKING:
+    from aesearch.studies.dimensions import Dimension
     from aesearch.studies.spec import StudySpec
 
 # The URL may hold a password: never on a command line of ours.
@@ -88,7 +90,8 @@ def spec_values(options: Mapping[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     options : mapping
-        Names of ``FLAGS``; None means that the option was not given.
+        Names of ``FLAGS``; None means that the option was not given. NumPy's scalars count as
+        Python's.
 
     Returns
     -------
@@ -99,6 +102,9 @@ def spec_values(options: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in options.items():
         if value is None:
             continue
+        if hasattr(value, "item") and hasattr(value, "dtype") and not getattr(value, "shape", ()):
+            # A NumPy scalar, recognised without importing NumPy.
+            value = value.item()  # noqa: PLW2901 - the same value
         if name == "architecture":
             values |= _architecture_values(value)
         elif name == "batch_size":
@@ -132,7 +138,7 @@ def study_spec(
     SpecError
         With every problem at once; also for a series of studies.
     OptionError
-        A preset that is not one, or beside a spec.
+        A preset that is not one, or beside a spec; options or overrides without effect.
     """
     from aesearch.studies.spec_yaml import load_spec  # noqa: PLC0415 - --help must not pay for it
 
@@ -140,6 +146,7 @@ def study_spec(
     found = load_spec(**start, flags=spec_values(options), overrides=overrides)
     _check_corruption(options, [found])
     _check_space(overrides, [found])
+    _check_settings(overrides, [found])
     return found
 
 
@@ -174,7 +181,7 @@ def study_specs(
     SpecError
         With every problem at once.
     OptionError
-        A preset that is not one, or beside a spec.
+        A preset that is not one, or beside a spec; options or overrides without effect.
     """
     from aesearch.studies.series import load_series  # noqa: PLC0415 - --help must not pay for it
 
@@ -182,6 +189,7 @@ def study_specs(
     found = load_series(**start, flags=spec_values(options), overrides=overrides, quick=quick)
     _check_corruption(options, found)
     _check_space(overrides, found)
+    _check_settings(overrides, found)
     return found
 
 
@@ -212,6 +220,60 @@ def _check_space(overrides: Sequence[str], specs: "Sequence[StudySpec]") -> None
                 f"{override!r} for {_networks(specs)} networks; leave it out, or change the "
                 "architecture or the condition"
             )
+
+
+def _check_settings(overrides: Sequence[str], specs: "Sequence[StudySpec]") -> None:
+    # A value within its dimension is that of the first trial; one outside would be of none. In a
+    # file it may stand, as the level of a corruption may.
+    from aesearch.studies.spec import SETTING_OF_DIMENSION  # noqa: PLC0415 - imports pydantic
+
+    for override in overrides:
+        key = override.partition("=")[0]
+        setting = ".".join(part.strip() for part in key.split("."))
+        if setting not in SETTING_OF_DIMENSION.values():
+            continue
+        found = [outside for spec in specs if (outside := _outside(spec, setting)) is not None]
+        if len(found) < len(specs):
+            continue
+        dimension, value = found[0]
+        name = setting.rpartition(".")[2]
+        remedy = (
+            f"fix it with --architecture {value} instead"
+            if name == "architecture"
+            else f"fix it with --set space.{name}=null beside this, or search over it with "
+            f"--set space.{name}.choices=[{value}]"
+        )
+        raise OptionError(
+            f"--set {setting} must be {_values_of(dimension)}, over which it is searched, got "
+            f"{value!r}; {remedy}"
+        )
+
+
+def _outside(spec: "StudySpec", setting: str) -> "tuple[Dimension, Any] | None":
+    """Give the dimension that stands in for a setting in every trial, and the value it lacks."""
+    from aesearch.studies.dimensions import hidden_name  # noqa: PLC0415 - imports pydantic
+
+    name = setting.rpartition(".")[2]
+    dimension, value = getattr(spec.space, name), attrgetter(setting)(spec)
+    if name == "hidden":
+        # Only dense networks have it: no condition leaves it to the setting.
+        if value == "auto":
+            return None
+        value = hidden_name(value)
+    elif dimension is not None and dimension.when is not None:
+        return None
+    if dimension is None or dimension.nearest(value) == value:
+        return None
+    return dimension, value
+
+
+def _values_of(dimension: "Dimension") -> str:
+    from aesearch.studies.dimensions import Choices  # noqa: PLC0415 - imports pydantic
+
+    if isinstance(dimension, Choices):
+        return f"one of {', '.join(map(str, dimension.choices))}"
+    steps = "" if dimension.step is None else f" in steps of {dimension.step}"
+    return f"from {dimension.low} to {dimension.high}{steps}"
 
 
 def _networks(specs: "Sequence[StudySpec]") -> str:
@@ -274,10 +336,24 @@ def check_preset(preset: str) -> None:
     if preset in names:
         return
     close = difflib.get_close_matches(preset, names, n=1)
-    if any(mark in preset for mark in "/\\") or preset.lower().endswith((".yaml", ".yml")):
+    if preset.lower().endswith((".yaml", ".yml")):
         remedy = f"a file is given with --spec {preset}"
+    elif _is_of_images(preset):
+        remedy = f"images are given with --dataset {preset}"
     elif close:
         remedy = f"did you mean {close[0]!r}?"
     else:
         remedy = "a data set is given with --dataset, a file with --spec"
     raise OptionError(f"PRESET must be one of {', '.join(names)}, got {preset!r}; {remedy}")
+
+
+def _is_of_images(word: str) -> bool:
+    """Whether someone who wrote this meant images: a folder, a path, or a file of them."""
+    from aesearch.data.files import SUFFIXES  # noqa: PLC0415 - --help must not pay for NumPy
+    from aesearch.data.folder import IMAGE_SUFFIXES  # noqa: PLC0415
+
+    return (
+        any(mark in word for mark in "/\\")
+        or word.lower().endswith(SUFFIXES + IMAGE_SUFFIXES)
+        or os.path.isdir(word)  # noqa: PTH112 - Path raises for a word that is too long
+    )

@@ -61,7 +61,7 @@ def line(study: StudyStatus) -> str:
         words.append(f"best {value_text(study.best[1])} (trial {study.best[0]})")
     alive = sum(worker.alive for worker in study.workers)
     words.append(f"{alive} at work")
-    if study.trials_per_hour is not None and not study.over:
+    if study.trials_per_hour is not None and study.searched:
         words.append(f"{_rate(study)}, {_left(study)} left")
     return one_line(", ".join(words))
 
@@ -78,7 +78,7 @@ def _study_table(studies: Sequence[StudyStatus]) -> Table:
             study.state,
             f"{study.finished}/{study.n_trials}{failed}",
             "-" if study.best is None else value_text(study.best[1]),
-            "-" if study.trials_per_hour is None or study.over else _rate(study, unit=""),
+            _rate(study, unit="") if study.trials_per_hour is not None and study.searched else "-",
             _left(study),
             str(sum(worker.alive for worker in study.workers)),
         )

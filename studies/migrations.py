@@ -10,7 +10,7 @@ import optuna
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from aesearch.studies import tables
+from aesearch.studies import optuna_rows, tables
 from aesearch.studies.database import close_storage, optuna_storage, reading, writing
 from aesearch.studies.errors import StoreError
 from aesearch.studies.store_errors import describe, translated
@@ -70,15 +70,25 @@ def _major(version: str | None) -> str:
 def _refuse_foreign(engine: Engine, inspector: sa.Inspector, names: set[str]) -> None:
     # Optuna's own, half made by a process that died, are completed; anyone else's are left alone.
     keys = {"trials": "trial_id", "studies": "study_id"}
+    strange: set[str] = set()
+    remedy = "name another"
+    if engine.dialect.name == "sqlite":
+        # A file has one owner, and version_info says that it is Optuna's. On a server, programs
+        # often share a database: there, tables of other names are none of our business.
+        keys["version_info"] = "library_version"
+        if "version_info" not in names:
+            strange = names - set(optuna_rows.STUDIES.metadata.tables)
+        remedy = "name another file with --storage"
     foreign = any(
         key not in {column["name"] for column in inspector.get_columns(table)}
         for table, key in keys.items()
         if table in names
     )
-    if foreign or ("alembic_version" in names and not names & {"version_info", "studies"}):
+    foreign |= "alembic_version" in names and not names & {"version_info", "studies"}
+    if foreign or strange:
         raise StoreError(
-            f"the store {describe(engine.url)} must be empty or made by aesearch or Optuna, "
-            f"got tables of another program ({', '.join(sorted(names)[:5])}); name another"
+            f"the store {describe(engine.url)} must be empty or made by aesearch or Optuna, got "
+            f"tables of another program ({', '.join(sorted(strange or names)[:5])}); {remedy}"
         )
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from aesearch.studies.errors import RunFailedError
 from aesearch.studies.records import TrialRecord
+from aesearch.studies.stability import end_above_limit
 
 SelectionRule = Literal["best", "one-se"]
 
@@ -247,9 +248,27 @@ def _nothing_to_choose(trials: Sequence[TrialRecord]) -> str:
     reasons = "".join(
         f"\n  - {len(found)} like trial {found[0][0]}: {found[0][1]}" for found in frequent
     )
-    remedy = (
-        "give the search more time: the same command without --timeout goes on"
-        if counts["waiting"] or counts["running"]
-        else "lower the learning rates of the space or train for more epochs"
+    return f"no completed trial to choose among {len(trials)} ({ended}); {_remedy(trials)}{reasons}"
+
+
+def _remedy(trials: Sequence[TrialRecord]) -> str:
+    if any(trial.state in ("waiting", "running") for trial in trials):
+        return "give the search more time: the same command without --timeout goes on"
+    high = [found for trial in trials if (found := end_above_limit(trial.unstable)) is not None]
+    # Pruned trials have no say: they were no better than those that went on.
+    judged = sum(trial.state != "pruned" for trial in trials)
+    if not high or 2 * len(high) < judged:
+        return "lower the learning rates of the space or train for more epochs"
+    loss, limit = min(high)
+    return (
+        f"the smallest loss at the end was {loss:g}, above search.unstable_loss {limit:g}: train "
+        "for more epochs, or begin a new study with --set search.unstable_loss="
+        f"{_round_above(loss):g}"
     )
-    return f"no completed trial to choose among {len(trials)} ({ended}); {remedy}{reasons}"
+
+
+def _round_above(value: float) -> float:
+    """Give a round figure that lies at least a tenth above a value, and below twice the value."""
+    power = 10.0 ** math.floor(math.log10(value))
+    steps = (1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15)
+    return next(step * power for step in steps if step * power >= 1.1 * value)

@@ -50,7 +50,16 @@ def load_series(
     raw, lines, source = read_base(preset, file, text)
     given = dict(flags or {})
     if KEY not in raw:
-        found = [layered(raw, lines, source, flags=given, overrides=overrides)]
+        found = [
+            layered(
+                raw,
+                lines,
+                source,
+                flags=given,
+                overrides=overrides,
+                of_preset=preset is not None,
+            )
+        ]
     else:
         variants = _checked(raw[KEY], source)
         if "name" in map(_key, overrides):
@@ -65,6 +74,7 @@ def load_series(
                 f"{source}, study {word}",
                 flags=given,
                 overrides=overrides,
+                of_preset=preset is not None,
             )
             for word, variant in variants.items()
         ]
@@ -81,6 +91,7 @@ def _quick(
         source,
         flags={key: value for key, value in flags.items() if key != "name"},
         overrides=[each for each in overrides if _key(each) != "name"],
+        of_preset=False,
     )
 
 

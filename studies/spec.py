@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import PurePath
 from typing import Annotated, Any
 
@@ -26,6 +27,19 @@ from aesearch.studies.spec_problems import Path, Problem, broken, must
 SCORE_EPOCHS = 3
 # A Gaussian process takes a second per suggestion then; its cost grows with the third power.
 LARGEST_GP = 500
+
+
+# Which setting a dimension of the space stands in for.
+SETTING_OF_DIMENSION = {
+    "architecture": "model.architecture",
+    "encoding_dim": "model.encoding_dim",
+    "learning_rate": "training.learning_rate",
+    "weight_decay": "training.weight_decay",
+    "dropout": "model.dropout",
+    "hidden": "model.dense.hidden",
+    "code_activation": "model.code_activation",
+    "corruption_level": "training.corruption_level",
+}
 
 
 class StudySpec(Section):
@@ -85,17 +99,9 @@ class StudySpec(Section):
             A value for each dimension that the default architecture has, in the order of
             the space; hidden widths as a word.
         """
-        hidden = self.model.dense.hidden
-        wanted = {
-            "architecture": self.model.architecture,
-            "encoding_dim": self.model.encoding_dim,
-            "learning_rate": self.training.learning_rate,
-            "weight_decay": self.training.weight_decay,
-            "dropout": self.model.dropout,
-            "hidden": hidden if isinstance(hidden, str) else hidden_name(hidden),
-            "code_activation": self.model.code_activation,
-            "corruption_level": self.training.corruption_level,
-        }
+        wanted = {name: attrgetter(setting)(self) for name, setting in SETTING_OF_DIMENSION.items()}
+        if not isinstance(wanted["hidden"], str):
+            wanted["hidden"] = hidden_name(wanted["hidden"])
         if self.space.architecture is not None:
             wanted["architecture"] = self.space.architecture.nearest(wanted["architecture"])
         active = self.space.active(str(wanted["architecture"]))

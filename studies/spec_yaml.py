@@ -87,7 +87,7 @@ def load_spec(
     Parameters
     ----------
     preset : str, optional
-        Name of a preset.
+        Name of a preset. Its description is left out where flags or overrides name other images.
     file : Path, optional
         A YAML file.
     text : str, optional
@@ -106,7 +106,14 @@ def load_spec(
     if "studies" in raw:
         rule = "must be absent where one study is meant; 'aesearch run' runs each of them"
         raise SpecError(source, [f"studies: {rule}"])
-    return layered(raw, lines, source, flags=flags or {}, overrides=overrides)
+    return layered(
+        raw,
+        lines,
+        source,
+        flags=flags or {},
+        overrides=overrides,
+        of_preset=preset is not None,
+    )
 
 
 def read_base(
@@ -144,6 +151,7 @@ def layered(
     *,
     flags: Mapping[str, Any],
     overrides: Sequence[str],
+    of_preset: bool,
 ) -> StudySpec:
     """Lay flags and overrides over what a specification starts from; see ``load_spec``."""
     tree = _without_empty_sections(raw)
@@ -162,7 +170,19 @@ def layered(
             problems += [f"--set {key}: {problem}" for problem in error.problems]
             continue
         problems += _put(tree, key, value, lines)
+    # A preset's description tells of its images; one that was given beside others stays.
+    same = tree.get("description") == raw.get("description")
+    if of_preset and same and _dataset_of(tree) != _dataset_of(raw):
+        tree.pop("description", None)
     return validated(StudySpec, tree, source=source, lines=lines, known_problems=problems)
+
+
+def _dataset_of(tree: Mapping[str, Any]) -> str:
+    """Give the data set in one spelling; names may be in capitals and have other hyphens."""
+    data = tree.get("data")
+    given = data.get("dataset") if isinstance(data, dict) else None
+    name = StudySpec().data.dataset if given is None else str(given)
+    return name.lower().replace("-", "").replace("_", "")
 
 
 def spec_from_mapping(mapping: Mapping[str, Any], source: str) -> StudySpec:

@@ -7,6 +7,7 @@
 """
 
 import math
+import re
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,11 @@ STABILITY = "constraints:stability"
 
 END_FRACTION = 0.25  # of the epochs are "the end of training" ...
 END_EPOCHS = 3  # ... and never fewer than this many, where there are as many
+
+# Reads back what `unstable_reason` writes: the store keeps the words of a reason, no figures.
+_ABOVE_LIMIT = re.compile(
+    r"the loss of fold \d+ ends at (\S+) \(epoch \d+\), above the limit (\S+)"
+)
 
 
 def end_window(n_epochs: int) -> int:
@@ -124,3 +130,20 @@ def unstable_reason(curves: npt.ArrayLike, *, limit: float, oscillation: float) 
             f"{np.median(end[fold]):.4g}, above {oscillation:g}"
         )
     return None
+
+
+def end_above_limit(reason: str | None) -> tuple[float, float] | None:
+    """Give the final loss and the limit of a reason that is a high final loss; None for another.
+
+    Parameters
+    ----------
+    reason : str or None
+        As `unstable_reason` gave it.
+
+    Returns
+    -------
+    (loss, limit) or None
+        To four and six significant digits; the loss is that of the worst fold.
+    """
+    found = None if reason is None else _ABOVE_LIMIT.fullmatch(reason)
+    return None if found is None else (float(found[1]), float(found[2]))

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, Engine
 from aesearch.studies import optuna_rows, tables
 from aesearch.studies.database import reading
 from aesearch.studies.errors import StudyNotFoundError
-from aesearch.studies.store import STATES, StudyRow, find_study, now
+from aesearch.studies.store import STATES, StudyRow, clock, find_study, now
 from aesearch.studies.waiting import repeatable
 
 RATE_S = 3600.0  # the throughput is that of the last hour
@@ -68,6 +68,8 @@ class StudyStatus:
         Stable complete trial with the lowest mean over folds (MSE per pixel).
     open_work : dict
         Units of work that are not done, by kind.
+    past_deadline : bool
+        Whether its time limit is over: no generation is begun any more.
     trials_per_hour : float or None
         Of the last hour; None where no trial finished in it.
     seconds_left : float or None
@@ -83,6 +85,7 @@ class StudyStatus:
     chosen: int | None
     open_work: dict[str, int]
     workers: tuple[WorkerStatus, ...]
+    past_deadline: bool
     trials_per_hour: float | None
     seconds_left: float | None
 
@@ -97,23 +100,40 @@ class StudyStatus:
         return sum(self.trials[state] for state in FINISHED)
 
     @property
+    def searched(self) -> bool:
+        """Whether somebody is at work on its search."""
+        return any(worker.alive and worker.kind == "search" for worker in self.workers)
+
+    @property
     def state(self) -> str:
         """A word or two on how far it is and whether anyone works on it."""
+        searching = self.finished < self.n_trials
         return state_words(
-            searching=self.finished < self.n_trials,
+            searching=searching,
             chosen=self.chosen is not None,
             held=any(worker.alive for worker in self.workers),
             retraining=bool(self.open_work["retrain"] or self.open_work["evaluate"]),
+            hopeless=self.best is None and (self.past_deadline or not searching),
         )
 
     @property
     def over(self) -> bool:
         """Whether nothing is left to do."""
-        return self.state in ("finished", "timed out")
+        return self.state in ("finished", "timed out", "no winner")
 
 
-def state_words(*, searching: bool, chosen: bool, held: bool, retraining: bool) -> str:
-    """Say in a word or two how far a study is and whether anyone works on it."""
+def state_words(
+    *, searching: bool, chosen: bool, held: bool, retraining: bool, hopeless: bool = False
+) -> str:
+    """Say in a word or two how far a study is and whether anyone works on it.
+
+    Parameters
+    ----------
+    hopeless : bool
+        No trial is begun any more, and none of those that are finished may be chosen.
+    """
+    if hopeless and not (chosen or held):
+        return "no winner"
     if searching and not chosen:
         return "running" if held else "unfinished"
     if not chosen:
@@ -186,14 +206,16 @@ def _status(  # noqa: PLR0917 - one row of each query
         chosen=chosen,
         open_work=open_work,
         workers=workers,
+        past_deadline=bool(row.past_deadline),
         trials_per_hour=None if per_second is None else 3600 * per_second,
         seconds_left=left / per_second if per_second and left and working else None,
     )
 
 
 def _studies(connection: Connection, name: str | None) -> list[Any]:
+    passed = (tables.study.c.deadline <= clock(connection)).label("past_deadline")
     query = (
-        sa.select(optuna_rows.STUDIES.c.study_name, tables.study)
+        sa.select(optuna_rows.STUDIES.c.study_name, tables.study, passed)
         .join(tables.study, tables.study.c.study_id == optuna_rows.STUDIES.c.study_id)
         .order_by(tables.study.c.created, tables.study.c.study_id)
     )

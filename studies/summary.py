@@ -72,11 +72,12 @@ def summary(snapshot: StudySnapshot, evaluation: Mapping[str, Any] | None = None
         :func:`aesearch.studies.edges.edges`); ``indistinguishable`` (None
         where there is nothing to test, else ``test, alpha, n_compared`` and ``trials``:
         ``number, value, p``); ``unstable``, ``failed`` (``number, reason``); ``retrain``
-        (None before the first seed is done, else ``seeds`` and ``test_mse``: ``mean, sd,
-        n_seeds``); ``retraining`` (whether seeds are still to be trained); ``evaluation`` (None
-        where there is none, else of the exported seed ``seed_index, n_test, encoding_dim,
-        n_live_units``, the four metrics with ``mean, low, high``, and ``pca``: its
-        ``encoding_dim`` and metrics); ``test_looks``.
+        (None before the first seed is done, else ``seeds``; ``max_epochs, patience`` as they were
+        set, None if unknown; ``n_cut_off``, the seeds whose patience was not over at the limit of
+        epochs; ``test_mse``: ``mean, sd, n_seeds``); ``retraining`` (whether seeds are still to
+        be trained); ``evaluation`` (None where there is none, else of the exported seed
+        ``seed_index, n_test, encoding_dim, n_live_units``, the four metrics with ``mean, low,
+        high``, and ``pca``: its ``encoding_dim`` and metrics); ``test_looks``.
     """
     trials = sorted(snapshot.trials, key=lambda trial: trial.number)
     ranked = eligible_trials(trials)
@@ -107,7 +108,7 @@ def summary(snapshot: StudySnapshot, evaluation: Mapping[str, Any] | None = None
             for trial in trials
             if trial.state == "failed"
         ],
-        "retrain": _retrain(snapshot.retrains),
+        "retrain": _retrain(snapshot.retrains, snapshot.spec.get("retrain", {})),
         "retraining": any(lease.kind == "retrain" and not lease.done for lease in snapshot.leases),
         "evaluation": None if evaluation is None else evaluation_numbers(evaluation),
         "test_looks": snapshot.test_looks,
@@ -209,9 +210,12 @@ def _near_ties(
     }
 
 
-def _retrain(retrains: Sequence[RetrainRecord]) -> dict[str, Any] | None:
+def _retrain(
+    retrains: Sequence[RetrainRecord], settings: Mapping[str, Any]
+) -> dict[str, Any] | None:
     if not retrains:
         return None
+    limit, patience = settings.get("max_epochs"), settings.get("patience")
     ordered = sorted(retrains, key=lambda record: record.seed_index)
     tested = [m for m in (_finite(record.test_mse) for record in ordered) if m is not None]
     return {
@@ -227,6 +231,9 @@ def _retrain(retrains: Sequence[RetrainRecord]) -> dict[str, Any] | None:
             }
             for record in ordered
         ],
+        "max_epochs": limit,
+        "patience": patience,
+        "n_cut_off": _n_cut_off(retrains, limit, patience),
         "test_mse": None
         if not tested
         else {
@@ -235,6 +242,16 @@ def _retrain(retrains: Sequence[RetrainRecord]) -> dict[str, Any] | None:
             "n_seeds": len(tested),
         },
     }
+
+
+def _n_cut_off(retrains: Sequence[RetrainRecord], limit: int | None, patience: int | None) -> int:
+    # Patience that cannot run out asks for a fixed number of epochs: nothing is cut off.
+    if limit is None or patience is None or patience >= limit:
+        return 0
+    return sum(
+        record.epochs == limit and record.epochs - record.best_epoch < patience
+        for record in retrains
+    )
 
 
 def _count(number: int, noun: str) -> str:
@@ -347,6 +364,12 @@ def _retrain_lines(facts: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"  seed {seed['seed_index']}: best epoch {seed['best_epoch']} of {seed['epochs']}, "
             f"validation MSE {value_text(seed['validation_loss'])}{tested}"
+        )
+    if retrain["n_cut_off"]:
+        lines.append(
+            f"  {retrain['n_cut_off']} of {_count(len(seeds), 'seed')} still got better at the "
+            f"limit of {retrain['max_epochs']} epochs; run again with "
+            f"--set retrain.max_epochs={2 * retrain['max_epochs']} to train for longer"
         )
     test = retrain["test_mse"]
     if test is None:

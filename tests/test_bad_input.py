@@ -116,17 +116,23 @@ def test_a_password_in_a_bad_url_is_never_printed(tmp_path, monkeypatch, storage
         "CREATE TABLE alembic_version (version_num VARCHAR(32))",
         "CREATE TABLE trials (trial_number INTEGER, outcome TEXT)",
         "CREATE TABLE studies (name TEXT)",
+        "CREATE TABLE version_info (version TEXT)",
+        "CREATE TABLE t (a INTEGER)",
     ],
-    ids=["alembic", "trials", "studies"],
+    ids=["alembic", "trials", "studies", "version_info", "t"],
 )
 def test_a_database_of_another_program_is_left_alone(tmp_path, statement):
-    """A table that has the name of one of Optuna's: refused, and not a table is added."""
+    """Whether a table has the name of one of Optuna's or not: refused, and no table is added."""
     path = tmp_path / "s.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(statement)
         connection.commit()
     before = path.read_bytes()
-    with pytest.raises(StoreError, match=r"tables of another program .*; name another"):
+    name = statement.split()[2]
+    with pytest.raises(
+        StoreError,
+        match=rf"tables of another program \({name}\); name another file with --storage",
+    ):
         store.open_store(str(path))
     with closing(sqlite3.connect(path)) as connection:
         assert len(connection.execute("SELECT name FROM sqlite_master").fetchall()) == 1

@@ -25,6 +25,13 @@ BAD = {
     "unknown preset": (["run", "mnits"], "got 'mnits'; did you mean 'mnist'?"),
     "a file as preset": (["run", "a/study.yaml"], "a file is given with --spec a/study.yaml"),
     "a data set as preset": (["run", "cifar10"], "a data set is given with --dataset"),
+    "a folder as preset": (["run", "photos/"], "images are given with --dataset photos/"),
+    "a folder here as preset": (["run", "minst"], "images are given with --dataset minst"),
+    "a path as preset": (["run", "../faces.npy"], "images are given with --dataset ../faces.npy"),
+    "images as preset": (["run", "faces.CSV.gz"], "images are given with --dataset faces.CSV.gz"),
+    "an image as preset": (["run", "face.png"], "images are given with --dataset face.png"),
+    "a file here as preset": (["run", "Study.YML"], "a file is given with --spec Study.YML"),
+    "a long preset": (["run", "x" * 5000], "a data set is given with --dataset"),
     "preset and spec": (["run", "mnist", "--spec", "a.yaml"], "'mnist' and 'a.yaml'"),
     "no such spec": (["run", "--spec", "no.yaml"], "no.yaml is invalid"),
     "typo in --set": (
@@ -65,6 +72,7 @@ def test_bad_input_is_named_and_nothing_is_made(arguments, message, here):
     """Exit 2, the message on stderr and nowhere else, and no file more or less than before."""
     (here / "bad.npz").write_text("these are no images, and no database either")
     (here / "spec.yaml").write_text("seed: 1\n")
+    (here / "minst").mkdir()
     connection = sqlite3.connect(here / "other.db")
     connection.execute("CREATE TABLE notes (text)")
     connection.close()
@@ -178,6 +186,103 @@ def test_a_dimension_that_no_trial_has_is_refused(here, told):
     assert list(here.iterdir()) == []
     both = ("--set", "space.architecture.choices=[dense, conv]", "--print-config")
     assert invoke("run", *sets, *both).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (
+            ["model.encoding_dim=100"],
+            (
+                "--set model.encoding_dim must be one of 4, 8, 16, 32, over which it is searched, "
+                "got 100; fix it with --set space.encoding_dim=null beside this, or search over "
+                "it with --set space.encoding_dim.choices=[100]"
+            ),
+        ),
+        (["training.learning_rate = 0.1"], "learning_rate must be from 0.0001 to 0.01, over which"),
+        (["training . weight_decay=0"], "training.weight_decay must be from 1e-07 to 0.001"),
+        (["model.dropout=0.9"], "--set model.dropout must be from 0.0 to 0.5"),
+        (
+            ["model.dropout=0.15", "space.dropout={low: 0, high: 0.5, step: 0.1}"],
+            "must be from 0.0 to 0.5 in steps of 0.1, over which it is searched, got 0.15",
+        ),
+        (
+            ["model.dense.hidden=[64, 9]", "space.hidden.choices=[none, 256-128]"],
+            "must be one of none, 256-128, over which it is searched, got '64-9'; fix it with",
+        ),
+        (
+            ["model.code_activation=relu", "space.code_activation.choices=[linear]"],
+            "--set model.code_activation must be one of linear",
+        ),
+        (
+            [
+                "training.corruption=gaussian",
+                "training.corruption_level=2",
+                "space.corruption_level.choices=[0.1, 0.5]",
+            ],
+            "--set training.corruption_level must be one of 0.1, 0.5",
+        ),
+    ],
+)
+def test_a_setting_that_no_trial_has_is_refused(here, told, words):
+    """Who types it means it; both remedies that are told are some."""
+    command = ["run", "--print-config", *(word for each in told for word in ("--set", each))]
+    done = invoke(*command)
+    assert done.exit_code == 2
+    assert words in done.stderr
+    assert list(here.iterdir()) == []
+    remedy = done.stderr.partition("fix it with ")[2].partition(" beside this")[0].split()
+    assert invoke(*command, *remedy).exit_code == 0
+    remedy = done.stderr.partition("search over it with ")[2].split()
+    assert invoke(*command, *remedy).exit_code == 0
+
+
+def test_an_architecture_that_no_trial_has_is_refused(here):
+    """Its remedy is the flag that takes it out of the space."""
+    (here / "dense.yaml").write_text("space: {architecture: {choices: [dense]}}")
+    command = ("run", "--spec", "dense.yaml", "--print-config")
+    done = invoke(*command, "--set", "model.architecture=conv")
+    assert done.exit_code == 2
+    assert done.stderr.endswith(
+        "--set model.architecture must be one of dense, over which it is searched, got 'conv'; "
+        "fix it with --architecture conv instead\n"
+    )
+    assert invoke(*command, "--architecture", "conv").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        ["model.encoding_dim=32"],
+        ["training.learning_rate=0.01"],
+        ["model.architecture=conv"],
+        ["model.encoding_dim=100", "model.encoding_dim=8"],
+        ["model.dropout=0.9", "space.dropout.when.architecture=[conv]"],
+        ["model.dense.hidden=[64]"],
+        ["model.dense.hidden=auto", "space.hidden.choices=[none, 256-128]"],
+        ["model.conv.hidden=3"],
+    ],
+)
+def test_a_setting_that_some_trial_has_is_accepted(here, told):
+    """The first trial, or all trials of an architecture that the dimension is not for."""
+    sets = [word for each in told for word in ("--set", each)]
+    done = invoke("run", *sets, "--print-config")
+    assert done.exit_code == 0, done.stderr
+
+
+def test_a_setting_of_a_series_is_refused_where_no_study_has_it(here):
+    """An override holds for every study: one that has it is enough."""
+    (here / "series.yaml").write_text(
+        "space: {architecture: null, hidden: null}\n"
+        "studies:\n  few: {space: {encoding_dim: {choices: [2, 4]}}}\n"
+        "  many: {space: {encoding_dim: {choices: [40, 50]}}}\n"
+        "  one: {space: {encoding_dim: {choices: [9]}}}\n"
+    )
+    command = ("run", "--spec", "series.yaml", "--print-config", "--set")
+    assert invoke(*command, "model.encoding_dim=9").exit_code == 0
+    refused = invoke(*command, "model.encoding_dim=3")
+    assert refused.exit_code == 2
+    assert "model.encoding_dim must be one of 2, 4, over which it is searched" in refused.stderr
 
 
 def test_a_store_that_is_away_leaves_no_folder(here):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -15,9 +16,16 @@ from typer.testing import CliRunner
 from aesearch.api import search
 from aesearch.cli import app
 from aesearch.commands.run import run
-from aesearch.options import FLAGS, OptionError, flag_help, spec_values, study_spec
+from aesearch.options import (
+    FLAGS,
+    OptionError,
+    flag_help,
+    spec_values,
+    study_spec,
+)
 from aesearch.studies.errors import SpecError
-from aesearch.studies.spec import StudySpec
+from aesearch.studies.space import SEARCHABLE
+from aesearch.studies.spec import SETTING_OF_DIMENSION, StudySpec
 from aesearch.studies.spec_yaml import to_yaml
 
 
@@ -139,6 +147,33 @@ def test_every_command_line_of_the_docs_is_one(words):
 def test_options_become_values_of_the_spec(options, values):
     """Options that were not given leave no trace."""
     assert spec_values(options) == values
+
+
+def test_numpy_scalars_are_numbers():
+    """As they come out of an array; the specification is that of Python's numbers."""
+    given = {
+        "folds": np.int64(4),
+        "trials": np.uint8(9),
+        "batch_size": np.int32(64),
+        "timeout": np.float32(2.5),
+        "corruption": np.str_("gaussian"),
+        "corruption_level": np.array(0.5),
+        "architecture": np.array(["dense", "conv"]),
+    }
+    plain = {
+        name: value.tolist() if isinstance(value, np.ndarray) else value.item()
+        for name, value in given.items()
+    }
+    values = spec_values(given)
+    assert values == spec_values(plain)
+    assert {type(value) for value in values.values()} == {int, float, str, list}
+    assert study_spec(given) == study_spec(plain)
+
+
+def test_every_dimension_is_of_a_setting():
+    """One that is added to the space is looked after when its setting is given by --set."""
+    assert set(SETTING_OF_DIMENSION) == set(SEARCHABLE)
+    assert all(field_of(setting) for setting in SETTING_OF_DIMENSION.values())
 
 
 def test_overrides_win_over_options_and_options_over_the_preset():

@@ -142,6 +142,25 @@ def test_a_line_of_codes_is_decoded(model):
         np.testing.assert_allclose(line[2], middle[0], **ROUNDING)
 
 
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        np.array([[1, 2], [0, 2]], np.uint8),
+        torch.tensor([[1, 2], [0, 2]]),
+        [[np.int64(1), 2], np.array([0, 2])],
+    ],
+    ids=["array", "tensor", "mixed"],
+)
+def test_pairs_may_be_anything_that_is_an_array_of_integers(pairs):
+    """The same lines as of a list of tuples."""
+    model = dense()
+    images = pictures(model)[:3]
+    found = aesearch.interpolate(model, images, pairs, steps=3)
+    np.testing.assert_array_equal(
+        found, aesearch.interpolate(model, images, [(1, 2), (0, 2)], steps=3)
+    )
+
+
 def test_noise_that_was_not_cut_off_has_to_be_asked_for():
     """Floats outside [0, 1] are refused, or taken as they are with ``unclamped``."""
     model = dense()
@@ -214,7 +233,19 @@ def test_codes_that_are_none_are_named(codes, message):
     [
         ({"pairs": [(0, 3)]}, r"samples in 0..2, got 3 in \(0, 3\)"),
         ({"pairs": [(-1, 0)]}, r"samples in 0..2, got -1"),
-        ({"pairs": [(0, 1, 2)]}, "two sample numbers"),
+        ({"pairs": np.array([[0, 3]])}, r"samples in 0..2, got 3 in \(0, 3\)"),
+        ({"pairs": [(0, 10**30)]}, r"samples in 0..2, got 10{30} in"),
+        ({"pairs": [(0, 1, 2)]}, r"two sample numbers each, whole ones, got \[\(0, 1, 2\)\]"),
+        ({"pairs": [(0, 1), (2,)]}, r"two sample numbers each, .*\(2,\)"),
+        ({"pairs": (3, 7)}, r"two sample numbers each, whole ones, got \(3, 7\)"),
+        ({"pairs": np.arange(2)}, r"two sample numbers each, whole ones, got \[0, 1\]"),
+        ({"pairs": 3}, "two sample numbers each, whole ones, got 3"),
+        ({"pairs": [(1.5, 2)]}, r"two sample numbers each, whole ones, got \(1.5, 2\)"),
+        ({"pairs": np.array([[0.0, 1.0]])}, r"whole ones, got \(0.0, 1.0\)"),
+        ({"pairs": [("0", "1")]}, r"whole ones, got \('0', '1'\)"),
+        ({"pairs": [(False, True)]}, r"whole ones, got \(False, True\)"),
+        ({"pairs": [np.zeros((2, 2)), np.zeros((2, 3))]}, "two sample numbers each"),
+        ({"pairs": np.zeros((0, 2), int)}, "pairs must not be empty"),
         ({"pairs": []}, "pairs must not be empty"),
         ({"pairs": [(0, 1)], "steps": 1}, "steps must be >= 2"),
     ],

@@ -7,8 +7,10 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import optuna
 import pytest
 import sqlalchemy as sa
+from optuna.storages._rdb import models as optuna_models
 
 from aesearch.display import make_display
 from aesearch.driver import run_study
@@ -189,6 +191,47 @@ def test_tables_of_another_optuna_are_refused(new_store, library, revision, reme
         connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{revision}'")
     with pytest.raises(StoreError, match=remedy):
         store.open_store(storage)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("table", [None, *sorted(optuna_models.BaseModel.metadata.tables)])
+def test_an_empty_file_and_tables_that_are_half_made_are_completed(tmp_path, table):
+    """A process that died while Optuna made its tables one by one left some of them."""
+    path = tmp_path / "half.db"
+    path.touch()
+    if table is not None:
+        made = optuna_models.BaseModel.metadata.tables[table]
+        begun = sa.create_engine(f"sqlite:///{path}")
+        made.create(begun)
+        begun.dispose()
+    half, fresh = store.open_store(str(path)), store.open_store(str(tmp_path / "fresh.db"))
+    assert schema_of(half) == schema_of(fresh)
+    for engine in (half, fresh):
+        engine.dispose()
+
+
+def test_a_file_of_optuna_is_used_whatever_else_is_in_it(tmp_path):
+    """Studies of another program that uses Optuna, and tables of its own beside them."""
+    path = tmp_path / "theirs.db"
+    optuna.create_study(storage=f"sqlite:///{path}")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t (a INTEGER)")
+    store.open_store(str(path)).dispose()
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        names = {row[0] for row in rows}
+    assert {"t", "studies", "aesearch_schema"} <= names
+
+
+@pytest.mark.server
+def test_a_server_database_is_shared_with_other_tables(postgres_url):
+    """There a database often serves several programs: ours lies beside them."""
+    engine = database.open_engine(database.parse_url(postgres_url))
+    with database.writing(engine) as connection:
+        connection.exec_driver_sql("CREATE TABLE t (a INTEGER)")
+    migrations.prepare(engine)
+    with database.reading(engine) as connection:
+        assert {"t", "aesearch_schema"} <= set(sa.inspect(connection).get_table_names())
     engine.dispose()
 
 

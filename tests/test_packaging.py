@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import aesearch
 from aesearch.studies.spec_yaml import json_schema
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,6 +62,13 @@ def test_imports_keep_to_the_layers(path):
         assert all(name.startswith("aesearch.studies") for name in ours)
         assert not others & {"torch", "torchvision", "safetensors"}
     assert not others & {"pickle", "dill", "cloudpickle", "joblib"}
+
+
+def test_tab_completion_shows_the_public_names():
+    """All of them before any was used, no module of ours, and at no cost."""
+    code = "import sys, aesearch; print(*dir(aesearch), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [*sorted(aesearch.__all__), "False"]
 
 
 def test_the_wheel_installs_one_name(tmp_path):

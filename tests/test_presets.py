@@ -60,6 +60,17 @@ def test_flags_and_overrides_change_every_study():
     ]
 
 
+@pytest.mark.parametrize("quick", [False, True], ids=["whole", "quick"])
+def test_a_series_describes_the_images_that_it_has(quick):
+    """Each study of a preset by itself: MNIST is no news to those that are of MNIST."""
+    specs = load_series(preset="dense-depth", flags={"data.dataset": "mnist"}, quick=quick)
+    described = {str(spec.name).removesuffix("-quick"): bool(spec.description) for spec in specs}
+    assert described["dense-depth-mnist"]
+    assert not described["dense-depth-fashion"]
+    (alone,) = load_series(preset="mnist", flags={"data.dataset": "usps"}, quick=quick)
+    assert not alone.description
+
+
 def test_a_series_without_a_name_is_called_after_its_file(tmp_path):
     """A file that was copied and changed is another series."""
     path = tmp_path / "copy.yaml"

@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 from report_study import report_arguments
 
+from aesearch.options import study_spec
 from aesearch.studies.records import TrialRecord
 from aesearch.studies.report.command import reproducing_command
 from aesearch.studies.report.figures_dimension import dimension_rows
 from aesearch.studies.report.importances import shares
 from aesearch.studies.report.look import clean, log_ticks, loss_axis, script_json
 from aesearch.studies.report.page import report_page
+from aesearch.studies.report.words_evaluation import retrained
 from aesearch.studies.spec import resolve
 from aesearch.studies.spec_yaml import load_spec, spec_from_mapping
+from aesearch.studies.summary import summary
 
 FIGURES = {
     "history",
@@ -98,6 +101,55 @@ def test_the_page_asks_for_nothing():
     assert "http" not in policy
     own = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
     assert set(re.findall(r'(?:src|href)="([^"#][^:]*):', own)) == {"data"}
+
+
+@pytest.mark.parametrize(
+    ("limit", "epochs", "said", "unsaid"),
+    [
+        (
+            {"max_epochs": 12, "patience": 4},
+            (12, 11),
+            (
+                "Retrained from 2 seeds, 1 of which still got better at the limit of 12 epochs, it "
+                "reaches 0.01060 ± 0.00071 on the test set (mean ± standard deviation over the "
+                "seeds). Run again with --set retrain.max_epochs=24 to train for longer."
+            ),
+            "stopped getting better",
+        ),
+        (
+            {"max_epochs": 12, "patience": 4},
+            (12,),
+            "Retrained from 1 seed, which still got better at the limit of 12 epochs, it reaches",
+            "stopped getting better",
+        ),
+        (
+            {"max_epochs": 12, "patience": 3},
+            (12, 12),
+            "Retrained from 2 seeds until it stopped getting better, it reaches",
+            "limit",
+        ),
+        (
+            {"max_epochs": 12, "patience": 12},
+            (12, 12),
+            "Retrained from 2 seeds for 12 epochs, it reaches",
+            "limit",
+        ),
+    ],
+    ids=["cut off", "one seed", "stopped", "fixed"],
+)
+def test_a_retraining_that_the_limit_cut_off_is_called_so(limit, epochs, said, unsaid):
+    """Where patience was not over; a study of a fixed number of epochs names that number."""
+    arguments = report_arguments()
+    snapshot = arguments["snapshot"]
+    retrains = tuple(
+        replace(record, epochs=last)
+        for record, last in zip(snapshot.retrains, epochs, strict=False)
+    )
+    spec = snapshot.spec | {"retrain": snapshot.spec["retrain"] | limit}
+    facts = summary(replace(snapshot, spec=spec, retrains=retrains))
+    text = words(str(retrained(facts, None)))
+    assert said in text
+    assert unsaid not in text
 
 
 def test_a_study_in_mid_search_says_how_far_it_is():
@@ -197,6 +249,30 @@ def test_what_decides_the_value_is_most_important():
     assert max(found, key=lambda name: found[name][0]) == "encoding_dim"
     assert all(low <= mean <= high for mean, low, high in found.values())
     assert found == shares(snapshot, spec.space.dimensions(), seed=3)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "written"),
+    [
+        ("training.learning_rate", 0.1, "training.learning_rate=0.01"),
+        ("model.encoding_dim", 100, "model.encoding_dim=32"),
+    ],
+)
+def test_the_command_names_no_value_that_is_searched_elsewhere(setting, value, written):
+    """A file may hold one; the command line refuses it, and the first trial has the nearest."""
+    spec = resolve(
+        load_spec(overrides=[f"{setting}={value}"]),
+        image_shape=(1, 28, 28),
+        n_train=5000,
+        device="cpu",
+    )
+    command = reproducing_command(spec, {"image_shape": [1, 28, 28], "n_images": 5000})
+    overrides = [
+        word.removeprefix("--set=") for word in shlex.split(command) if word.startswith("--set=")
+    ]
+    assert written in overrides
+    again = study_spec({}, overrides=overrides)
+    assert again.default_configuration_params() == spec.default_configuration_params()
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from aesearch.studies.selection import (
     indistinguishable,
     mean_and_standard_error,
 )
+from aesearch.studies.stability import unstable_reason
 
 
 def complete(number: int, value: float, *, se: float = 0.001, **changes) -> TrialRecord:
@@ -142,6 +143,65 @@ def test_nothing_to_choose_names_the_remedy_that_fits(state, remedy):
     """A search that was cut short needs time; one that failed needs another space."""
     with pytest.raises(RunFailedError, match=remedy):
         choose([TrialRecord(0, state)], "best", default_encoding_dim=16)
+
+
+def high(number: int, *ends: float, limit: float = 0.1) -> TrialRecord:
+    """Make a trial whose folds end at these losses, above the limit."""
+    reason = unstable_reason([[end] for end in ends], limit=limit, oscillation=0.5)
+    return complete(number, max(ends), unstable=reason)
+
+
+@pytest.mark.parametrize(
+    ("smallest", "limit", "said", "raised"),
+    [
+        (0.19, 0.1, "was 0.19, above search.unstable_loss 0.1:", "0.25"),
+        (0.1123, 0.1, "was 0.1123, above search.unstable_loss 0.1:", "0.15"),
+        (0.12, 0.1, "was 0.12, above search.unstable_loss 0.1:", "0.15"),
+        (0.95, 0.1, "was 0.95, above search.unstable_loss 0.1:", "1.5"),
+        (4.9e-6, 1e-6, "was 4.9e-06, above search.unstable_loss 1e-06:", "6e-06"),
+        (70.0, 0.1, "was 70, above search.unstable_loss 0.1:", "80"),
+        (2e5, 0.1, "was 200000, above search.unstable_loss 0.1:", "250000"),
+    ],
+)
+def test_trials_above_the_limit_name_it_and_one_that_lets_the_best_of_them_in(
+    smallest, limit, said, raised
+):
+    """The worst fold of a trial decides; lower learning rates would make it worse."""
+    trials = [
+        high(0, 3 * smallest, limit=limit),
+        high(1, smallest / 2, smallest, limit=limit),
+        TrialRecord(2, "pruned", value=0.3, reason="pruned at epoch 5"),
+        high(3, 2 * smallest, limit=limit),
+    ]
+    with pytest.raises(RunFailedError) as caught:
+        choose(trials, "best", default_encoding_dim=16)
+    first = str(caught.value).splitlines()[0]
+    assert said in first
+    assert "train for more epochs, or begin a new study" in first
+    assert first.endswith(f" with --set search.unstable_loss={raised}")
+    assert smallest < float(raised) < 2 * smallest
+    assert "learning rate" not in first
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [TrialRecord(n, "failed", reason="loss nan at epoch 3") for n in (1, 2)],
+        [complete(n, 0.02, unstable="the loss of fold 0 oscillates: from 1 up") for n in (1, 2)],
+    ],
+    ids=["failed", "oscillation"],
+)
+def test_other_reasons_that_prevail_keep_their_remedy(others):
+    """One trial above the limit beside two that swing or fail: the rates are too high."""
+    with pytest.raises(RunFailedError, match="; lower the learning rates") as caught:
+        choose([high(0, 0.19), *others], "best", default_encoding_dim=16)
+    assert "unstable_loss" not in str(caught.value)
+
+
+def test_a_search_that_was_cut_short_needs_time_whatever_its_trials_lack():
+    """Trials above the limit are no reason to raise it before the others have been tried."""
+    with pytest.raises(RunFailedError, match="more time"):
+        choose([high(0, 0.19), TrialRecord(1, "waiting")], "best", default_encoding_dim=16)
 
 
 def test_eligible_trials_are_sorted_by_value_then_number():

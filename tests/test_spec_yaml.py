@@ -14,6 +14,7 @@ from aesearch.studies.spec_yaml import (
     diff,
     json_schema,
     load_spec,
+    preset_text,
     spec_from_mapping,
     to_yaml,
 )
@@ -170,9 +171,36 @@ def test_later_layers_win(tmp_path):
 
 
 def test_flags_come_over_a_preset():
-    spec = load_spec(preset="mnist", flags={"data.dataset": "usps"})
-    assert spec.data.dataset == "usps"
+    spec = load_spec(preset="mnist", flags={"search.folds": 4})
+    assert spec.search.folds == 4
     assert spec.description == load_spec(preset="mnist").description
+
+
+@pytest.mark.parametrize(
+    ("flags", "overrides", "kept"),
+    [
+        ({"data.dataset": "faces.npy"}, [], False),
+        ({}, ["data.dataset=usps"], False),
+        ({}, ["data={limit: 300}"], False),
+        ({"data.dataset": "Fashion_MNIST"}, [], True),
+        ({"data.dataset": "usps"}, ["data.dataset=fashion-mnist"], True),
+        ({"data.dataset": None}, ["data.dataset=fashion-mnist"], True),
+    ],
+)
+def test_the_description_of_a_preset_goes_with_its_images(flags, overrides, kept):
+    """Other images are not what it tells of; the same ones by another spelling are."""
+    spec = load_spec(preset="fashion-mnist", flags=flags, overrides=overrides)
+    assert spec.description == (load_spec(preset="fashion-mnist").description if kept else "")
+
+
+def test_a_description_of_the_user_stays_with_other_images(tmp_path):
+    """That of a file, and one that is given beside a preset."""
+    path = tmp_path / "study.yaml"
+    path.write_text(preset_text("mnist"))
+    flags = {"data.dataset": "usps"}
+    assert load_spec(file=path, flags=flags).description == load_spec(preset="mnist").description
+    given = load_spec(preset="mnist", flags=flags, overrides=["description=mine"])
+    assert given.description == "mine"
 
 
 def test_one_base_only():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aesearch.studies.stability import end_window, relative_climb, unstable_reason
+from aesearch.studies.stability import end_above_limit, end_window, relative_climb, unstable_reason
 
 FALLING = np.linspace(0.05, 0.01, 20)
 
@@ -43,6 +43,23 @@ def test_winner_that_starts_at_the_black_image_and_leaves_is_stable():
 def test_final_loss_above_the_limit_names_fold_epoch_and_figures():
     reason = judged(FALLING, np.full(20, 0.1123))
     assert reason == "the loss of fold 1 ends at 0.1123 (epoch 20), above the limit 0.1"
+
+
+@pytest.mark.parametrize(
+    ("end", "limit"), [(0.1123, 0.1), (0.19, 0.1), (70.0, 1.0), (1.234e9, 0.05), (4.9e-6, 1e-6)]
+)
+def test_figures_of_a_high_final_loss_are_read_back(end, limit):
+    """The store keeps the words only; where both are made, both are known."""
+    reason = judged(np.full(20, limit / 2), np.full(20, end), limit=limit)
+    assert end_above_limit(reason) == (end, limit)
+
+
+@pytest.mark.parametrize("curve", [[0.02, 0.01, 0.05, 0.01], [np.nan, 0.2, 0.2, 0.2]])
+def test_other_reasons_have_no_such_figures(curve):
+    """An oscillation and a loss that is not finite say nothing of the limit."""
+    reason = judged(np.array(curve))
+    assert reason is not None
+    assert end_above_limit(reason) is None
 
 
 def test_loss_above_the_limit_before_the_last_epoch_is_not_a_high_final_loss():

@@ -1,5 +1,6 @@
 """``aesearch status`` and ``run --detach``: what they say is what the store holds, at any size."""
 
+import io
 import json
 import math
 import os
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 from chaos import Telephone, create, forked_worker, table_of
 from optuna.trial import TrialState
+from rich.console import Console
 from sqlalchemy import event
 from sqlalchemy.engine import CursorResult
 from typer.testing import CliRunner
 
+from aesearch import status_view
 from aesearch.cli import app
 from aesearch.run_folder import default_folder
 from aesearch.studies import database, ledger, optuna_rows, search_results, store, tables
@@ -219,6 +222,103 @@ def test_watching_ends_with_the_study(new_store, tiny_spec, create_study):
     assert lines[-1].startswith("digits: finished, 5/5 trials, best ")
     assert len(set(lines)) == len(lines)
     engine.dispose()
+
+
+def test_watching_ends_where_nothing_can_be_chosen(new_store, tiny_spec, create_study, monkeypatch):
+    """The search is over and all of it is unstable: one line, no rate in it, and exit code 0."""
+    storage = new_store("s")
+    engine = create_study(storage, tiny_spec("search.trials=2"))
+    finish(engine, 2, unstable=True)
+
+    def patience_is_over(_seconds):
+        raise AssertionError("it looks again")
+
+    monkeypatch.setattr("aesearch.commands.status.time.sleep", patience_is_over)
+    result = aesearch("status", "digits", "--watch", "--storage", storage)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines() == ["digits: no winner, 2/2 trials, 0 at work"]
+    (found,) = json.loads(aesearch("status", "--json", "--storage", storage).stdout)["studies"]
+    assert found["state"] == "no winner"
+    assert found["trials_per_hour"] > 0
+
+
+@pytest.mark.parametrize(
+    ("done", "unstable", "limited", "state"),
+    [
+        (4, True, False, "no winner"),
+        (4, False, False, "no winner yet"),  # whoever comes next chooses
+        (2, True, False, "unfinished"),
+        (2, True, True, "no winner"),
+        (2, False, True, "unfinished"),
+        (0, True, True, "no winner"),
+    ],
+)
+def test_no_winner_is_said_once_none_can_come(
+    new_store, tiny_spec, create_study, done, unstable, limited, state
+):
+    """When the trials or the time are over, none may be chosen, and nobody holds work."""
+    engine = create_study(new_store("s"), tiny_spec("search.trials=4"))
+    finish(engine, done, unstable=unstable)
+    if limited:
+        with database.writing(engine) as connection:
+            connection.execute(tables.study.update().values(deadline=store.now(connection) - 1))
+    (found,) = statuses(engine)
+    assert (found.state, found.over) == (state, state == "no winner")
+
+
+def test_a_trial_in_training_beyond_the_time_limit_may_still_win(
+    new_store, tiny_spec, create_study
+):
+    """Somebody holds work: the study is not over, though its time is and nothing can be chosen."""
+    engine = create_study(new_store("s"), tiny_spec("search.trials=4"))
+    finish(engine, 2, unstable=True)
+    study = store.find_study(engine, "digits")
+    lease = ledger.claim(engine, study, owner="me", lookahead=2)
+    with database.writing(engine) as connection:
+        connection.execute(tables.study.update().values(deadline=store.now(connection) - 1))
+    assert statuses(engine)[0].state == "running"
+    ledger.release(engine, lease)
+    assert statuses(engine)[0].state == "no winner"
+
+
+def test_the_rate_is_told_while_somebody_searches(new_store, tiny_spec, create_study):
+    """It is of the last hour: with nobody at work it only decays, and each look would differ."""
+    engine = create_study(new_store("s"), tiny_spec("search.trials=4"))
+    finish(engine, 2, unstable=False)
+    (idle,) = statuses(engine)
+    assert idle.trials_per_hour is not None
+    assert status_view.line(idle) == "digits: unfinished, 2/4 trials, best 0.1 (trial 0), 0 at work"
+    cells = shown([idle]).splitlines()[1].split()
+    assert cells == ["digits", "unfinished", "2/4", "0.1", "-", "-", "0"]
+    ledger.claim(engine, store.find_study(engine, "digits"), owner="me", lookahead=2)
+    (busy,) = statuses(engine)
+    assert re.search(r"1 at work, [\d.,]+ trials/h, .* left$", status_view.line(busy))
+    assert shown([busy]).splitlines()[1].split()[4] != "-"
+
+
+def finish(engine, n_trials, *, unstable):
+    """Complete the first trials, all of them stable or none."""
+    study = store.find_study(engine, "digits")
+    reason = {"unstable": "the loss of fold 0 ends at 0.2"} if unstable else {}
+    finished = 0
+    while finished < n_trials:
+        lease = ledger.claim(engine, study, owner="me", lookahead=2)
+        outcomes = [
+            Outcome(number, TrialState.COMPLETE, value=0.1 + number, user_attributes=reason)
+            for number in lease.members
+        ]
+        search_results.write_rung(
+            engine, lease, curves=[], reports={}, outcomes=outcomes, done=True
+        )
+        finished += lease.size
+    assert finished == n_trials, "a generation is finished as one"
+
+
+def shown(studies):
+    """What the table of ``aesearch status`` says."""
+    console = Console(width=200, file=io.StringIO())
+    console.print(status_view.view(studies))
+    return console.file.getvalue()
 
 
 def test_no_study_and_no_such_study(new_store):

@@ -227,6 +227,44 @@ def test_text_during_the_retraining_says_that_more_is_under_way():
     ]
 
 
+def retrained(max_epochs: int, patience: int, *seeds: tuple[int, int]) -> StudySnapshot:
+    """Make a study whose seeds trained for so many epochs and were best at that one."""
+    spec = FINISHED.spec | {"retrain": {"max_epochs": max_epochs, "patience": patience}}
+    records = (
+        RetrainRecord(index, 77 + index, epochs, best, 0.011, "abc", 0.012)
+        for index, (epochs, best) in enumerate(seeds)
+    )
+    return replace(FINISHED, spec=spec, retrains=tuple(records))
+
+
+@pytest.mark.parametrize(
+    ("study", "said"),
+    [
+        (retrained(70, 20, (60, 40), (70, 51)), ("1 of 2 seeds", 70)),
+        (retrained(70, 20, (70, 70), (70, 51)), ("2 of 2 seeds", 70)),
+        (retrained(4, 2, (4, 4)), ("1 of 1 seed", 4)),
+        (retrained(70, 20, (60, 40), (70, 50)), None),  # patience was over at the limit
+        (retrained(200, 20, (60, 41), (70, 50)), None),
+        (retrained(50, 50, (50, 50), (50, 12)), None),  # a fixed number of epochs was asked for
+        (retrained(15, 20, (15, 15)), None),
+        (FINISHED, None),  # a store without these settings
+    ],
+)
+def test_text_says_when_the_limit_of_epochs_cut_the_retraining_off(study, said):
+    """After the seeds, only where patience was not over; with the setting that goes on."""
+    lines = summary_text(summary(study)).splitlines()
+    last = max(number for number, text in enumerate(lines) if text.startswith("  seed "))
+    if said is None:
+        assert "at the limit" not in "\n".join(lines)
+        assert lines[last + 1].startswith("Test MSE")
+    else:
+        who, limit = said
+        assert lines[last + 1] == (
+            f"  {who} still got better at the limit of {limit} epochs; run again with "
+            f"--set retrain.max_epochs={2 * limit} to train for longer"
+        )
+
+
 def test_text_of_one_seed_claims_no_spread():
     alone = summary_text(summary(replace(FINISHED, retrains=FINISHED.retrains[:1])))
     assert alone.splitlines()[-2] == "Test MSE per pixel: 0.013 (1 seed)"

@@ -170,7 +170,7 @@ def decode(
 def interpolate(
     model: Model,
     images: Any,
-    pairs: Sequence[tuple[int, int]],
+    pairs: Sequence[tuple[int, int]] | np.ndarray,
     *,
     steps: int = 9,
     batch_size: int | None = None,
@@ -182,7 +182,7 @@ def interpolate(
     ----------
     model, images, batch_size, device
         As in ``encode``; of the images only those of the pairs are used.
-    pairs : sequence of (int, int)
+    pairs : sequence of (int, int), or array of integers, (pair, 2)
         Sample numbers of both ends, from 0.
     steps : int
         Images on a line, both ends included; >= 2. The ends are reconstructions.
@@ -209,20 +209,35 @@ def interpolate(
     return found.reshape(*points.shape[:2], *network.image_shape)
 
 
-def check_pairs(pairs: Sequence[tuple[int, int]], n_samples: int) -> np.ndarray:
+def check_pairs(pairs: Sequence[tuple[int, int]] | np.ndarray, n_samples: int) -> np.ndarray:
     """Give pairs of sample numbers as an array (pair, end), or raise ArgumentError."""
-    for pair in pairs:
-        if len(pair) != 2:
-            raise ArgumentError(f"pairs must be of two sample numbers each, got {tuple(pair)!r}")
+    given = pairs.tolist() if hasattr(pairs, "tolist") else pairs
+    try:
+        # As objects nothing is rounded, and no number is too large to be named.
+        ends = np.asarray(given, dtype=object)
+    except ValueError as error:
+        raise _no_pairs(given) from error
+    if not ends.size:
+        raise ArgumentError("pairs must not be empty, got none; give for example [(0, 1)]")
+    if ends.ndim != 2 or ends.shape[1] != 2:
+        raise _no_pairs(given)
+    for pair in map(tuple, ends):
         for index in pair:
+            if isinstance(index, bool) or not isinstance(index, int | np.integer):
+                raise _no_pairs(pair)
             if not 0 <= index < n_samples:
                 raise ArgumentError(
-                    f"pairs must name samples in 0..{n_samples - 1}, got {index!r} in "
-                    f"{tuple(pair)!r}; there are {n_samples} images"
+                    f"pairs must name samples in 0..{n_samples - 1}, got {int(index)} in "
+                    f"{pair!r}; there are {n_samples} images"
                 )
-    if not pairs:
-        raise ArgumentError("pairs must not be empty, got none; give for example [(0, 1)]")
-    return np.array(pairs, dtype=np.int64)
+    return ends.astype(np.int64)
+
+
+def _no_pairs(found: Any) -> ArgumentError:
+    return ArgumentError(
+        f"pairs must be of two sample numbers each, whole ones, got {found!r:.60}; "
+        "give for example [(0, 1)]"
+    )
 
 
 def between(ends: np.ndarray, steps: int) -> np.ndarray:

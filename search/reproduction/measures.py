@@ -192,7 +192,7 @@ def _best_choice(evidence: Evidence, asked: Measure) -> float:
     return float(min(finite, key=lambda each: each[0])[1].params[str(asked.parameter)])
 
 
-_MEASURES: dict[str, tuple[Spread, Callable[[Evidence, Measure], Any]]] = {
+_OF_CURVES: dict[str, tuple[Spread, Callable[[Evidence, Measure], Any]]] = {
     "cv_validation": ("folds", _of_folds(_VALIDATION)),
     "cv_score": ("folds", lambda evidence, asked: array(evidence.trial(asked.trial).fold_scores)),
     "cv_gap": ("folds", _ratio(_of_folds)),
@@ -211,7 +211,8 @@ _MEASURES: dict[str, tuple[Spread, Callable[[Evidence, Measure], Any]]] = {
     "plateaus": ("seeds", _plateaus),
     "winner": ("none", _winner),
     "best_choice": ("none", _best_choice),
-} | {
+}
+_OF_NETWORKS: dict[str, tuple[Spread, Callable[[Evidence, Measure], Any]]] = {
     name: (
         "seeds" if name in EVERY_SEED else "none",
         lambda evidence, asked: evidence.measured(asked),
@@ -219,6 +220,7 @@ _MEASURES: dict[str, tuple[Spread, Callable[[Evidence, Measure], Any]]] = {
     for name in NETWORK_MEASURES
 }
 
+_MEASURES = _OF_CURVES | _OF_NETWORKS
 NAMES = frozenset(_MEASURES)
 # One figure that is met or missed, not approached.
 EXACT = frozenset({"parameters", "winner", "best_choice"})

@@ -137,8 +137,9 @@ def pictures(evidences: Evidences, report: Report) -> list[tuple[str, RecordedPi
     found = []
     for each in report.shown:
         evidence = _present(evidences, each.study)
-        recorded = () if evidence is None else evidence.record.pictures
-        found += [(evidence.name, one) for one in recorded if one.name == each.picture]
+        if evidence is not None:
+            pictures_of = evidence.record.pictures
+            found += [(evidence.name, one) for one in pictures_of if one.name == each.picture]
     return found
 
 

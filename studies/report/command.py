@@ -3,9 +3,12 @@
 import json
 import shlex
 from collections.abc import Mapping
+from functools import reduce
+from operator import getitem
 from typing import Any
 
-from aesearch.studies.spec import StudySpec, resolve
+from aesearch.studies.dimensions import hidden_name
+from aesearch.studies.spec import SETTING_OF_DIMENSION, StudySpec, resolve
 
 _FLAGS = {
     "data.dataset": "--dataset",
@@ -53,6 +56,14 @@ def reproducing_command(spec: StudySpec, facts: Mapping[str, Any]) -> str:
     for section, key in _PRIVATE:
         default[section][key] = wanted[section][key]
     default["description"] = wanted["description"]
+    # What the space searches has its first value from here, moved to the nearest inside it: the
+    # command line takes no other.
+    for name, value in spec.default_configuration_params().items():
+        *sections, key = SETTING_OF_DIMENSION[name].split(".")
+        plainly, holder = (reduce(getitem, sections, tree) for tree in (default, wanted))
+        inside = hidden_name(holder[key]) if name == "hidden" else holder[key]
+        if plainly[key] != holder[key] and inside != value:
+            holder[key] = value
     for key, value in _differing(default, wanted):
         flag = _FLAGS.get(key)
         if flag is not None and isinstance(value, str | int):

@@ -27,17 +27,21 @@ def retrained(facts: Mapping[str, Any], document: Mapping[str, Any] | None) -> M
     retrain = facts["retrain"]
     if retrain is None:
         return Markup("It has not been retrained yet.")
-    text = Markup("Retrained from {} until it stopped getting better").format(
-        count(len(retrain["seeds"]), "seed")
-    )
+    text = _trained(retrain)
+    longer = Markup("")
+    if retrain["n_cut_off"]:
+        longer = Markup(
+            " Run again with <code>--set retrain.max_epochs={}</code> to train for longer."
+        ).format(2 * retrain["max_epochs"])
     test = retrain["test_mse"]
     if test is None:
-        return text + Markup("; the test set has not been looked at yet.")
+        return text + Markup("; the test set has not been looked at yet.") + longer
     over = "one seed" if test["sd"] is None else "mean ± standard deviation over the seeds"
     clean = "clean images of the " if facts["denoising"] else ""
     text += Markup(", it reaches <strong>{}</strong> on the {}test set ({}).").format(
         value_text(test["mean"], test["sd"]), clean, over
     )
+    text += longer
     looks = facts["test_looks"]
     if looks == 1:
         text += Markup(" The test set was looked at once.")
@@ -49,6 +53,21 @@ def retrained(facts: Mapping[str, Any], document: Mapping[str, Any] | None) -> M
     if live is not None and dim is not None and live < dim:
         text += Markup(" Only {} of the {} numbers of its code are in use.").format(live, dim)
     return text
+
+
+def _trained(retrain: Mapping[str, Any]) -> Markup:
+    """Say from how many seeds, and what ended their training."""
+    n_seeds, n_cut_off = len(retrain["seeds"]), retrain["n_cut_off"]
+    limit, patience = retrain["max_epochs"], retrain["patience"]
+    text = Markup("Retrained from {}").format(count(n_seeds, "seed"))
+    if n_cut_off:
+        which = "which" if n_seeds == 1 else f"{n_cut_off} of which"
+        return text + Markup(", {} still got better at the limit of {}").format(
+            which, count(limit, "epoch")
+        )
+    if limit is not None and patience is not None and patience >= limit:
+        return text + Markup(" for {}").format(count(limit, "epoch"))
+    return text + Markup(" until it stopped getting better")
 
 
 def _against_pca(document: Mapping[str, Any] | None) -> Markup:
