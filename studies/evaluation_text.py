@@ -24,6 +24,24 @@ def evaluation_numbers(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def own_corruption(
+    document: Mapping[str, Any] | None, training: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    """Find the row of the robustness that is the corruption which the study trained against.
+
+    Parameters
+    ----------
+    training : mapping
+        Of the resolved specification.
+    """
+    kind, level = training.get("corruption"), training.get("validation_corruption_level")
+    clamped = training.get("corruption_clamp", True)
+    for row in (document or {}).get("robustness") or ():
+        if (row["corruption"], row["level"], row["clamped"]) == (kind, level, clamped):
+            return row
+    return None
+
+
 def evaluation_lines(found: Mapping[str, Any] | None) -> list[str]:
     """Tell ``evaluation_numbers`` in a few lines; none of nothing."""
     if found is None:
@@ -39,7 +57,17 @@ def evaluation_lines(found: Mapping[str, Any] | None) -> list[str]:
         f"The exported model ({model}) on the test set, with 95% bootstrap intervals:",
         f"  MSE {interval_text(found['mse'], '#.4g')}, {', '.join(parts)}",
         f"  {baseline_text(found)}",
+        *_denoised_lines(found.get("denoised")),
     ]
+
+
+def _denoised_lines(row: Mapping[str, Any] | None) -> list[str]:
+    if row is None:
+        return []
+    noise = f"{row['corruption']} {row['level']:g}"
+    given = f"MSE {row['input_mse']:#.4g}, PSNR {row['input_psnr']:.2f} dB"
+    made = f"MSE {row['mse']:#.4g}, PSNR {row['psnr']:.2f} dB"
+    return [f"  of images corrupted by {noise} ({given}) it makes: {made}"]
 
 
 def interval_text(value: Mapping[str, float], digits: str) -> str:

@@ -9,7 +9,11 @@ from typing import Any, get_args
 import numpy as np
 
 from aesearch.studies.edges import edges
-from aesearch.studies.evaluation_text import evaluation_lines, evaluation_numbers
+from aesearch.studies.evaluation_text import (
+    evaluation_lines,
+    evaluation_numbers,
+    own_corruption,
+)
 from aesearch.studies.records import RetrainRecord, StudySnapshot, TrialRecord, TrialState
 from aesearch.studies.selection import eligible_trials, indistinguishable
 
@@ -77,7 +81,8 @@ def summary(snapshot: StudySnapshot, evaluation: Mapping[str, Any] | None = None
         epochs; ``test_mse``: ``mean, sd, n_seeds``); ``retraining`` (whether seeds are still to
         be trained); ``evaluation`` (None where there is none, else of the exported seed
         ``seed_index, n_test, encoding_dim, n_live_units``, the four metrics with ``mean, low,
-        high``, and ``pca``: its ``encoding_dim`` and metrics); ``test_looks``.
+        high``, ``pca``: its ``encoding_dim`` and metrics, and ``denoised``: None, or the row of
+        the robustness under the noise that it was trained for); ``test_looks``.
     """
     trials = sorted(snapshot.trials, key=lambda trial: trial.number)
     ranked = eligible_trials(trials)
@@ -110,9 +115,14 @@ def summary(snapshot: StudySnapshot, evaluation: Mapping[str, Any] | None = None
         ],
         "retrain": _retrain(snapshot.retrains, snapshot.spec.get("retrain", {})),
         "retraining": any(lease.kind == "retrain" and not lease.done for lease in snapshot.leases),
-        "evaluation": None if evaluation is None else evaluation_numbers(evaluation),
+        "evaluation": None if evaluation is None else _evaluation(evaluation, snapshot.spec),
         "test_looks": snapshot.test_looks,
     }
+
+
+def _evaluation(document: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+    denoised = own_corruption(document, spec.get("training", {}))
+    return evaluation_numbers(document) | {"denoised": denoised and dict(denoised)}
 
 
 def selection_rule(spec: Mapping[str, Any]) -> str | None:

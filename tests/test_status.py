@@ -20,8 +20,10 @@ from typer.testing import CliRunner
 
 from aesearch import status_view
 from aesearch.cli import app
+from aesearch.commands.stored import state_text
 from aesearch.run_folder import default_folder
 from aesearch.studies import database, ledger, optuna_rows, search_results, store, tables
+from aesearch.studies.records import StudySnapshot, TrialRecord
 from aesearch.studies.search_results import Outcome
 from aesearch.studies.status import statuses
 from aesearch.worker import Worker
@@ -423,3 +425,20 @@ def test_options_of_a_run_that_stays_are_refused(tmp_path, monkeypatch, option):
     assert refused.exit_code == 2
     assert f"{option[0]} must not be given beside --detach" in refused.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("unstable", "state", "words"),
+    [
+        (None, "complete", "no winner yet"),
+        ("its loss ends too high", "complete", "no winner"),
+        ("its loss ends too high", "running", "unfinished"),
+    ],
+)
+def test_a_list_says_that_nothing_can_be_chosen(unstable, state, words):
+    """As the status does; while trials are under way, nobody knows."""
+    trials = (
+        TrialRecord(0, "complete", {}, 0.2, 0.01, (0.2, 0.2), unstable=unstable),
+        TrialRecord(1, state, {}, 0.2, 0.01, (0.2, 0.2), unstable="its loss ends too high"),
+    )
+    assert state_text(StudySnapshot("s", {}, 2, trials)) == words

@@ -156,6 +156,49 @@ def test_a_denoising_study_says_of_which_images_its_losses_are():
     assert summary(FINISHED)["denoising"] is None
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, True),
+        ({"corruption_clamp": False}, False),
+        ({"validation_corruption_level": 0.25}, False),
+        ({"corruption": "uniform"}, False),
+        ({"corruption": "none"}, False),
+    ],
+)
+def test_a_denoiser_says_what_it_makes_of_its_own_noise(changes, told):
+    """The row of the robustness that it was trained for, and no other."""
+    row = {
+        "corruption": "gaussian",
+        "level": 0.5,
+        "clamped": True,
+        "input_mse": 0.1157,
+        "input_psnr": 9.37,
+        "mse": 0.0187,
+        "psnr": 17.28,
+    }
+    values = {"mean": 0.01, "low": 0.009, "high": 0.011}
+    metrics = dict.fromkeys(("mse", "psnr", "binary_accuracy", "ssim"), values)
+    document = {
+        "seed_index": 0,
+        "n_test": 100,
+        "encoding_dim": 4,
+        "n_live_units": 4,
+        "metrics": {"overall": metrics},
+        "pca": {"encoding_dim": 4} | dict.fromkeys(metrics, 0.02),
+        "robustness": [row | {"level": 0.1}, row],
+    }
+    training = {"corruption": "gaussian", "validation_corruption_level": 0.5} | changes
+    study = replace(FINISHED, spec=FINISHED.spec | {"training": training})
+    text = summary_text(summary(study, document))
+    line = (
+        "of images corrupted by gaussian 0.5 (MSE 0.1157, PSNR 9.37 dB) it makes: "
+        "MSE 0.01870, PSNR 17.28 dB"
+    )
+    assert (line in text) is told
+    assert ("corrupted by gaussian 0.5 (MSE" in text) is told
+
+
 def test_text_says_that_a_clear_winner_is_clear():
     clear = replace(
         FINISHED,

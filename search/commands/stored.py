@@ -91,14 +91,16 @@ def study_rows(engine: Engine) -> list[dict[str, Any]]:
 
 def state_text(snapshot: StudySnapshot) -> str:
     """Say in a word or two how far a study is and whether anyone works on it."""
+    searching = any(trial.state in ("waiting", "running") for trial in snapshot.trials)
     return state_words(
-        searching=any(trial.state in ("waiting", "running") for trial in snapshot.trials),
+        searching=searching,
         chosen=snapshot.chosen is not None,
         held=any(
             lease.owner is not None and not lease.done and (lease.seconds_left or 0) > 0
             for lease in snapshot.leases
         ),
         retraining=any(lease.kind != "search" and not lease.done for lease in snapshot.leases),
+        hopeless=not searching and not eligible_trials(snapshot.trials),
     )
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from aesearch.studies.evaluation_text import own_corruption
 from aesearch.studies.records import StudySnapshot
 from aesearch.studies.report.look import count, spelled
-from aesearch.studies.report.words_evaluation import baseline, own_corruption, retrained, scale
+from aesearch.studies.report.words_evaluation import baseline, retrained, scale
 from aesearch.studies.summary import edge_text, parameter_text, value_text
 
 
@@ -192,7 +193,7 @@ def tiles(
         what = "test MSE, clean images" if facts["denoising"] else "test MSE"
         found.append(Tile(what, value_text(test["mean"], test["sd"]), seeds, "accent"))
     pca, _ = baseline(document)
-    row = own_corruption(snapshot, facts, document)
+    row = own_corruption(document, snapshot.spec["training"])
     if row is not None:
         note = f"from {value_text(row['input_mse'])} with noise"
         found.append(Tile("test MSE, cleaned images", value_text(row["mse"]), note, "baseline"))

@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from aesearch.studies.evaluation_text import own_corruption
 from aesearch.studies.records import StudySnapshot
 from aesearch.studies.report.look import count
 from aesearch.studies.summary import value_text
@@ -17,7 +18,7 @@ def scale(
     snapshot: StudySnapshot, facts: Mapping[str, Any], document: Mapping[str, Any] | None
 ) -> Markup:
     """Give the test number a scale: PCA of that size, or the noise that was to be removed."""
-    return _denoised(snapshot, facts, document) if facts["denoising"] else _against_pca(document)
+    return _denoised(snapshot, document) if facts["denoising"] else _against_pca(document)
 
 
 def retrained(facts: Mapping[str, Any], document: Mapping[str, Any] | None) -> Markup:
@@ -86,23 +87,8 @@ def _against_pca(document: Mapping[str, Any] | None) -> Markup:
     ).format(document["pca"]["encoding_dim"], value_text(pca), compared)
 
 
-def own_corruption(
-    snapshot: StudySnapshot, facts: Mapping[str, Any], document: Mapping[str, Any] | None
-) -> Mapping[str, Any] | None:
-    """Find the row of the robustness that is the corruption which the study trained against."""
-    noise, rows = facts["denoising"], (document or {}).get("robustness") or ()
-    if noise is None:
-        return None
-    clamped = snapshot.spec["training"].get("corruption_clamp", True)
-    same = (row for row in rows if row["corruption"] == noise["corruption"])
-    same = (row for row in same if row["level"] == noise["level"])
-    return next((row for row in same if row["clamped"] == clamped), None)
-
-
-def _denoised(
-    snapshot: StudySnapshot, facts: Mapping[str, Any], document: Mapping[str, Any] | None
-) -> Markup:
-    row = own_corruption(snapshot, facts, document)
+def _denoised(snapshot: StudySnapshot, document: Mapping[str, Any] | None) -> Markup:
+    row = own_corruption(document, snapshot.spec["training"])
     if row is None:
         return Markup("")
     return Markup(
