@@ -75,10 +75,10 @@ def make_page(evidences: Evidences, folder: str) -> str:
         ]
         for group, rows in numbers:
             parts += [f"### {group.title}", f"{group.source}.", _numbers(rows)]
-        parts += ["### Claims", _claims("claim", claims)]
+        parts += ["### Claims", _claims("claim", "claimed", claims)]
         if report.questions:
             questions = [claim_row(evidences, question) for question in report.questions]
-            parts += ["### What it does not say", _claims("question", questions)]
+            parts += ["### What it does not say", _claims("question", "asked whether", questions)]
         shown = pictures(evidences, report)
         if shown:
             parts += ["### Pictures", _pictures(shown, folder)]
@@ -182,11 +182,11 @@ def _emphasised(text: str, emphasised: bool) -> str:
     return f"**{text}**" if emphasised else text
 
 
-def _claims(word: str, rows: Sequence[ClaimRow]) -> str:
+def _claims(word: str, verb: str, rows: Sequence[ClaimRow]) -> str:
     lines = []
     for row in rows:
         figures = "<br>".join(
-            f"{what}: {figure(left)}, claimed {relation} {figure(right)}: {outcome}"
+            f"{what}: {figure(left)}, {verb} {relation} {figure(right)}: {outcome}"
             for what, left, relation, right, outcome in row.compared
         )
         lines.append((row.claim.says, row.claim.source, f"**{row.verdict}**", figures))
