@@ -27,12 +27,14 @@ from aesearch.studies.spec import StudySpec, resolve
 from aesearch.studies.spec_yaml import MAY_DIFFER_ON_RESUME, diff, to_yaml
 
 MODEL = "model.safetensors"
-# Where a best.yaml has the winner's values, or those of another machine.
+# Where a best.yaml has the winner's values, or those that go by the device.
 _OF_THE_WINNER = (
     "model.",
     "training.learning_rate",
     "training.weight_decay",
     "training.corruption_level",
+    "search.generation_size",
+    "search.lookahead",
     "compute.",
     "data.dataset",
 )

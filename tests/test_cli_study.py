@@ -175,6 +175,18 @@ def test_the_model_of_another_study_is_never_replaced(inside, arguments, words):
     assert not (inside / "another.db").exists()
 
 
+def test_what_another_device_chose_is_no_other_study(finished, tmp_path):
+    """A study that was begun on a GPU, say, has other generations."""
+    shutil.copytree(finished[0] / "runs", tmp_path / "runs")
+    best = tmp_path / "runs/digits/best.yaml"
+    text = best.read_text()
+    assert "lookahead: 2\n" in text
+    best.write_text(text.replace("lookahead: 2\n", "lookahead: 7\n"))
+    done = command(tmp_path, *SMALL, "--trials=3", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert "lookahead: 2\n" in best.read_text()
+
+
 def test_what_was_made_of_another_model_goes_with_it(finished, tmp_path, monkeypatch):
     """Exports and figures of a model do not stand beside the next winner's."""
     monkeypatch.chdir(tmp_path)
