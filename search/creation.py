@@ -113,6 +113,12 @@ def create_or_resume(engine: Engine, problem: Problem, display: Display) -> Stud
         timeout=spec.search.timeout,
     )
     if created:
+        dataset = spec.data.dataset
+        if known_name(dataset) is not None and Path(dataset).exists():
+            display.message(
+                f"{dataset!r} is the data set of that name; for what lies in this folder, give "
+                f"--dataset ./{dataset}"
+            )
         display.message(
             f"study {name!r}: {n_trials} trials x {spec.search.folds} folds on "
             f"{len(problem.images)} images of {problem.name} "

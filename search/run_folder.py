@@ -1,5 +1,6 @@
 """The run folder: everything a study leaves as files, from the store alone."""
 
+import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from aesearch.best_file import load_best
 from aesearch.decisions import chosen_configuration
 from aesearch.studies import evaluation_files, evaluation_results, retrain_results, store
 from aesearch.studies.dashboard.publishing import write_files
-from aesearch.studies.errors import AesearchError, RunFailedError
+from aesearch.studies.errors import AesearchError, RunFailedError, SpecError
 from aesearch.studies.export import (
     OutputError,
     best_yaml,
@@ -71,12 +72,14 @@ def check_folder(folder: Path, spec: StudySpec, facts: Mapping[str, Any]) -> Non
     except AesearchError:  # there is none, or none that anything could be read from
         return
     channels, height, width = facts["image_shape"]
-    held = resolve(
-        held,
-        image_shape=(channels, height, width),
-        n_train=facts["n_images"],
-        device=held.compute.device,
-    )
+    # Of fewer images than it has folds nothing can be resolved, and the differences tell why.
+    with contextlib.suppress(SpecError):
+        held = resolve(
+            held,
+            image_shape=(channels, height, width),
+            n_train=facts["n_images"],
+            device=held.compute.device,
+        )
     differences = diff(held, spec, may_differ=(*MAY_DIFFER_ON_RESUME, *_OF_THE_WINNER))
     if result["data"]["fingerprint"] != facts["fingerprint"]:
         differences.append("other images")

@@ -175,6 +175,32 @@ def test_the_model_of_another_study_is_never_replaced(inside, arguments, words):
     assert not (inside / "another.db").exists()
 
 
+def test_fewer_images_than_the_folders_study_has_folds_are_a_difference(
+    finished, tmp_path, monkeypatch
+):
+    """The model in the folder was never meant for the few images of today."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished[0] / "runs", tmp_path / "runs")
+    best = tmp_path / "runs/digits/best.yaml"
+    text = best.read_text()
+    best.write_text(text.replace("folds: 3\n", "folds: 50\n"))
+    assert best.read_text() != text
+    done = invoke(*SMALL, "--set=data.limit=20", "--quiet")
+    assert done.exit_code == 2
+    assert "out must hold nothing of another study" in done.stderr
+    assert "data.limit: 100 -> 20" in done.stderr
+
+
+def test_a_folder_with_the_name_of_a_data_set_is_told_of(tmp_path, monkeypatch):
+    """The data set wins; who meant the folder learns how to say so."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    for dataset, told in (("digits", True), ("Digits", False)):
+        done = invoke("run", "--detach", "--dataset", dataset, "--study", dataset)
+        assert done.exit_code == 0, done.stderr
+        assert ("give --dataset ./digits" in done.stderr) == told
+
+
 def test_what_another_device_chose_is_no_other_study(finished, tmp_path):
     """A study that was begun on a GPU, say, has other generations."""
     shutil.copytree(finished[0] / "runs", tmp_path / "runs")
