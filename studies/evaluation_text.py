@@ -35,7 +35,8 @@ def own_corruption(
         Of the resolved specification.
     """
     kind, level = training.get("corruption"), training.get("validation_corruption_level")
-    clamped = training.get("corruption_clamp", True)
+    # The other kinds have no values outside [0, 1] to cut off.
+    clamped = training.get("corruption_clamp", True) or kind not in ("gaussian", "uniform")
     for row in (document or {}).get("robustness") or ():
         if (row["corruption"], row["level"], row["clamped"]) == (kind, level, clamped):
             return row

@@ -37,7 +37,9 @@ def value_text(value: float | None, standard_error: float | None = None) -> str:
         return f"{value:.4g}"
     if standard_error <= 0.0:
         return f"{value:.4g} ± 0"
-    decimals = min(max(1 - math.floor(math.log10(standard_error)), 0), 8)
+    decimals = max(1 - math.floor(math.log10(standard_error)), 0)
+    if decimals > 8:
+        return f"{value:.4g} ± {standard_error:.2g}"
     return f"{value:.{decimals}f} ± {standard_error:.{decimals}f}"
 
 
@@ -98,7 +100,7 @@ def summary(snapshot: StudySnapshot, evaluation: Mapping[str, Any] | None = None
         "trials": {state: states[state] for state in get_args(TrialState)},
         "finished": not (states["waiting"] or states["running"]),
         "selection": selection_rule(snapshot.spec),
-        "denoising": _denoising(snapshot.spec),
+        "denoising": denoising(snapshot.spec),
         "winner": None if winner is None else _trial(winner, snapshot.spec),
         "best": _trial(ranked[0], snapshot.spec) if ranked else None,
         "edges": [] if winner is None else edges(winner.params, snapshot.spec.get("space", {})),
@@ -131,7 +133,8 @@ def selection_rule(spec: Mapping[str, Any]) -> str | None:
     return None if rule is None else str(rule)
 
 
-def _denoising(spec: Mapping[str, Any]) -> dict[str, Any] | None:
+def denoising(spec: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Give corruption and level of the validation images; None of a study without."""
     training = spec.get("training", {})
     # A study from before there were corruptions names none.
     if training.get("corruption", "none") == "none":
@@ -142,11 +145,12 @@ def _denoising(spec: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _validation_words(denoising: Mapping[str, Any] | None) -> str:
-    if denoising is None:
+def validation_words(noise: Mapping[str, Any] | None) -> str:
+    """Say what a score is, under the corruption that ``denoising`` gave."""
+    if noise is None:
         return "validation MSE per pixel"
-    noise = f"{denoising['corruption']} {denoising['level']:g}"
-    return f"validation MSE per pixel; inputs corrupted by {noise}, targets clean"
+    of = f"{noise['corruption']} {noise['level']:g}"
+    return f"validation MSE per pixel; inputs corrupted by {of}, targets clean"
 
 
 def summary_text(facts: Mapping[str, Any]) -> str:
@@ -303,7 +307,7 @@ def _winner_lines(facts: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"  {value_text(trial['value'], error)} "
             f"(mean ± standard error over {_count(len(scores), 'fold')}; "
-            f"{_validation_words(facts['denoising'])})"
+            f"{validation_words(facts['denoising'])})"
         )
     if scores:
         lines.append(f"  per fold: {', '.join(value_text(score) for score in scores)}")

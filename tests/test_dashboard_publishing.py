@@ -27,9 +27,10 @@ from aesearch.studies import (
 )
 from aesearch.studies.dashboard import publishing
 from aesearch.studies.dashboard.artifacts import StoredArtifacts
+from aesearch.studies.dashboard.figures import study_figures
 from aesearch.studies.dashboard.publishing import publish
 from aesearch.studies.dashboard.rows import CHUNK, write_figures
-from aesearch.studies.records import Picture
+from aesearch.studies.records import Picture, TrialRecord
 from aesearch.studies.search_results import FoldCurve, Outcome
 
 KINDS = {"encoding_dim": CategoricalDistribution([4, 8])}
@@ -90,8 +91,9 @@ def finish(engine, name, outcomes):
 def make_study(create_study, tiny_spec):
     """Make a study of a name with these outcomes in a store; returns its engine."""
 
-    def make(storage, outcomes, name="digits"):
-        spec = tiny_spec(f"search.trials={len(outcomes)}").model_copy(update={"name": name})
+    def make(storage, outcomes, name="digits", spec=None):
+        spec = spec or tiny_spec(f"search.trials={len(outcomes)}")
+        spec = spec.model_copy(update={"name": name})
         engine = create_study(storage, spec)
         finish(engine, name, outcomes)
         return engine
@@ -330,6 +332,36 @@ def test_figures_are_small_and_stand_alone(study):
     points = json.loads(figures["aesearch-best-trials"])["data"][0]
     assert points["y"][0] == 0.02
     assert points["error_y"]["array"][0] == float(f"{0.001 / math.sqrt(3):.5g}")
+
+
+def test_the_figure_of_the_encoding_dimension_shows_every_dimension():
+    """Of a thousand trials too: the best of all would be those of the largest codes."""
+    trials = [
+        TrialRecord(n, "complete", {"encoding_dim": dim}, 0.1 / dim + n * 1e-6, 0.0, (0.1,))
+        for n, dim in enumerate([64] * 600 + [8] * 400)
+    ]
+    drawn = study_figures(trials, ties=None, winner=999, curve=())
+    figure = json.loads(drawn["encoding-dimension"])
+    points, best, winner = figure["data"]
+    assert set(points["x"]) == {8, 64}
+    assert best["x"] == [8, 64]
+    assert winner["x"] == [8]
+    assert "the 150 best trials of each" in figure["layout"]["title"]["text"]
+
+
+def test_the_notes_of_a_denoiser_say_which_images_are_clean(make_study, tiny_spec, tmp_path):
+    """A score under noise and a test on clean images are two things."""
+    spec = tiny_spec(
+        "search.trials=1", "training.corruption=gaussian", "training.corruption_level=0.5"
+    )
+    engine = make_study(str(tmp_path / "d.db"), [complete(0, 0.02)], spec=spec)
+    study = store.find_study(engine, "digits")
+    choose(engine, study, 0)
+    publish(engine, "digits")
+    found = detail(engine)
+    told = "validation MSE per pixel; inputs corrupted by gaussian 0.5, targets clean"
+    for note in (found["note"]["body"], found["trials"][0]["note"]["body"]):
+        assert told in html(note)
 
 
 def test_a_figure_that_shrinks_or_goes_leaves_no_piece(study_anywhere):

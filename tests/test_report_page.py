@@ -12,7 +12,7 @@ import pytest
 from report_study import report_arguments
 
 from aesearch.options import study_spec
-from aesearch.studies.records import TrialRecord
+from aesearch.studies.records import StudySnapshot, TrialRecord
 from aesearch.studies.report.command import reproducing_command
 from aesearch.studies.report.figures_dimension import dimension_rows
 from aesearch.studies.report.importances import shares
@@ -188,7 +188,7 @@ def test_without_labels_class_figures_are_left_out():
     document["metrics"]["per_class"] = None
     document["latent"] |= {"labels": None, "class_names": None, "silhouette": None}
     html = report_page(**arguments)
-    assert "The images have no labels" in words(html)
+    assert "no numbers per class: the images have no labels, or too many" in words(html)
     assert [trace["name"] for trace in drawn(html)["latent"]["data"]] == ["test images"]
 
 
@@ -249,6 +249,55 @@ def test_what_decides_the_value_is_most_important():
     assert max(found, key=lambda name: found[name][0]) == "encoding_dim"
     assert all(low <= mean <= high for mean, low, high in found.values())
     assert found == shares(snapshot, spec.space.dimensions(), seed=3)
+
+
+def valued(space, trials):
+    """A study of complete trials with these parameters and values, and what is searched in it."""
+    records = tuple(
+        TrialRecord(number, "complete", params, value, 0.0, (value,))
+        for number, (params, value) in enumerate(trials)
+    )
+    spec = load_spec(overrides=["space.defaults=false", *space])
+    return StudySnapshot("s", {}, len(records), records, (), (), None, 0, {}), spec.space
+
+
+def test_what_matters_only_together_is_not_said_to_matter_alone():
+    """The shares are of the whole variation, and here much of it is of both together."""
+    places = [0.1, 0.2, 0.3, 0.4]
+    snapshot, space = valued(
+        [
+            "space.learning_rate.choices=[0.1, 0.2, 0.3, 0.4]",
+            "space.dropout.choices=[0.1, 0.2, 0.3, 0.4]",
+        ],
+        [
+            ({"learning_rate": rate, "dropout": dropout}, 1.0 + ((i < 2) != (j < 2)))
+            for i, rate in enumerate(places)
+            for j, dropout in enumerate(places)
+        ],
+    )
+    found = shares(snapshot, space.dimensions(), seed=0)
+    assert sum(mean for mean, _, _ in found.values()) < 0.7
+
+
+def test_a_logarithmic_range_counts_by_its_logarithm():
+    """Half of this one lies below 1e-3: a tenth of its width on a linear scale."""
+    rng = np.random.default_rng(0)
+    rates, dropouts = 10 ** rng.uniform(-4, -2, 60), rng.uniform(0, 0.5, 60)
+    snapshot, space = valued(
+        [
+            "space.learning_rate={low: 1e-4, high: 1e-2, log: true}",
+            "space.dropout={low: 0, high: 0.5}",
+        ],
+        [
+            (
+                {"learning_rate": float(rate), "dropout": float(dropout)},
+                (rate < 3e-4) + 1.4 * dropout,
+            )
+            for rate, dropout in zip(rates, dropouts, strict=True)
+        ],
+    )
+    found = shares(snapshot, space.dimensions(), seed=0)
+    assert found["learning_rate"][0] > found["dropout"][0]
 
 
 @pytest.mark.parametrize(

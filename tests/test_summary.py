@@ -60,7 +60,8 @@ FINISHED = StudySnapshot(
         (12.0, 25.0, "12 ± 25"),
         (None, None, "no value"),
         (math.inf, 0.1, "inf"),
-        (0.5, 1e-15, "0.50000000 ± 0.00000000"),
+        (0.5, 1e-15, "0.5 ± 1e-15"),
+        (3.2e-9, 4e-10, "3.2e-09 ± 4e-10"),
     ],
 )
 def test_value_is_written_to_the_digits_of_its_standard_error(value, standard_error, text):
@@ -164,6 +165,8 @@ def test_a_denoising_study_says_of_which_images_its_losses_are():
         ({"validation_corruption_level": 0.25}, False),
         ({"corruption": "uniform"}, False),
         ({"corruption": "none"}, False),
+        # Nothing of these kinds lies outside [0, 1]: there is no cutting off to compare.
+        ({"corruption": "occlusion", "corruption_clamp": False}, True),
     ],
 )
 def test_a_denoiser_says_what_it_makes_of_its_own_noise(changes, told):
@@ -188,15 +191,17 @@ def test_a_denoiser_says_what_it_makes_of_its_own_noise(changes, told):
         "pca": {"encoding_dim": 4} | dict.fromkeys(metrics, 0.02),
         "robustness": [row | {"level": 0.1}, row],
     }
+    document["robustness"].append(row | {"corruption": "occlusion"})
     training = {"corruption": "gaussian", "validation_corruption_level": 0.5} | changes
     study = replace(FINISHED, spec=FINISHED.spec | {"training": training})
     text = summary_text(summary(study, document))
+    kind = training["corruption"]
     line = (
-        "of images corrupted by gaussian 0.5 (MSE 0.1157, PSNR 9.37 dB) it makes: "
+        f"of images corrupted by {kind} 0.5 (MSE 0.1157, PSNR 9.37 dB) it makes: "
         "MSE 0.01870, PSNR 17.28 dB"
     )
     assert (line in text) is told
-    assert ("corrupted by gaussian 0.5 (MSE" in text) is told
+    assert (f"corrupted by {kind} 0.5 (MSE" in text) is told
 
 
 def test_text_says_that_a_clear_winner_is_clear():

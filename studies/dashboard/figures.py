@@ -95,11 +95,24 @@ def _best_trials(
 
 
 def _encoding_dimension(ranked: Sequence[TrialRecord], shown: int) -> dict[str, Any] | None:
-    sized = [t for t in ranked[:_POINTS] if isinstance(t.params.get("encoding_dim"), int)]
-    dims = {t.params["encoding_dim"] for t in sized}
-    if len(dims) < 2:
+    by_dim: dict[int, list[TrialRecord]] = {}
+    for trial in ranked:
+        dim = trial.params.get("encoding_dim")
+        if isinstance(dim, int):
+            by_dim.setdefault(dim, []).append(trial)
+    if len(by_dim) < 2:
         return None
-    lowest = [next(t for t in sized if t.params["encoding_dim"] == dim) for dim in sorted(dims)]
+    dims = sorted(by_dim)
+    lowest = [by_dim[dim][0] for dim in dims]
+    every = sum(map(len, by_dim.values()))
+    # The best of all dimensions would be those of the largest ones.
+    most = max(_POINTS // len(dims), 1) if every > _POINTS else every
+    sized = [
+        trial
+        for dim in dims
+        for place, trial in enumerate(by_dim[dim])
+        if place < most or trial.number == shown
+    ]
     others = [t for t in sized if t.number != shown]
     traces = [
         _points([t.params["encoding_dim"] for t in others], others, name="trial", colour=_BLUE),
@@ -107,7 +120,7 @@ def _encoding_dimension(ranked: Sequence[TrialRecord], shown: int) -> dict[str, 
             "type": "scatter",
             "mode": "lines",
             "name": "best of its dimension",
-            "x": sorted(dims),
+            "x": dims,
             "y": [_rounded(t.value) for t in lowest],
             "line": {"color": _GREY, "dash": "dot", "width": 1},
             "hoverinfo": "skip",
@@ -117,13 +130,13 @@ def _encoding_dimension(ranked: Sequence[TrialRecord], shown: int) -> dict[str, 
     if mine:
         x = [mine[0].params["encoding_dim"]]
         traces.append(_points(x, mine, name=f"trial {shown}", colour=_ORANGE))
-    title = "What the encoding dimension buys: loss of every eligible trial"
+    which = "every eligible trial" if len(sized) == every else f"the {most} best trials of each"
+    title = f"What the encoding dimension buys: loss of {which}"
     figure = _figure(traces, title, "encoding dimension", "validation MSE per pixel")
     if max(dims) >= 4 * min(dims):
         figure["layout"]["xaxis"] |= {"type": "log"}
     if len(dims) <= _DIMENSIONS_NAMED:
-        ticks = sorted(dims)
-        figure["layout"]["xaxis"] |= {"tickvals": ticks, "ticktext": list(map(str, ticks))}
+        figure["layout"]["xaxis"] |= {"tickvals": dims, "ticktext": list(map(str, dims))}
     return figure
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aesearch.studies.dashboard.finished import CurvePoint, FinishedTrial
-from aesearch.studies.summary import one_line, parameter_text, value_text
+from aesearch.studies.summary import one_line, parameter_text, validation_words, value_text
 
 _REASON_SHOWN = 400  # characters
 _SET_ASIDE_SHOWN = 5  # trials
@@ -14,7 +14,11 @@ _SPACE = 3 * "\u00a0"  # the dashboard's tables have none between their columns
 
 
 def trial_note(
-    trial: FinishedTrial, pictures: Sequence[tuple[str, str]] = (), *, score_epochs: int
+    trial: FinishedTrial,
+    pictures: Sequence[tuple[str, str]] = (),
+    *,
+    score_epochs: int,
+    noise: Mapping[str, Any] | None = None,
 ) -> str:
     """Tell how a trial ended, with one row per fold.
 
@@ -24,8 +28,10 @@ def trial_note(
         Shown below; where the dashboard has no files, the words of ``alt`` stand for them.
     score_epochs : int
         Over how many of the last epochs a fold's score is a mean.
+    noise : mapping or None
+        From ``studies.summary.denoising``.
     """
-    parts = [_ending(trial)]
+    parts = [_ending(trial, noise)]
     if trial.curve:
         parts.append(_fold_table(trial))
         words = (
@@ -39,7 +45,7 @@ def trial_note(
     return "\n\n".join(parts) + "\n"
 
 
-def _ending(trial: FinishedTrial) -> str:
+def _ending(trial: FinishedTrial, noise: Mapping[str, Any] | None) -> str:
     record = trial.record
     if record.state != "complete":
         words = "Pruned" if record.state == "pruned" else "Failed"
@@ -47,7 +53,7 @@ def _ending(trial: FinishedTrial) -> str:
     folds = len(record.fold_scores)
     value = value_text(record.value, record.standard_error)
     text = (
-        f"**{value}** validation MSE per pixel (mean ± standard error over {folds} folds), "
+        f"**{value}** {validation_words(noise)} (mean ± standard error over {folds} folds), "
         f"after {_count(record.epochs, 'epoch')}"
     )
     if record.unstable is None:
@@ -116,9 +122,10 @@ def _winner(facts: Mapping[str, Any], study_id: int, folds: int) -> list[str]:
         return ["**No winner:** no trial has completed and is stable so far."]
     name = "Winner" if winner else "Best so far"
     value = value_text(trial["value"], trial["standard_error"])
+    score = validation_words(facts["denoising"])
     parts = [
         f"### {name}: {_link(trial['number'], study_id)}",
-        f"**{value}** validation MSE per pixel (mean ± standard error over {folds} folds)",
+        f"**{value}** {score} (mean ± standard error over {folds} folds)",
     ]
     rows = [] if trial["architecture"] is None else [("architecture", trial["architecture"])]
     rows += [item for item in trial["params"].items() if item[0] != "architecture"]
@@ -167,8 +174,9 @@ def _tested(facts: Mapping[str, Any]) -> list[str]:
     if test is None:
         return [f"Retrained with {seeds}; the test set has not been looked at yet."]
     spread = "" if test["sd"] is None else "mean ± standard deviation over "
+    images = "the test set" if facts["denoising"] is None else "the clean images of the test set"
     text = (
-        f"Retrained: **{value_text(test['mean'], test['sd'])}** MSE per pixel on the test set "
+        f"Retrained: **{value_text(test['mean'], test['sd'])}** MSE per pixel on {images} "
         f"({spread}{_count(test['n_seeds'], 'seed')})."
     )
     if facts["test_looks"] > 1:

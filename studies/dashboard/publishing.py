@@ -18,7 +18,7 @@ from aesearch.studies.dashboard.notes import study_note, trial_note
 from aesearch.studies.export import OutputError, make_folder
 from aesearch.studies.records import StudySnapshot
 from aesearch.studies.selection import eligible_trials
-from aesearch.studies.summary import summary
+from aesearch.studies.summary import denoising, summary
 from aesearch.studies.waiting import repeatable
 
 # The dashboard looks through all notes for each trial that it shows: with a note on each of
@@ -166,7 +166,8 @@ def _write(connection: Connection, study_id: int, trial_ids: Sequence[int]) -> N
         .join(tables.study, tables.study.c.study_id == optuna_rows.STUDIES.c.study_id)
         .where(tables.study.c.study_id == study_id)
     ).one()
-    score_epochs = json.loads(row.spec)["search"]["score_epochs"]
+    spec = json.loads(row.spec)
+    told = {"score_epochs": spec["search"]["score_epochs"], "noise": denoising(spec)}
     attributes, notes = [], {}
     for trial in finished_trials(connection, study_id, trial_ids):
         files = artifacts(row.study_name, trial)
@@ -179,7 +180,7 @@ def _write(connection: Connection, study_id: int, trial_ids: Sequence[int]) -> N
             for file in files
             if file.alt is not None
         ]
-        notes[trial.trial_id] = trial_note(trial, pictures, score_epochs=score_epochs)
+        notes[trial.trial_id] = trial_note(trial, pictures, **told)
     optuna_rows.insert_new(connection, optuna_rows.SYSTEM_ATTRIBUTES, attributes)
     rows.add_trial_notes(connection, study_id, notes)
 

@@ -23,7 +23,7 @@ def per_class(metrics: Mapping[str, Any]) -> Figure | str:
     """Draw the test MSE of each class with its bootstrap interval."""
     classes = metrics.get("per_class")
     if not classes:
-        return "The images have no labels, so there are no numbers per class."
+        return "There are no numbers per class: the images have no labels, or too many."
     ordered = sorted(classes, key=lambda row: row["mse"]["mean"])
     names = [escaped(row["label"]) for row in ordered]
     means = [row["mse"]["mean"] for row in ordered]

@@ -141,9 +141,10 @@ def importances(shares: Mapping[str, tuple[float, float, float]] | str) -> Figur
         name="importances",
         title="What mattered",
         alt=f"Bar chart of the share of the variation in MSE by hyperparameter: {told}.",
-        caption="Share of the variation of the MSE among complete trials that each hyperparameter "
-        "explains (fANOVA; on an even selection where there are hundreds). Whiskers: lowest and "
-        "highest of several random forests. Few trials make this a hint, not a finding.",
+        caption="Share of the variation of the MSE over the space, as learnt from the complete "
+        "trials, that each hyperparameter explains by itself (fANOVA; on an even selection where "
+        "there are hundreds); what is missing to 100% is of several together. Whiskers: lowest "
+        "and highest of several random forests. Few trials make this a hint, not a finding.",
         data=[
             {
                 "type": "bar",

@@ -87,7 +87,7 @@ def fold_curves(
         name="folds",
         title=f"Trial {trial.number} on each fold",
         alt=f"Line plot of the validation loss of trial {trial.number} over {len(epochs)} epochs "
-        f"on {n_folds} folds. The mean falls from {value_text(float(mean[0]))} to "
+        f"on {n_folds} folds. The mean goes from {value_text(float(mean[0]))} to "
         f"{value_text(float(mean[-1]))}.",
         caption=f"Its score is the mean over {scored} (shaded), so no epoch is picked. The "
         "training loss is measured with dropout, while the weights still change.",

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import optuna
@@ -26,7 +27,10 @@ MOST_TRIALS = 200  # fANOVA takes the square of their number: 1000 would take ha
 def shares(
     snapshot: StudySnapshot, dimensions: Mapping[str, Dimension], *, seed: int
 ) -> dict[str, tuple[float, float, float]] | str:
-    """Give the share of the variance that each hyperparameter explains.
+    """Give the share of the variance that each hyperparameter explains by itself.
+
+    The shares need not add up to 1: the rest is of hyperparameters together. A logarithmic
+    range counts by its logarithm, as it was searched.
 
     Only complete trials count, the unstable ones too: what was stopped early was measured
     at another epoch. Of more than ``MOST_TRIALS`` so many are taken, evenly over their numbers.
@@ -76,7 +80,7 @@ def shares(
     study.add_trials(
         [
             optuna.trial.create_trial(
-                params={name: trial.params[name] for name in varied},
+                params={name: _place(trial.params[name], dimensions[name]) for name in varied},
                 distributions=distributions,
                 value=trial.value,
             )
@@ -91,24 +95,30 @@ def shares(
 
 
 def _forest(study: optuna.Study, seed: int) -> dict[str, float]:
-    from optuna.importance import (  # noqa: PLC0415 - imports scikit-learn
-        FanovaImportanceEvaluator,
-        get_param_importances,
-    )
+    from optuna.importance import FanovaImportanceEvaluator  # noqa: PLC0415 - imports scikit-learn
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        evaluator = FanovaImportanceEvaluator(n_trees=TREES, seed=seed)
-        return get_param_importances(study, evaluator=evaluator)
+        # Optuna's get_param_importances would scale the shares to add up to 1.
+        return FanovaImportanceEvaluator(n_trees=TREES, seed=seed).evaluate(study)
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:
     if isinstance(dimension, Choices):
         return CategoricalDistribution(dimension.choices)
-    low, high, log, step = dimension.low, dimension.high, dimension.log, dimension.step
+    low, high, step = dimension.low, dimension.high, dimension.step
+    if dimension.log:  # the evaluator weighs by the width on a linear scale
+        return FloatDistribution(math.log(low), math.log(high))
     if dimension.integer:
-        return IntDistribution(low, high, log=log, step=1 if step is None else step)
-    return FloatDistribution(low, high, log=log, step=step)
+        return IntDistribution(low, high, step=1 if step is None else step)
+    return FloatDistribution(low, high, step=step)
+
+
+def _place(value: Any, dimension: Dimension) -> Any:
+    """Where a value lies on the scale of its dimension's distribution."""
+    if isinstance(dimension, Choices) or not dimension.log:
+        return value
+    return min(max(math.log(value), math.log(dimension.low)), math.log(dimension.high))
 
 
 @contextmanager

@@ -99,7 +99,9 @@ def report_page(
         dimensions_table=tables.dimensions(rows) if len(rows) > 1 else None,
         metrics_table=tables.metrics(document) if document else None,
         robustness_table=tables.robustness((document or {}).get("robustness") or ()),
-        retrained_table=tables.retrained(snapshot.retrains) if snapshot.retrains else None,
+        retrained_table=tables.retrained(snapshot.retrains, denoises=bool(facts["denoising"]))
+        if snapshot.retrains
+        else None,
         searched=_space(dimensions),
         command=reproducing_command(spec, snapshot.facts),
         specification=to_yaml(spec),

@@ -147,9 +147,11 @@ def robustness(rows: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
-def retrained(records: Sequence[RetrainRecord]) -> Table:
-    """The retrained seeds."""
-    headings = ("seed", "its number", "best epoch", "epochs", "held-out MSE", "test MSE", "weights")
+def retrained(records: Sequence[RetrainRecord], *, denoises: bool) -> Table:
+    """The retrained seeds; a denoiser's held-out images are corrupted, its test images clean."""
+    held_out = "held-out MSE" + ", corrupted images" * denoises
+    test = "test MSE" + ", clean images" * denoises
+    headings = ("seed", "its number", "best epoch", "epochs", held_out, test, "weights")
     return Table(
         "The retrained seeds",
         headings,

@@ -158,7 +158,7 @@ def _ties(facts: Mapping[str, Any]) -> Markup:
     if not ties["trials"]:
         told = how.format(ties["test"], "p <", ties["alpha"])
         return Markup(
-            "Every other complete trial can be told apart from it by these folds {}."
+            "Every other complete, stable trial can be told apart from it by these folds {}."
         ).format(told)
     told = how.format(ties["test"], "p ≥", ties["alpha"])
     numbers = [str(tie["number"]) for tie in ties["trials"]]
