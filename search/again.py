@@ -139,10 +139,10 @@ def _train_chunk(document: dict[str, Any], seed_indices: list[int]) -> list[Trai
     import torch  # noqa: PLC0415 - in the processes that train only
 
     from aesearch import model_file  # noqa: PLC0415
+    from aesearch.evaluation.metrics import mean_squared_error  # noqa: PLC0415
     from aesearch.models.runtime import prepare_process  # noqa: PLC0415
     from aesearch.problem import load_problem  # noqa: PLC0415
     from aesearch.retrain import retrain  # noqa: PLC0415
-    from aesearch.worker import mean_squared_error  # noqa: PLC0415
 
     spec = spec_from_mapping(document, "the specification")
     assert isinstance(spec.compute.threads, int), "the specification must be resolved"

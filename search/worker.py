@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import torch
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Engine
@@ -21,7 +20,7 @@ from aesearch import model_file
 from aesearch.decisions import chosen_configuration, known_results, settle, suggest_up_to
 from aesearch.device import DeviceLostError, present_device
 from aesearch.evaluation.evaluate import evaluate
-from aesearch.evaluation.metrics import batches
+from aesearch.evaluation.metrics import mean_squared_error
 from aesearch.generation import Rung, train_generation
 from aesearch.heartbeat import Heartbeat, StoppedError
 from aesearch.local_workers import worker_name
@@ -398,24 +397,3 @@ def _in_one_line(error: BaseException) -> str:
     # A MemoryError says nothing but its name.
     said = str(error).strip().splitlines()
     return type(error).__name__ + (f": {said[0][:200]}" if said else "")
-
-
-def mean_squared_error(
-    model: torch.nn.Module, images: np.ndarray, check: Callable[[], None] = lambda: None
-) -> float:
-    """Mean squared error per pixel of a model's reconstructions.
-
-    Parameters
-    ----------
-    model : Module
-        Maps (sample, channel, height, width) in [0, 1] to the same shape; on the CPU.
-    images : ndarray, (sample, channel, height, width), uint8
-    check : callable
-        Called between batches; may raise to stop.
-    """
-    total = 0.0
-    with torch.inference_mode():
-        for _, batch in batches(images):
-            check()
-            total += (model(batch) - batch).square().sum(dtype=torch.float64).item()
-    return total / images.size

@@ -13,6 +13,7 @@ from torch import nn
 
 from aesearch import model_file
 from aesearch.evaluation.evaluate import noise_levels
+from aesearch.evaluation.metrics import mean_squared_error
 from aesearch.models.autoencoder import build_autoencoder
 from aesearch.models.corruptions import Corruption, corrupt, training_keys
 from aesearch.models.randomness import minibatch_order, step_keys
@@ -23,7 +24,6 @@ from aesearch.studies import retrain_results, store
 from aesearch.studies.export import chosen_spec
 from aesearch.studies.spec import StudySpec, resolve
 from aesearch.studies.spec_yaml import diff, load_spec, spec_from_mapping, to_yaml
-from aesearch.worker import mean_squared_error
 
 DENOISING = (
     "training.corruption=gaussian",

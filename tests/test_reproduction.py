@@ -26,7 +26,7 @@ from aesearch.reproduction.record import RecordError, read_record, record_text
 from aesearch.reproduction.recording import StoredStudy
 from aesearch.reproduction.reported import Measure, asked_of, load_reported
 from aesearch.reproduction.tables import NOT_MEASURED, NOT_RUN, claim_row, number_row
-from aesearch.reproduction.verdict import agreement, claim_verdict, outcome
+from aesearch.reproduction.verdict import CLAIM_RULE, agreement, claim_verdict, outcome
 from aesearch.seeds import derive_seed
 from aesearch.studies import retrain_results, store
 from aesearch.studies.series import load_series
@@ -176,6 +176,7 @@ def test_a_comparison_holds_only_if_it_is_clear(left, relation, right, found):
 
 def test_accuracies_are_near_if_their_errors_are():
     """0.90 and 0.95 differ by half of the error, not by a twentieth."""
+    assert "1 - a" in CLAIM_RULE, "it is said so"
     assert outcome(one(0.90), "near", one(0.95), metric="binary_accuracy") == "fails"
     assert outcome(one(0.950), "near", one(0.953), metric="binary_accuracy") == "holds"
 
@@ -206,6 +207,7 @@ def test_a_claim_is_the_sum_of_its_comparisons(outcomes, verdict):
         (of(622504), "622504"),
         (of(0.112233), "0.1122"),
         (of(float("nan")), "diverged"),
+        (of(3.0e-9, 3.4e-9), "3.2e-09 ± 2.8e-10 (2)"),
     ],
 )
 def test_a_figure_shows_as_many_digits_as_its_deviation(values, text):
@@ -320,6 +322,17 @@ def test_clean_images_give_the_stored_test_errors(stored):
         for model in stored.models
     ]
     np.testing.assert_allclose(clean, again, rtol=1e-5)
+
+
+def test_overfitting_is_measured_without_dropout(stored):
+    """One error over another, each of a network that drops nothing; held-out images are in none."""
+    found = measure_networks(stored, Measure(of="test_gap", study=""))
+    train, held_out = stored.problem.holdout_indices()
+    assert len(train) + len(held_out) == len(stored.problem.images)
+    pixels = stored.problem.images[train].astype(np.float32) / 255
+    for gap, model, test_mse in zip(found, stored.models, stored.test_mse, strict=True):
+        errors = (reconstructed(model, stored, torch.from_numpy(pixels)) - pixels) ** 2
+        assert gap == pytest.approx(test_mse / errors.mean(), rel=1e-5)
 
 
 def images(stored):
@@ -681,5 +694,8 @@ def test_the_small_version_of_ours_is_held_against_the_reports(tmp_path):
     text = make_page(recorded(engine, tmp_path / "reports"), "reports")
     engine.dispose()
     row = next(line for line in text.splitlines() if line.startswith("| 32 |"))
-    assert "±" in row
-    assert "beaten" in row
+    assert row.count("±") == 2
+    assert row.startswith("| 32 | not run |  |"), "the dense one"
+    assert row.count("beaten") == 1
+    assert ("not beaten" in row) == ("not beaten so far" in row), "the dense one may do it"
+    assert next(line for line in text.splitlines() if line.startswith("| 50 | not run |  |  |"))

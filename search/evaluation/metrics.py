@@ -44,6 +44,27 @@ def batches(images: np.ndarray) -> Iterator[tuple[int, Tensor]]:
         yield first, torch.from_numpy(images[first : first + size]).float().div_(255)
 
 
+def mean_squared_error(
+    model: torch.nn.Module, images: np.ndarray, check: Callable[[], None] = lambda: None
+) -> float:
+    """Mean squared error per pixel of a model's reconstructions.
+
+    Parameters
+    ----------
+    model : Module
+        Maps (sample, channel, height, width) in [0, 1] to the same shape; on the CPU.
+    images : ndarray, (sample, channel, height, width), uint8
+    check : callable
+        Called between batches; may raise to stop.
+    """
+    total = 0.0
+    with torch.inference_mode():
+        for _, batch in batches(images):
+            check()
+            total += (model(batch) - batch).square().sum(dtype=torch.float64).item()
+    return total / images.size
+
+
 def measured(
     reconstruct: Callable[[int, Tensor], Tensor],
     images: np.ndarray,

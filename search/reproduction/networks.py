@@ -4,6 +4,8 @@
 name                what it gives
 ==================  ===================================================================
 test                of every seed: mean over the test images of a metric of what it gives back
+test_gap            of every seed: its error on the test images over that on the images that it
+                    was retrained on; both without dropout
 map_silhouette      of every seed: silhouette of the classes on the two principal axes of its
                     codes of 2,000 test images, in [-1, 1]
 neighbour_accuracy  of every seed: share of its codes of the test images whose 5 nearest, of
@@ -26,7 +28,12 @@ from torch import Tensor
 
 from aesearch.evaluation.evaluate import latent_space
 from aesearch.evaluation.latent import codes_of
-from aesearch.evaluation.metrics import batches, image_metrics, squared_errors
+from aesearch.evaluation.metrics import (
+    batches,
+    image_metrics,
+    mean_squared_error,
+    squared_errors,
+)
 from aesearch.evaluation.robustness import corruption_seed
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.models.corruptions import corrupt
@@ -85,6 +92,15 @@ def _test(study: Retrained, asked: Measure) -> Sequence[float]:
         return lambda inputs, clean: image_metrics(model(inputs), clean)[asked.metric]
 
     return _means(study, asked, [of(model) for model in study.models])
+
+
+def _test_gap(study: Retrained, _asked: Measure) -> Sequence[float]:
+    train, _ = study.problem.holdout_indices()
+    images = study.problem.images[train]
+    return [
+        test / mean_squared_error(model, images)
+        for test, model in zip(study.test_mse, study.models, strict=True)
+    ]
 
 
 def _input(study: Retrained, asked: Measure) -> Sequence[float]:
@@ -157,9 +173,10 @@ def _components(study: Retrained, asked: Measure) -> Sequence[float]:
     return [curve[asked.dimension]]
 
 
-EVERY_SEED = frozenset({"test", "map_silhouette", "neighbour_accuracy"})
+EVERY_SEED = frozenset({"test", "test_gap", "map_silhouette", "neighbour_accuracy"})
 NETWORK_MEASURES: dict[str, Callable[[Retrained, Measure], Sequence[float]]] = {
     "test": _test,
+    "test_gap": _test_gap,
     "input": _input,
     "parameters": _parameters,
     "map_silhouette": _map_silhouette,

@@ -9,6 +9,7 @@ from aesearch.reproduction.measures import Values
 from aesearch.reproduction.record import RecordedPicture, picture_file
 from aesearch.reproduction.reported import load_reported
 from aesearch.reproduction.tables import (
+    KINDS,
     NOT_RUN,
     ClaimRow,
     DimensionRow,
@@ -129,7 +130,8 @@ def figure(values: Values) -> str:
         return f"{mean:.4g} ± 0 ({n_values})"
     # Two digits of the deviation, and the mean to the same place.
     places = max(0, 1 - math.floor(math.log10(deviation)))
-    return f"{mean:.{min(places, 7)}f} ± {deviation:.2g} ({n_values})"
+    written = f"{mean:.{places}f}" if places <= 7 else f"{mean:.4g}"
+    return f"{written} ± {deviation:.2g} ({n_values})"
 
 
 def _found(found: Finding) -> str:
@@ -198,10 +200,11 @@ def _ours(rows: Sequence[DimensionRow]) -> str:
     for row in rows:
         rivals = "<br>".join(f"{where}: {figure}, {word}" for where, figure, word in row.rivals)
         shown = []
-        for found in row.networks.values():
-            shown += ["", ""] if found is None else [_folds(found), _seeds(found)]
+        for kind in KINDS:
+            found = row.networks.get(kind)
+            absent = [NOT_RUN if kind in row.networks else "", ""]
+            shown += absent if found is None else [_folds(found), _seeds(found)]
         pca = "" if row.pca is None else f"{row.pca:.4g}"
-        shown = shown if any(shown) else [NOT_RUN, "", "", ""]
         lines.append((str(row.dimension), *shown, pca, rivals))
-    kinds = (f"{kind}, {epochs} epochs" for kind in ("dense", "conv") for epochs in (20, 50))
+    kinds = (f"{kind}, {epochs} epochs" for kind in KINDS for epochs in (20, 50))
     return _table(("size", *kinds, "PCA", "reports"), lines)

@@ -12,6 +12,7 @@ from aesearch.reproduction.reported import Claim, Measure, Number, Ours, Report
 from aesearch.reproduction.verdict import Outcome, agreement, claim_verdict, outcome
 
 NOT_RUN = "not run"
+KINDS = ("dense", "conv")
 # Its study was run, but its record has no such figure: a seed diverged, or nobody asked then.
 NOT_MEASURED = "not measured"
 
@@ -63,7 +64,7 @@ class DimensionRow:
     Attributes
     ----------
     networks : dict of str to Evidence or None
-        By architecture.
+        By architecture, of those that are to be run at this size; None for one that was not.
     rivals : tuple of (where, figure, verdict)
     """
 
@@ -152,6 +153,8 @@ def _present(evidences: Evidences, name: str) -> Evidence | None:
 
 def dimension_rows(evidences: Evidences, reports: list[Report], ours: Ours) -> list[DimensionRow]:
     """Hold the best of ours at each size of the code against what the reports reached there."""
+    from aesearch.studies.series import load_series  # noqa: PLC0415 - as in study_rows
+
     rivals: dict[int, list[tuple[str, Number]]] = {}
     for report in reports:
         for group in report.groups:
@@ -159,11 +162,16 @@ def dimension_rows(evidences: Evidences, reports: list[Report], ours: Ours) -> l
                 if number.competes is not None:
                     where = f"{report.file.split('_')[0]}, {group.title}: {number.name}"
                     rivals.setdefault(number.competes, []).append((where, number))
+    planned = {
+        kind: {str(spec.name) for spec in load_series(preset=preset)}
+        for kind, preset in zip(KINDS, (ours.dense, ours.conv), strict=True)
+    }
     rows = []
     for dimension in ours.dimensions:
         networks = {
-            kind: _present(evidences, f"{preset}-{dimension}")
-            for kind, preset in (("dense", ours.dense), ("conv", ours.conv))
+            kind: _present(evidences, name)
+            for kind, preset in zip(KINDS, (ours.dense, ours.conv), strict=True)
+            if (name := f"{preset}-{dimension}") in planned[kind]
         }
         present = [found for found in networks.values() if found is not None]
         evaluated = [each.record.evaluated for each in present if each.record.evaluated]
@@ -177,7 +185,11 @@ def dimension_rows(evidences: Evidences, reports: list[Report], ours: Ours) -> l
                 networks,
                 evaluated[0].pca_mse if evaluated else None,
                 tuple(
-                    (where, number.reported, _beaten(best[number.against], number))
+                    (
+                        where,
+                        number.reported,
+                        _beaten(best[number.against], number, len(present) == len(networks)),
+                    )
                     for where, number in rivals.get(dimension, ())
                 ),
             )
@@ -192,7 +204,9 @@ def search_value(evidence: Evidence) -> float:
     return value
 
 
-def _beaten(best: float | None, number: Number) -> str:
+def _beaten(best: float | None, number: Number, all_run: bool) -> str:
     if best is None:
         return NOT_RUN
-    return "beaten" if best < float(number.reported) else "not beaten"
+    if best < float(number.reported):
+        return "beaten"
+    return "not beaten" if all_run else "not beaten so far"

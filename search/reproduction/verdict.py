@@ -39,8 +39,9 @@ CLAIM_RULE = (
     "the same networks or of the same folds, else Welch's; with folds, both corrected for their "
     "overlap (Nadeau and Bengio, 2003). One figure beside another is compared as it is. *Near* "
     "holds where the means are within a tenth of the larger, whatever their spread, and fails "
-    "where they are further apart and the test tells them apart. **yes**: all hold; **no**: some "
-    "fail and none holds; **open**: none is clear; **partly**: the rest"
+    "where they are further apart and the test tells them apart; accuracies and PSNRs are near if "
+    "the errors are that they stand for, 1 - a and the mean squared error. **yes**: all hold; "
+    "**no**: some fail and none holds; **open**: none is clear; **partly**: the rest"
 )
 
 
