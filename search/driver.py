@@ -29,6 +29,7 @@ from aesearch.studies.spec import StudySpec
 from aesearch.studies.waiting import Patience, be_patient, retry_s
 
 POLL_S = 0.5
+LONGEST_POLL_S = 20.0
 
 
 class Crew(Protocol):
@@ -211,8 +212,9 @@ def _watch(engine: Engine, name: str, crew: Crew, display: Display) -> StudySnap
         if not crew.tend() and any(work.values()):
             # They found nothing to do in the moment before new work appeared.
             crew.start()
-        # A large study takes long to read: never spend more than a tenth of the time on it.
-        time.sleep(max(POLL_S, 9 * (time.monotonic() - looked)))
+        # A large study takes long to read: never spend more than a tenth of the time on it. A
+        # store that was away took long too.
+        time.sleep(max(POLL_S, min(9 * (time.monotonic() - looked), LONGEST_POLL_S)))
 
 
 def _at_the_limit(snapshot: StudySnapshot) -> str:

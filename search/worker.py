@@ -46,8 +46,8 @@ log = logging.getLogger("aesearch.worker")
 
 POLL_S = 0.25
 CHECKPOINT_S = 30.0
-# What SQLite and PostgreSQL take as one value ends at 10^9 bytes and a little more.
-LARGEST_CHECKPOINT = 900_000_000
+# PostgreSQL gives bytes back as twice as many hexadecimal digits, in at most 2^30 bytes.
+LARGEST_CHECKPOINT = 500_000_000
 KINDS = {"search": ("search",), "retrain": ("retrain", "evaluate")}
 
 
@@ -108,7 +108,12 @@ class Worker:
         prepare_process(spec.compute.threads)
         self._problem = load_problem(spec, device=device) if problem is None else problem
         check_same_data(self._problem, self._study.facts, name)
-        self._images = torch.from_numpy(self._problem.images).to(device)
+        try:
+            self._images = torch.from_numpy(self._problem.images).to(device)
+        except RuntimeError as error:
+            if is_broken_device(error):
+                raise DeviceLostError.of(error) from error
+            raise
 
     def run(self, *, exit_when_idle: bool = True) -> None:
         """Work until the study is finished or the stop is set.

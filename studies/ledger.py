@@ -153,7 +153,7 @@ def _first_free(
             .limit(1)
         )
         if kind == "search":
-            if not _searching(connection, study_id):
+            if not _searching(connection, study_id, lock=lock):
                 continue
             query = query.where(table.c.position < first_open + lookahead)
         if lock:
@@ -177,17 +177,17 @@ def _open(study_id: int, kind: str) -> tuple[Any, ...]:
     return table.c.study_id == study_id, table.c.kind == kind, table.c.done.is_(False)
 
 
-def _searching(connection: Connection, study_id: int) -> bool:
+def _searching(connection: Connection, study_id: int, *, lock: bool) -> bool:
+    """Whether trials may be begun; if locked, no choice can be made before the transaction ends."""
     table = tables.study
-    return bool(
-        connection.execute(
-            sa.select(table.c.study_id).where(
-                table.c.study_id == study_id,
-                table.c.chosen_trial_id.is_(None),
-                sa.or_(table.c.deadline.is_(None), table.c.deadline > clock(connection)),
-            )
-        ).first()
+    query = sa.select(table.c.study_id).where(
+        table.c.study_id == study_id,
+        table.c.chosen_trial_id.is_(None),
+        sa.or_(table.c.deadline.is_(None), table.c.deadline > clock(connection)),
     )
+    if lock:
+        query = query.with_for_update(read=True)
+    return connection.execute(query).first() is not None
 
 
 def _lease(row: Any) -> Lease:

@@ -45,7 +45,7 @@ def begin_retraining(
     """
     lease, rows = tables.lease, tables.retrain
     with writing(engine) as connection:
-        chosen = optuna_rows.trial_ids(connection, study.study_id)[number]
+        chosen = optuna_rows.trial_ids(connection, study.study_id).get(number)
         current = connection.execute(
             sa.select(
                 tables.study.c.chosen_trial_id, tables.study.c.retrain_key, tables.study.c.spec
@@ -53,7 +53,9 @@ def begin_retraining(
             .where(tables.study.c.study_id == study.study_id)
             # Several workers see the end of the search at once; the second must see the first.
             .with_for_update()
-        ).one()
+        ).one_or_none()
+        if chosen is None or current is None:
+            return False  # deleted in this moment
         if not no_search_left(connection, study.study_id):
             return False
         if json.loads(current.spec) != study.spec:
@@ -69,6 +71,12 @@ def begin_retraining(
         )
         connection.execute(
             lease.delete().where(lease.c.study_id == study.study_id, lease.c.kind != "search")
+        )
+        # At a time limit, what was held by somebody who slept: his trials come too late.
+        connection.execute(
+            lease.update()
+            .where(lease.c.study_id == study.study_id, lease.c.done.is_(False))
+            .values(owner=None, token=None, expires=None)
         )
         finished = {
             row.seed_index: row.test_mse
@@ -122,7 +130,8 @@ def write_retrained(
     with writing(engine) as connection:
         require_held(connection, lease)
         key = {"study_id": lease.study_id, "retrain_key": retrain_key}
-        optuna_rows.insert_new(connection, tables.retrain, [key | dict(seed) for seed in seeds])
+        for seed in seeds:  # one by one: the weights of one can be most of what a message holds
+            optuna_rows.insert_new(connection, tables.retrain, [key | dict(seed)])
         rows = [
             key
             | {

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection, Engine
 from aesearch.studies import optuna_rows, tables
 from aesearch.studies.dashboard.publishing import note_trials
 from aesearch.studies.database import reading, writing
+from aesearch.studies.errors import StudyNotFoundError
 from aesearch.studies.ledger import Lease, mark_done, require_held, this_work
 from aesearch.studies.records import Picture
 from aesearch.studies.store import StudyRow, to_sql
@@ -73,15 +74,24 @@ def history(
     finished : dict of trial number to FrozenTrial, optional
         What this returned before of the same study: a finished trial does not change, and is
         not read again. Those that have finished since are added.
+
+    Raises
+    ------
+    StudyNotFoundError
+        The study was deleted.
     """
     table, heads = tables.lease, optuna_rows.TRIALS
     have = {} if finished is None else finished
     with reading(engine) as connection:
-        firsts = connection.execute(
-            sa.select(table.c.first)
-            .where(table.c.study_id == study.study_id, table.c.kind == "search")
-            .order_by(table.c.position)
-        ).scalars()
+        firsts = list(
+            connection.execute(
+                sa.select(table.c.first)
+                .where(table.c.study_id == study.study_id, table.c.kind == "search")
+                .order_by(table.c.position)
+            ).scalars()
+        )
+        if not firsts:
+            raise StudyNotFoundError(f"study {study.name!r} is gone: it was deleted meanwhile")
         rows = connection.execute(
             sa.select(heads.c.number, heads.c.trial_id)
             .where(heads.c.study_id == study.study_id, heads.c.state != TrialState.WAITING)
@@ -97,7 +107,7 @@ def history(
         }
         trials = [have.get(row.number) or found[row.number] for row in rows]
         have |= {n: trial for n, trial in found.items() if trial.state.is_finished()}
-        return trials, list(firsts)
+        return trials, firsts
 
 
 @repeatable

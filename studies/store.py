@@ -309,7 +309,8 @@ def snapshot(engine: Engine, name: str) -> StudySnapshot:
             .order_by(tables.lease.c.kind, tables.lease.c.position)
         ).all()
         retrains = connection.execute(
-            sa.select(tables.retrain)
+            # All but the weights, which may be hundreds of megabytes.
+            sa.select(*(tables.retrain.c[name] for name in RetrainRecord.__dataclass_fields__))
             .where(
                 tables.retrain.c.study_id == row.study_id,
                 tables.retrain.c.retrain_key == row.retrain_key,

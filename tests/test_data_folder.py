@@ -1,11 +1,12 @@
 """Folders of images: order, classes, modes and sizes."""
 
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from aesearch.data.images import as_image_set
 from aesearch.data.load import load
@@ -66,6 +67,27 @@ def test_photographs_are_turned_as_their_camera_says(tmp_path):
     save(GREY, tmp_path / "turned", ".png", exif=exif)
     upright = np.rot90(GREY, k=-1, axes=(1, 2))
     assert load(tmp_path / "turned").fingerprint == as_image_set(upright).fingerprint
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_turn_is_that_of_pil(tmp_path, orientation):
+    """Against ``ImageOps.exif_transpose``, which writes all other notes anew."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = []
+    for path in save(GREY, tmp_path / "turned", exif=exif):
+        with Image.open(path) as image:
+            upright.append(np.asarray(ImageOps.exif_transpose(image)))
+    assert load(tmp_path / "turned").fingerprint == as_image_set(np.stack(upright)).fingerprint
+
+
+def test_an_odd_note_of_a_camera_is_no_damage(tmp_path):
+    """A width in letters says nothing about the image."""
+    width_in_letters = struct.pack(">HHI4s", 0x0100, 2, 4, b"abc\0")
+    orientation = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0)
+    notes = struct.pack(">H", 2) + width_in_letters + orientation + bytes(4)
+    save(GREY, tmp_path, ".jpg", exif=b"Exif\0\0MM\0*" + struct.pack(">I", 8) + notes)
+    assert load(tmp_path).images.shape == np.rot90(GREY, axes=(1, 2))[:, np.newaxis].shape
 
 
 def test_sub_folders_are_classes(tmp_path):

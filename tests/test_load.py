@@ -1,5 +1,6 @@
 """What the store is asked for: few commits a trial, and no more the more trials there are."""
 
+import re
 import threading
 from dataclasses import replace
 
@@ -46,6 +47,27 @@ def test_what_a_worker_remembers_is_what_the_store_holds(
     work(engine)
     assert looks[-1] == 7
     assert {t.state for t in store.snapshot(engine, "digits").trials} <= {"complete", "pruned"}
+
+
+def test_weights_are_written_one_by_one_and_read_for_no_look(new_store, tiny_spec, create_study):
+    """Three networks in one statement can be more than a server takes; a status needs none."""
+    engine = create_study(new_store("s"), tiny_spec("retrain.seeds=3"))
+    seen = []
+
+    @sa.event.listens_for(engine, "before_cursor_execute")
+    def note(_connection, _cursor, statement, *_rest):
+        seen.append(statement)
+
+    worker = Worker(engine, "digits", stop=threading.Event())
+    while worker.step() or not worker.is_over():
+        pass
+    written = [s for s in seen if s.startswith("INSERT INTO aesearch_retrain ")]
+    assert len(written) == 3
+    assert len(store.snapshot(engine, "digits").retrains) == 3
+    seen.clear()
+    store.snapshot(engine, "digits")
+    assert any("weights_sha256" in statement for statement in seen)
+    assert not any(re.search(r"weights\b", statement) for statement in seen)
 
 
 def test_what_was_read_is_not_read_again(new_store, tiny_spec, create_study):

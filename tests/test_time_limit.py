@@ -1,6 +1,7 @@
 """A study with a time limit: what a run does at it, and that the store's limit is what counts."""
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -8,7 +9,7 @@ import sqlalchemy as sa
 from aesearch import decisions, driver
 from aesearch.decisions import settle
 from aesearch.display import make_display
-from aesearch.studies import database, ledger, retrain_results, store, tables
+from aesearch.studies import database, ledger, retrain_results, search_results, store, tables
 from aesearch.worker import Worker
 
 SHORT = ("search.trials=4", "search.pruner=none", "retrain.seeds=1", "search.timeout=3600")
@@ -84,6 +85,43 @@ def test_trials_in_training_at_the_limit_are_waited_for(
     Worker(engine, "digits", stop=threading.Event()).step()
     set_deadline(engine, -1)
     assert settle(engine, "digits")
+
+
+def test_trials_of_somebody_who_slept_past_the_choice_come_too_late(
+    new_store, tiny_spec, create_study
+):
+    """Else the winner would not be the best of its own table."""
+    engine = create_study(new_store("s"), tiny_spec(*SHORT))
+    study = store.find_study(engine, "digits")
+    Worker(engine, "digits", stop=threading.Event()).step()
+    asleep = ledger.claim(engine, study, owner="elsewhere:1", lookahead=2, seconds=-1)
+    set_deadline(engine, -1)
+    assert settle(engine, "digits")
+    with pytest.raises(ledger.LeaseLostError):
+        ledger.renew(engine, asleep, {})
+    with pytest.raises(ledger.LeaseLostError):
+        search_results.write_rung(engine, asleep, curves=[], reports={}, outcomes=[], done=True)
+
+
+def test_a_store_that_was_away_delays_the_next_look_by_seconds(
+    tmp_path, tiny_spec, create_study, monkeypatch
+):
+    """What an outage took is no measure of what a look costs."""
+    engine = create_study(tmp_path / "s.db", tiny_spec(*SHORT))
+    clock, slept = [0.0], []
+    monkeypatch.setattr(
+        driver, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=slept.append)
+    )
+    snapshot = store.snapshot
+
+    def away(*arguments):
+        clock[0] += 300
+        return snapshot(*arguments)
+
+    monkeypatch.setattr(driver.store, "snapshot", away)
+    watch(engine, Crew(engine), monkeypatch)
+    assert slept
+    assert max(slept) <= 30
 
 
 def test_a_limit_that_another_run_took_away_holds_nobody(

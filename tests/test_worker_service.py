@@ -20,6 +20,7 @@ from chaos import bury, check_whole, create, table_of
 from typer.testing import CliRunner
 
 import aesearch.service
+from aesearch import decisions
 from aesearch import worker as worker_module
 from aesearch.cli import app
 from aesearch.device import DeviceLostError
@@ -343,6 +344,36 @@ def at_first_epoch(monkeypatch):
         monkeypatch.setattr(worker_module.Heartbeat, "check", once)
 
     return arrange
+
+
+def test_a_study_that_goes_while_its_trials_are_suggested_ends_its_own_worker(
+    new_store, tiny_spec, create_study, monkeypatch
+):
+    """A sampler that learns takes seconds: the same message."""
+    engine = create_study(new_store("s"), tiny_spec(*SHORT))
+    suggest = decisions.suggest
+
+    def slow(*arguments):
+        delete(engine, "digits")
+        return suggest(*arguments)
+
+    monkeypatch.setattr(decisions, "suggest", slow)
+    with pytest.raises(StudyNotFoundError, match="study 'digits' is gone: "):
+        Worker(engine, "digits", stop=threading.Event()).run()
+
+
+def test_a_device_that_is_broken_from_the_start_is_left_to_a_new_process(
+    tmp_path, tiny_spec, create_study, monkeypatch
+):
+    """It is met when the images go there."""
+
+    def broken(*_arguments, **_options):
+        raise torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered")
+
+    engine = create_study(tmp_path / "s.db", tiny_spec(*SHORT))
+    monkeypatch.setattr(torch.Tensor, "to", broken)
+    with pytest.raises(DeviceLostError, match="uncorrectable ECC"):
+        Worker(engine, "digits", stop=threading.Event())
 
 
 @pytest.mark.parametrize("change", [delete, rename, replace])

@@ -12,6 +12,17 @@ from aesearch.studies.errors import DataError, DataMissingError
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 _GREY_MODES = ("1", "L", "LA", "La")
 _WIDE_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_ORIENTATION = 0x0112  # of Exif
+# What brings its values upright, as members of PIL's Image.Transpose.
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +183,7 @@ def read_images(files: Sequence[Path], first: Path | None = None) -> np.ndarray:
 
 def _decoded(file: Path) -> np.ndarray:
     """Read one file as ``(height, width, channel)`` uint8, one channel or three."""
-    from PIL import Image, ImageOps  # noqa: PLC0415 - only folders need it
+    from PIL import Image  # noqa: PLC0415 - only folders need it
 
     if not file.is_file():
         raise DataMissingError(f"{file} must stay where it was found, got nothing there")
@@ -182,8 +193,12 @@ def _decoded(file: Path) -> np.ndarray:
         )
     try:
         with Image.open(file) as image:
-            # A camera stores a portrait as a landscape and a note that it is to be turned.
-            return _channels(ImageOps.exif_transpose(image), file)
+            # A camera stores a portrait as a landscape and a note that it is to be turned. PIL's
+            # own exif_transpose writes all notes anew, and fails where one of them is odd.
+            turn = _TURNS.get(image.getexif().get(_ORIENTATION))
+            return _channels(
+                image if turn is None else image.transpose(Image.Transpose[turn]), file
+            )
     except DataError:
         raise
     # What PIL raises for a damaged file depends on the format; SyntaxError is its own.
