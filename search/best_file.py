@@ -12,6 +12,7 @@ from aesearch.studies.errors import SpecError, StudyMismatchError
 from aesearch.studies.spec import StudySpec
 from aesearch.studies.spec_problems import validated
 from aesearch.studies.spec_text import parse, read_text
+from aesearch.studies.spec_yaml import RESULT
 
 BEST = "best.yaml"
 # Relative: equal weights give an equal error but for the last bits of a sum.
@@ -92,7 +93,7 @@ def load_trainable(path: str | Path) -> tuple[StudySpec, dict[str, Any] | None]:
     tree, lines = parse(read_text(path), source)
     if not isinstance(tree, dict):
         raise SpecError(source, [f"must be a mapping of keys to values, got {tree!r:.60}"])
-    result = tree.pop("result", None)
+    result = tree.pop(RESULT, None)
     spec = validated(StudySpec, tree, source=source, lines=lines)
     if result is None:
         return spec, None

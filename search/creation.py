@@ -19,6 +19,7 @@ from aesearch.studies.evaluation_results import read_evaluation
 from aesearch.studies.spec import StudySpec, as_stored, resolve
 from aesearch.studies.spec_yaml import diff
 from aesearch.studies.store_errors import describe
+from aesearch.suggest import cut_grid
 from aesearch.versions import check_versions
 
 
@@ -99,9 +100,7 @@ def create_or_resume(engine: Engine, problem: Problem, display: Display) -> Stud
         Its images are others, or another major version made it.
     """
     spec, name = problem.spec, str(problem.spec.name)
-    n_trials = spec.search.trials
-    if spec.search.sampler == "grid":
-        n_trials = min(n_trials, spec.space.grid_size)
+    n_trials = spec.n_trials
     created = store.create_study(
         engine,
         name,
@@ -113,17 +112,7 @@ def create_or_resume(engine: Engine, problem: Problem, display: Display) -> Stud
         timeout=spec.search.timeout,
     )
     if created:
-        dataset = spec.data.dataset
-        if known_name(dataset) is not None and Path(dataset).exists():
-            display.message(
-                f"{dataset!r} is the data set of that name; for what lies in this folder, give "
-                f"--dataset ./{dataset}"
-            )
-        display.message(
-            f"study {name!r}: {n_trials} trials x {spec.search.folds} folds on "
-            f"{len(problem.images)} images of {problem.name} "
-            f"({'x'.join(map(str, problem.image_shape))}), {spec.compute.device}"
-        )
+        _tell(problem, display)
         return spec
     study = store.find_study(engine, name)
     check_versions(study)
@@ -151,13 +140,13 @@ def create_or_resume(engine: Engine, problem: Problem, display: Display) -> Stud
             "give it the stored values, or name a new study with --study"
         )
     check_same_data(problem, study.facts, name)
+    before = sum(status.trial_counts(engine, study).values())
     if spec.evaluation != stored.evaluation and read_evaluation(engine, study) is not None:
-        spec = spec.model_copy(update={"evaluation": stored.evaluation})
-        display.message(
-            f"study {name!r} keeps the evaluation that it has, and its settings; "
-            f"'aesearch evaluate {name} --save' measures again"
-        )
+        spec = _with_evaluation(spec, stored, more=n_trials > before, display=display)
     free_the_dead(engine, study)
+    if before > n_trials:  # none is taken away, and the specification says so
+        search = spec.search.model_copy(update={"trials": before})
+        spec = spec.model_copy(update={"search": search})
     store.replace_spec(engine, study, spec.model_dump(mode="json"), timeout=spec.search.timeout)
     have = store.raise_trials(engine, study, n_trials, _generation_size(spec))
     if have > n_trials:
@@ -174,6 +163,36 @@ def create_or_resume(engine: Engine, problem: Problem, display: Display) -> Stud
     return spec
 
 
+def _tell(problem: Problem, display: Display) -> None:
+    """Say what was created, and what its user may not have meant."""
+    spec, dataset = problem.spec, problem.spec.data.dataset
+    if known_name(dataset) is not None and Path(dataset).exists():
+        display.message(
+            f"{dataset!r} is the data set of that name; for what lies in this folder, give "
+            f"--dataset ./{dataset}"
+        )
+    if spec.search.sampler == "grid" and spec.n_trials < spec.space.grid_size:
+        display.message(cut_grid(spec))
+    display.message(
+        f"study {str(spec.name)!r}: {spec.n_trials} trials x {spec.search.folds} folds on "
+        f"{len(problem.images)} images of {problem.name} "
+        f"({'x'.join(map(str, problem.image_shape))}), {spec.compute.device}"
+    )
+
+
+def _with_evaluation(
+    spec: StudySpec, stored: StudySpec, *, more: bool, display: Display
+) -> StudySpec:
+    """Keep the settings of an evaluation that stays; those of another model's are as asked."""
+    another = more or (spec.retrain, spec.search.select) != (stored.retrain, stored.search.select)
+    display.message(
+        f"study {str(spec.name)!r} keeps the evaluation that it has"
+        f"{', if its model stays the same' if another else ', and its settings'}; "
+        f"'aesearch evaluate {spec.name} --save' with options of its own measures again"
+    )
+    return spec if another else spec.model_copy(update={"evaluation": stored.evaluation})
+
+
 def _generation_size(spec: StudySpec) -> int:
     assert isinstance(spec.search.generation_size, int), "the spec must be resolved"
     return spec.search.generation_size
@@ -181,11 +200,13 @@ def _generation_size(spec: StudySpec) -> int:
 
 def with_absolute_path(spec: StudySpec) -> StudySpec:
     """Name the images' file so that a worker that was started in another folder finds it."""
+    changes = {}
     path = Path(spec.data.dataset).expanduser()
-    if known_name(spec.data.dataset) is not None or not path.exists():
-        return spec
-    data = spec.data.model_copy(update={"dataset": str(path.absolute())})
-    return spec.model_copy(update={"data": data})
+    if known_name(spec.data.dataset) is None and path.exists():
+        changes["dataset"] = str(path.absolute())
+    if spec.data.data_dir is not None:
+        changes["data_dir"] = str(Path(spec.data.data_dir).expanduser().absolute())
+    return spec.model_copy(update={"data": spec.data.model_copy(update=changes)})
 
 
 def _moved(before: str, now: str, problem: Problem, facts: dict[str, Any]) -> bool:

@@ -58,6 +58,15 @@ def find_model(path: str | Path) -> Path:
     return found
 
 
+def is_ours(path: Path) -> bool:
+    """Whether aesearch wrote a model file; the weights are not read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _KEY in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
+
+
 def load_model(path: str | Path) -> Autoencoder:
     """Load a model that a run exported.
 

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from sqlalchemy.engine import URL
 
+from aesearch.data.load import DATA_VARIABLE
 from aesearch.local_workers import STORAGE_VARIABLE, worker_command, worker_name
 from aesearch.ray_cluster import ray_library
 from aesearch.studies import database, ledger
@@ -143,7 +144,7 @@ class RayWorkers:
         """Submit all of them; Ray starts each as soon as there is room."""
         settings = {
             name: os.environ[name]
-            for name in (LEASE_VARIABLE, RETRY_VARIABLE)
+            for name in (LEASE_VARIABLE, RETRY_VARIABLE, DATA_VARIABLE)
             if name in os.environ
         }
         task = (

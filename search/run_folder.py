@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,7 @@ def check_folder(folder: Path, spec: StudySpec, facts: Mapping[str, Any]) -> Non
     try:
         held, result = load_best(folder / "best.yaml")
     except AesearchError:  # there is none, or none that anything could be read from
+        _check_model(folder)
         return
     channels, height, width = facts["image_shape"]
     # Of fewer images than it has folds nothing can be resolved, and the differences tell why.
@@ -87,6 +88,20 @@ def check_folder(folder: Path, spec: StudySpec, facts: Mapping[str, Any]) -> Non
         raise OutputError(
             f"out must hold nothing of another study, got {str(folder)!r} with the model of one "
             f"({'; '.join(differences)}); name another folder with --out, or move that one away"
+        )
+
+
+def _check_model(folder: Path) -> None:
+    """Refuse a folder with a model that somebody else wrote."""
+    path = folder / MODEL
+    if not path.exists():
+        return
+    from aesearch.model_file import is_ours  # noqa: PLC0415 - imports torch
+
+    if not is_ours(path):
+        raise OutputError(
+            f"out must hold no model that aesearch did not write, got {str(path)!r}; name another "
+            "folder with --out, or move that one away"
         )
 
 
@@ -129,8 +144,7 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
         yaml.unlink()
     model = folder / MODEL
     if model.exists() and model.read_bytes() != best.weights:
-        for path in _made_of_a_model(folder):
-            path.unlink()
+        remove_made_of_model(folder)
     write_whole(model, best.weights)
     write_files(engine, name, folder / "artifacts")
     if evaluation is not None:
@@ -140,14 +154,16 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
     write_whole(yaml, document)
 
 
-def _made_of_a_model(folder: Path) -> Iterator[Path]:
-    """What stands in a run folder beside its model, and is of no other."""
-    names = ["evaluation.json", "evaluation.csv", "robustness.csv", "pictures/*.png"]
+def remove_made_of_model(folder: Path) -> None:
+    """Remove what stands in a run folder beside its model, and is of no other."""
+    names = ["evaluation.json", "evaluation.csv", "robustness.csv", "report.html"]
+    names += [f"pictures/{name}.png" for name in ("samples", "interpolation", "corruption-*")]
     names += [
         f"{part}.{kind}" for part in ("model", "encoder", "decoder") for kind in ("onnx", "pt2")
     ]
     for name in names:
-        yield from folder.glob(name)
+        for path in folder.glob(name):
+            path.unlink()
 
 
 def result(snapshot: StudySnapshot, rows: list[Any], exported: int) -> dict[str, Any]:

@@ -95,6 +95,23 @@ def suggest(
         return [_ask(spec, study, number, one_space=one_space) for number in numbers]
 
 
+def cut_grid(spec: StudySpec) -> str:
+    """Say what is never tried of a grid that has more configurations than there are trials."""
+    n_all, n_trials = spec.space.grid_size, spec.n_trials
+    grid = spec.space.grid_configurations()
+    untried = []
+    for name in sorted({name for configuration in grid for name in configuration}):
+        values = list(dict.fromkeys(c[name] for c in grid if name in c))
+        tried = {c[name] for c in grid[:n_trials] if name in c}
+        left = ", ".join(str(value) for value in values if value not in tried)
+        untried += [f"{name} {left}"] if left else []
+    never = f"; never tried: {'; '.join(untried)}" if untried else ""
+    return (
+        f"the grid has {n_all} configurations, of which {n_trials} are tried, in their order"
+        f"{never}; all of them with {n_all} trials, an even part with the sampler random"
+    )
+
+
 def _scratch(
     spec: StudySpec,
     sampler: optuna.samplers.BaseSampler | None = None,

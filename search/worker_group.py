@@ -50,7 +50,9 @@ def places(*, cuda: bool) -> int:
         import torch  # noqa: PLC0415 - only where there is a GPU to count
 
         return max(1, torch.cuda.device_count())
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    if not hasattr(os, "sched_getaffinity"):  # macOS, Windows
+        return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0))
 
 
 def gpu_of(index: int) -> dict[str, str]:

@@ -13,7 +13,7 @@ from aesearch.studies.errors import SpecError
 from aesearch.studies.quick import quick_spec
 from aesearch.studies.spec import StudySpec
 from aesearch.studies.spec_text import KeyPath
-from aesearch.studies.spec_yaml import layered, read_base
+from aesearch.studies.spec_yaml import layered, read_base, without_other_form
 
 KEY = "studies"
 # What stands at the end of a study's name is read in tables and folder names.
@@ -122,13 +122,17 @@ def _checked(variants: Any, source: str) -> dict[str, dict[str, Any]]:
     return {word: variant or {} for word, variant in variants.items()}
 
 
-def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(
+    base: Mapping[str, Any], own: Mapping[str, Any], section: str | None = None
+) -> dict[str, Any]:
     """Lay one tree over another: mappings are merged, everything else is replaced."""
     merged = dict(base)
     for key, value in own.items():
         below = merged.get(key)
         if isinstance(below, dict) and isinstance(value, dict):
-            value = _merged(below, value)  # noqa: PLW2901 - what is laid over it
+            if section == "space":
+                below = without_other_form(below, value)
+            value = _merged(below, value, key)  # noqa: PLW2901 - what is laid over it
         merged[key] = value
     return merged
 

@@ -88,6 +88,12 @@ class StudySpec(Section):
             raise broken(*problems)
         return self
 
+    @property
+    def n_trials(self) -> int:
+        """How many trials the study has: ``search.trials``, or the whole of a smaller grid."""
+        trials = self.search.trials
+        return min(trials, self.space.grid_size) if self.search.sampler == "grid" else trials
+
     def default_configuration_params(self) -> dict[str, Any]:
         """Give the unsearched configuration as parameters of the space: the first trial.
 

@@ -15,6 +15,7 @@ from aesearch.studies.spec_problems import validated
 from aesearch.studies.spec_text import KeyPath, StrictDumper, parse, read_text
 
 _PRESETS = "aesearch.studies.presets"
+RESULT = "result"
 _RANGE_KEYS = {"low", "high", "log", "step"}
 # Sections that may be left empty in a file, which YAML reads as null.
 _SECTIONS = (
@@ -141,7 +142,8 @@ def read_base(
         raw, lines = parse(text, source)
     if not isinstance(raw, dict | None):
         raise SpecError(source, [f"must be a mapping of keys to values, got {raw!r:.60}"])
-    return raw or {}, lines, source
+    # What a best.yaml says beside its specification is of the study that it came from.
+    return {key: value for key, value in (raw or {}).items() if key != RESULT}, lines, source
 
 
 def layered(
@@ -223,14 +225,24 @@ def _put(tree: dict[str, Any], key: str, value: Any, lines: dict[KeyPath, int]) 
             return [f"{dotted}: must be a mapping of keys to values, got {section!r:.60}"]
     last = path[-1]
     if len(path) == 3 and path[0] == "space":
-        # A dimension has one of two forms; what sets a key of one form leaves the other.
-        if last == "choices":
-            for other in _RANGE_KEYS & section.keys():
-                del section[other]
-        elif last in _RANGE_KEYS:
-            section.pop("choices", None)
+        kept = without_other_form(section, {last: value})
+        for other in section.keys() - kept.keys():
+            del section[other]
     section[last] = value
     return []
+
+
+def without_other_form(dimension: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop what a dimension cannot keep beside the keys that are given.
+
+    It has one of two forms; what sets a key of one form leaves the other.
+    """
+    other: set[str] = set()
+    if "choices" in given:
+        other = _RANGE_KEYS
+    elif _RANGE_KEYS & given.keys():
+        other = {"choices"}
+    return {key: value for key, value in dimension.items() if key not in other}
 
 
 def _default_dimension(name: str, space: Mapping[str, Any]) -> dict[str, Any]:
@@ -270,6 +282,11 @@ def json_schema() -> dict[str, Any]:
         "type": "object",
         "minProperties": 1,
         "additionalProperties": {"$ref": "#"},
+    }
+    schema["properties"][RESULT] = {
+        "title": "Result",
+        "description": "What a best.yaml reached; a search begins without it.",
+        "type": "object",
     }
     # pydantic names generic classes after their whole annotation; their titles are readable.
     names = {old: definition["title"] for old, definition in schema["$defs"].items()}

@@ -14,9 +14,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from aesearch import driver
+from aesearch import driver, model_file
 from aesearch.again import TrainedSeed
 from aesearch.cli import app
+from aesearch.models.autoencoder import build_autoencoder
 from aesearch.studies import store
 
 COMMAND = [sys.executable, "-m", "aesearch"]
@@ -219,15 +220,81 @@ def test_what_was_made_of_another_model_goes_with_it(finished, tmp_path, monkeyp
     shutil.copytree(finished[0], tmp_path / "copy")
     folder, storage = tmp_path / "copy/runs/digits", tmp_path / "copy/aesearch.db"
     (folder / "encoder.onnx").write_bytes(b"of the model that is here")
-    (folder / "pictures/old.png").write_bytes(b"likewise")
+    (folder / "pictures/corruption-old.png").write_bytes(b"likewise")
+    (folder / "pictures/holiday.png").write_bytes(b"somebody's own")
     export = ("export", "digits", "--storage", str(storage), "--out", str(folder))
     assert invoke(*export).exit_code == 0
     assert (folder / "encoder.onnx").exists(), "it is of this model"
-    (folder / "model.safetensors").write_bytes(b"another winner's")
+    another = build_autoencoder(architecture="dense", image_shape=(1, 8, 8), encoding_dim=2)
+    (folder / "model.safetensors").write_bytes(model_file.to_bytes(another))
     assert invoke(*export).exit_code == 0
     assert not (folder / "encoder.onnx").exists()
-    assert not (folder / "pictures/old.png").exists()
+    assert not (folder / "pictures/corruption-old.png").exists()
+    assert (folder / "pictures/holiday.png").exists()
     assert (folder / "evaluation.json").exists()
+
+
+def test_a_model_of_somebody_else_is_never_replaced(inside):
+    """The name is a common one, and a folder without best.yaml is no run folder."""
+    mine = inside / "mine"
+    mine.mkdir()
+    (mine / "model.safetensors").write_bytes(b"of another library")
+    for arguments in (("export", "digits", "--out", "mine"), (*SMALL, "--out", "mine", "--quiet")):
+        done = invoke(*arguments)
+        assert done.exit_code == 2
+        assert "out must hold no model that aesearch did not write" in done.stderr
+    assert [path.name for path in mine.iterdir()] == ["model.safetensors"]
+    assert (mine / "model.safetensors").read_bytes() == b"of another library"
+
+
+def test_an_interrupted_measurement_costs_no_model(inside, monkeypatch):
+    """What took hours is whole before it is measured; what is there of another goes first."""
+    again = inside / "again"
+    shutil.copytree(inside / "runs/digits", again)
+    (again / "model.onnx").write_bytes(b"of the former model")
+
+    def interrupted(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("aesearch.commands.evaluation_tables.measured", interrupted)
+    done = invoke("train", "runs/digits/best.yaml", "--out", "again", "--force", "--quiet")
+    assert done.exit_code == 130
+    assert "the model is written: again/model.safetensors" in done.stderr
+    assert yaml.safe_load((again / "best.yaml").read_text())["result"]["test"]["mse"] > 0
+    assert not (again / "model.onnx").exists()
+    assert not (again / "evaluation.json").exists()
+
+
+def test_a_best_yaml_is_a_specification_to_search_from(inside):
+    """What it reached is left out; the winner is the first trial."""
+    done = invoke("run", "--spec", "runs/digits/best.yaml", "--print-config")
+    assert done.exit_code == 0, done.stderr
+    assert "result" not in yaml.safe_load(done.stdout)
+
+
+def test_a_study_that_is_looked_at_with_fewer_trials_keeps_its_number(finished, tmp_path):
+    """The same command without --trials must not make its own command another study's."""
+    shutil.copytree(finished[0], tmp_path / "copy")
+    done = command(tmp_path / "copy", *SMALL, "--trials=1", "--quiet")
+    assert done.returncode == 0, done.stderr
+    best = yaml.safe_load((tmp_path / "copy/runs/digits/best.yaml").read_text())
+    assert best["search"]["trials"] == best["result"]["n_trials"] == 3
+    assert "--trials=3" in (tmp_path / "copy/runs/digits/report.html").read_text()
+
+
+def test_what_is_left_out_of_a_grid_is_said(tmp_path, monkeypatch):
+    """Fewer trials than configurations always lose the same end."""
+    monkeypatch.chdir(tmp_path)
+    grid = ("--sampler=grid", "--set=space.defaults=false", "--detach", "--dataset=digits")
+    grid += ("--set=space.architecture.choices=[dense, conv]",)
+    grid += ("--set=space.encoding_dim.choices=[4, 8]",)
+    done = invoke("run", *grid, "--trials=2")
+    assert done.exit_code == 0, done.stderr
+    said = done.stderr
+    assert "the grid has 4 configurations, of which 2 are tried" in said
+    assert "never tried: architecture conv; all of them with 4 trials" in said
+    done = invoke("run", *grid, "--trials=4", "--study=whole")
+    assert "the grid has" not in done.stderr
 
 
 def test_train_gives_the_same_weights_from_the_file_alone(inside):

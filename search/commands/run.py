@@ -171,7 +171,9 @@ def run(  # noqa: PLR0917 - Typer calls it by name
             options, preset=preset, spec=spec, overrides=overrides or (), quick=quick
         )
         if print_config:
-            typer.echo("---\n".join(map(_resolved, specs)), nl=False)
+            elsewhere = detach or ray is not None
+            resolved = [_resolved(each, elsewhere=elsewhere) for each in specs]
+            typer.echo("---\n".join(resolved), nl=False)
             return
         how: dict[str, Any] = {"storage": storage, "out": out, "workers": workers, "quiet": quiet}
         how |= {"ray": ray, "gpus_per_worker": gpus_per_worker}
@@ -208,10 +210,13 @@ def _document(result: "SearchResult") -> dict[str, Any]:
     return result.summary | {"files": _files(result)}
 
 
-def _resolved(asked: "StudySpec") -> str:
-    """Write the specification with every ``auto`` made concrete, if the images are here."""
+def _resolved(asked: "StudySpec", *, elsewhere: bool) -> str:
+    """Write the specification with every ``auto`` made concrete, if the images are here.
+
+    ``elsewhere`` where other machines train: a device that is named need not be here.
+    """
     from aesearch.data.load import known_name, load  # noqa: PLC0415 - --help must not pay for NumPy
-    from aesearch.device import present_device  # noqa: PLC0415
+    from aesearch.device import planned_device, present_device  # noqa: PLC0415
     from aesearch.problem import load_problem  # noqa: PLC0415
     from aesearch.studies.errors import DataMissingError  # noqa: PLC0415
     from aesearch.studies.spec_yaml import to_yaml  # noqa: PLC0415
@@ -223,7 +228,8 @@ def _resolved(asked: "StudySpec") -> str:
             raise
         typer.echo(f"what is 'auto' depends on the images, which are not here: {error}", err=True)
         return to_yaml(asked)
-    return to_yaml(load_problem(asked, device=present_device(asked)).spec)
+    device = planned_device(asked) if elsewhere else present_device(asked)
+    return to_yaml(load_problem(asked, device=device).spec)
 
 
 def _files(result: "SearchResult") -> dict[str, str]:

@@ -12,6 +12,7 @@ from aesearch.commands.ending import ending
 from aesearch.studies.errors import AesearchError
 
 if TYPE_CHECKING:
+    from aesearch.again import TrainedSeed
     from aesearch.problem import Problem
 
 BestFile = Annotated[
@@ -57,20 +58,18 @@ def train(
     Example:
       aesearch train runs/digits/best.yaml --out again
     """  # noqa: D301 - \b is Typer's
-    with ending(debug=debug, interrupted="interrupted; nothing was written"):
+    with ending(debug=debug, interrupted="interrupted"):
         from aesearch.again import train_seeds  # noqa: PLC0415 - imports pydantic, torch
         from aesearch.best_file import BEST, load_trainable  # noqa: PLC0415
-        from aesearch.commands.evaluation_tables import measured  # noqa: PLC0415
         from aesearch.commands.training_display import make_training_display  # noqa: PLC0415
-        from aesearch.model_file import MODEL_NAME, from_bytes  # noqa: PLC0415
+        from aesearch.model_file import MODEL_NAME, is_ours  # noqa: PLC0415
         from aesearch.run_folder import (  # noqa: PLC0415
             best_seed,
             data_result,
             default_folder,
+            remove_made_of_model,
             retrained_result,
         )
-        from aesearch.studies.evaluation_files import write_evaluation  # noqa: PLC0415
-        from aesearch.studies.evaluation_results import main_numbers  # noqa: PLC0415
         from aesearch.studies.export import best_yaml, make_folder, write_whole  # noqa: PLC0415
         from aesearch.studies.spec_yaml import to_yaml  # noqa: PLC0415
 
@@ -98,20 +97,17 @@ def train(
         result: dict[str, Any] = {**(before or {"study": str(problem.spec.name)})}
         result |= retrained_result(seeds, exported.seed_index, looks)
         result |= data_result(problem.facts())
-        # A folder with a best.yaml is whole: another one's goes first, and this comes last. The
-        # model before it is measured, which takes a while and may fail: it is what took hours.
+        # A folder with a best.yaml is whole: another one's goes first. The model and its own come
+        # before it is measured, which takes a while and may fail: it is what took hours.
         (folder / BEST).unlink(missing_ok=True)
+        if is_ours(folder / MODEL_NAME):
+            remove_made_of_model(folder)
         write_whole(folder / MODEL_NAME, exported.weights)
-        try:
-            evaluation = measured(
-                from_bytes(exported.weights), problem, exported.seed_index, quiet=quiet
-            )
-        except Exception as error:  # noqa: BLE001 - whatever it is, it costs no model
-            typer.echo(f"the model could not be evaluated: {error}", err=True)
-        else:
-            result["test"] |= main_numbers(evaluation.document)
-            write_evaluation(folder, evaluation.document, evaluation.pictures)
         write_whole(folder / BEST, best_yaml(to_yaml(problem.spec), result))
+        numbers = _evaluated(folder, exported, problem, quiet=quiet)
+        if numbers:
+            result["test"] |= numbers
+            write_whole(folder / BEST, best_yaml(to_yaml(problem.spec), result))
         files = {"best": str(folder / BEST), "model": str(folder / MODEL_NAME)}
         if as_json:
             typer.echo(json.dumps({"result": result, "files": files}))
@@ -122,6 +118,29 @@ def train(
             f"of {len(seeds)}; look {looks} at the test set)\n"
             f"Files: {files['best']}, {files['model']}"
         )
+
+
+def _evaluated(
+    folder: Path, exported: "TrainedSeed", problem: "Problem", *, quiet: bool
+) -> dict[str, Any]:
+    """Measure the model that was written; its main numbers, none where that fails."""
+    from aesearch.commands.evaluation_tables import measured  # noqa: PLC0415 - imports torch
+    from aesearch.model_file import MODEL_NAME, from_bytes  # noqa: PLC0415
+    from aesearch.studies.evaluation_files import write_evaluation  # noqa: PLC0415
+    from aesearch.studies.evaluation_results import main_numbers  # noqa: PLC0415
+
+    try:
+        evaluation = measured(
+            from_bytes(exported.weights), problem, exported.seed_index, quiet=quiet
+        )
+    except KeyboardInterrupt:
+        typer.echo(f"the model is written: {folder / MODEL_NAME}", err=True)
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, it costs no model
+        typer.echo(f"the model could not be evaluated: {error}", err=True)
+        return {}
+    write_evaluation(folder, evaluation.document, evaluation.pictures)
+    return main_numbers(evaluation.document)
 
 
 def verify(

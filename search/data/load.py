@@ -13,10 +13,12 @@ from aesearch.data.named import read_named
 from aesearch.data.published import NAMES, fetch
 from aesearch.studies.errors import DataError
 
+DATA_VARIABLE = "AESEARCH_DATA_DIR"
+
 
 def default_data_dir() -> Path:
     """Folder for fetched data sets: ``AESEARCH_DATA_DIR``, or the user's cache."""
-    chosen = os.environ.get("AESEARCH_DATA_DIR")
+    chosen = os.environ.get(DATA_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
     return platformdirs.user_cache_path("aesearch", appauthor=False) / "data"

@@ -134,6 +134,11 @@ def intensities(block: np.ndarray, where: str, *, unclamped: bool = False) -> np
     if kind in "iu":
         if block.dtype != np.uint8 and block.size:
             _check_range(block, 0, 255, where, "rescale them, or give floats in [0, 1]")
+        if block.size and block.max() == 1:
+            raise DataError(
+                f"{where} must use the range 0..255, got integers that are only 0 and 1; give "
+                "binary images as bool, as floats in [0, 1], or times 255"
+            )
         return block.astype(np.float32) / np.float32(255)
     if kind != "f":
         raise DataError(

@@ -226,14 +226,16 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 "image_shape must be given for architecture 'conv', got None; a convolution "
                 "needs to know which pixels are neighbours"
             )
-        hidden = self.hidden
+        hidden: Any = plain(self.hidden)
+        if not isinstance(hidden, str | int):
+            hidden = [plain(width) for width in hidden]
         return {
             "model": {
                 "architecture": self.architecture,
                 "encoding_dim": plain(self.encoding_dim),
                 "dropout": plain(self.dropout),
                 "code_activation": self.code_activation,
-                "dense": {"hidden": hidden if isinstance(hidden, str) else list(hidden)},
+                "dense": {"hidden": hidden},
             },
             "training": {
                 "learning_rate": plain(self.learning_rate),

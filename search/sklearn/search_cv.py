@@ -2,6 +2,7 @@
 
 import tempfile
 import threading
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +24,7 @@ from aesearch.studies.errors import DataError
 from aesearch.studies.records import StudySnapshot, TrialRecord
 from aesearch.studies.spec import StudySpec
 from aesearch.studies.spec_yaml import spec_from_mapping
+from aesearch.suggest import cut_grid
 from aesearch.worker import Worker
 
 # Every default is the specification's.
@@ -222,9 +224,8 @@ def _searched(problem: Problem, n_jobs: int | None) -> StudySnapshot:
     spec = problem.spec
     assert isinstance(spec.search.generation_size, int), "the spec is resolved"
     assert isinstance(spec.search.lookahead, int), "the spec is resolved"
-    n_trials = spec.search.trials
-    if spec.search.sampler == "grid":
-        n_trials = min(n_trials, spec.space.grid_size)
+    if spec.search.sampler == "grid" and spec.n_trials < spec.space.grid_size:
+        warnings.warn(cut_grid(spec), UserWarning, stacklevel=3)
     with tempfile.TemporaryDirectory(prefix="aesearch-") as folder:
         path = str(Path(folder) / "study.db")
         engine = store.open_store(path)
@@ -234,7 +235,7 @@ def _searched(problem: Problem, n_jobs: int | None) -> StudySnapshot:
                 _STUDY,
                 spec=spec.model_dump(mode="json"),
                 facts=problem.facts(),
-                n_trials=n_trials,
+                n_trials=spec.n_trials,
                 generation_size=spec.search.generation_size,
                 version=__version__,
             )
