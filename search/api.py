@@ -85,7 +85,7 @@ def search(
     *,
     preset: str | None = None,
     spec: str | Path | StudySpec | Mapping[str, Any] | None = None,
-    set: Sequence[str] = (),  # noqa: A002 - the same word as on the command line
+    set: str | Sequence[str] = (),  # noqa: A002 - the same word as on the command line
     dataset: str | Path | None = None,
     data_dir: str | Path | None = None,
     folds: int | None = None,
@@ -124,7 +124,7 @@ def search(
         Name of a preset to start from.
     spec : path, StudySpec or mapping, optional
         Specification to start from, instead of a preset.
-    set : sequence of str
+    set : str or sequence of str
         ``"space.encoding_dim.choices=[4, 8]"``: anything in the specification.
     dataset, data_dir, folds, ..., timeout, study : optional
         As the options of ``aesearch run``; None leaves what the specification says.
@@ -184,7 +184,9 @@ def search(
         "timeout": timeout,
         "study": study,
     }
-    asked = study_spec(options, preset=preset, spec=spec, overrides=set)
+    asked = study_spec(
+        options, preset=preset, spec=spec, overrides=[set] if isinstance(set, str) else set
+    )
     folder = None if out is None else Path(out).expanduser()
     if images is not None:
         image_set = as_image_set(images, labels, name="images")

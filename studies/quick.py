@@ -13,6 +13,8 @@ TRIALS = 9
 BATCH_SIZE = 50
 BOOTSTRAP = 50
 LEVELS = 1
+QUICK = "-quick"
+LONGEST_NAME = 200 - len(QUICK)
 
 
 def quick_spec(spec: StudySpec) -> StudySpec:
@@ -32,7 +34,7 @@ def quick_spec(spec: StudySpec) -> StudySpec:
     epochs = min(training.epochs, EPOCHS)
     batch_size: Any = training.batch_size
     changes: dict[str, Any] = {
-        "name": f"{spec.name or PurePath(spec.data.dataset).stem.lower()}-quick",
+        "name": (spec.name or PurePath(spec.data.dataset).stem.lower())[:LONGEST_NAME] + QUICK,
         "data": _with(spec.data, limit=min(spec.data.limit or IMAGES, IMAGES)),
         "training": _with(
             training,

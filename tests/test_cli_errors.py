@@ -132,6 +132,23 @@ def test_print_config_resolves_and_makes_nothing(here):
     assert invoke("run", "--spec", "again.yaml", "--print-config").stdout == done.stdout
 
 
+@pytest.mark.parametrize("where", [["--detach"], ["--ray", "auto"]])
+def test_print_config_of_what_trains_elsewhere_needs_no_device_here(here, where, monkeypatch):
+    """The device that is asked for, as the study would have it."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    done = invoke("run", "--device", "cuda", *where, "--print-config")
+    assert done.exit_code == 0, done.stderr
+    assert "device: cuda" in done.stdout
+    assert invoke("run", "--device", "cuda", "--print-config").exit_code == 2
+
+
+def test_the_small_version_of_a_long_name_has_a_shorter_one(here):
+    """As long as a name may be."""
+    done = invoke("run", "--study", "x" * 200, "--quick", "--print-config")
+    assert done.exit_code == 0, done.stderr
+    assert f"name: {'x' * 194}-quick\n" in done.stdout
+
+
 def test_print_config_downloads_nothing(here):
     """Without the images, what depends on them stays auto, and stderr says so."""
     done = invoke("run", "mnist", "--data-dir", "nothing", "--print-config")

@@ -288,8 +288,12 @@ def test_what_is_left_out_of_a_grid_is_said(tmp_path, monkeypatch):
     grid = ("--sampler=grid", "--set=space.defaults=false", "--detach", "--dataset=digits")
     grid += ("--set=space.architecture.choices=[dense, conv]",)
     grid += ("--set=space.encoding_dim.choices=[4, 8]",)
-    done = invoke("run", *grid, "--trials=2")
+    done = invoke("run", *grid, "--trials=2", "--data-dir=data")
     assert done.exit_code == 0, done.stderr
+    engine = store.open_store(str(tmp_path / "aesearch.db"))
+    spec = store.stored_spec(store.find_study(engine, "digits"))
+    engine.dispose()
+    assert spec.data.data_dir == str(tmp_path / "data"), "workers may be started elsewhere"
     said = done.stderr
     assert "the grid has 4 configurations, of which 2 are tried" in said
     assert "never tried: architecture conv; all of them with 4 trials" in said

@@ -186,9 +186,18 @@ def test_what_was_evaluated_keeps_its_settings(tested, tmp_path, tiny_spec):
     with make_display(quiet=True) as display:
         display.message = said.append
         leave_study(asked, storage=str(tmp_path / "study.db"), display=display)
-    assert "'aesearch evaluate digits --save' measures again" in said[0]
+    assert "'aesearch evaluate digits --save' with options of its own measures again" in said[0]
     assert study_of(tested).spec["evaluation"]["bootstrap"] == 30
     assert found_in(tested)["bootstrap"] == 30
+
+
+def test_another_model_is_evaluated_as_it_was_asked_for(tested, tmp_path, tiny_spec, work):
+    """What is retrained anew has no evaluation whose settings could be kept."""
+    asked = tiny_spec(*SMALL, "evaluation.bootstrap=31", "retrain.max_epochs=3")
+    with make_display(quiet=True) as display:
+        leave_study(asked, storage=str(tmp_path / "study.db"), display=display)
+    work(tested)
+    assert found_in(tested)["bootstrap"] == study_of(tested).spec["evaluation"]["bootstrap"] == 31
 
 
 def test_the_command_measures_again_and_counts_it(tested, tmp_path):

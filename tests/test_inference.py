@@ -189,6 +189,7 @@ BAD = {
     "0..255 floats": ({"images": GREY + 200.0}, r"got \[200, 200\]; divide by 255"),
     "negative": ({"images": GREY - 0.1}, r"got \[-0.1, -0.1\]"),
     "wide integers": ({"images": (GREY + 300).astype(int)}, r"in \[0, 255\], got \[300, 300\]"),
+    "0 and 1": ({"images": (GREY > -1).astype(int)}, "only 0 and 1; give binary images as bool"),
     "text": ({"images": GREY.astype(str)}, "got dtype <U"),
     "objects": ({"images": GREY.astype(object)}, "Python objects"),
     "batch size": ({"images": GREY, "batch_size": 0}, "batch_size must be >= 1, got 0"),

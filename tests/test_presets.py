@@ -83,6 +83,23 @@ def test_a_specification_of_one_study_is_a_series_of_one():
 
 
 @pytest.mark.parametrize(
+    ("shared", "own"),
+    [
+        ("{low: 1.0e-4, high: 1.0e-2, log: true}", "{choices: [0.001]}"),
+        ("{choices: [0.001]}", "{low: 1.0e-4, high: 1.0e-2, log: true}"),
+    ],
+)
+def test_a_study_may_give_a_dimension_the_other_form(shared, own):
+    """As ``--set`` may: what sets a key of one form leaves the other."""
+    text = (
+        f"space: {{learning_rate: {shared}}}\nstudies: {{a: {{space: {{learning_rate: {own}}}}}}}"
+    )
+    (found,) = load_series(text=text)
+    (alone,) = load_series(text=f"studies: {{a: {{space: {{learning_rate: {own}}}}}}}")
+    assert found.space == alone.space
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("studies: {}", "studies: must be a mapping of names to what differs"),

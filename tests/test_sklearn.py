@@ -14,6 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from aesearch.sklearn import Autoencoder, AutoencoderSearchCV
 from aesearch.studies.errors import AesearchError, RunFailedError
 from aesearch.studies.spec import StudySpec
+from aesearch.studies.spec_yaml import spec_from_mapping
 
 SMALL = Autoencoder(4, hidden=(8,), max_epochs=3)
 SEARCH = AutoencoderSearchCV(
@@ -153,6 +154,9 @@ BAD = {
     "optimizer": (Autoencoder(optimizer="adma"), "training.optimizer: must be"),
     "shape": (Autoencoder(image_shape=(7, 8)), r"X has columns \(64\), got \(7, 8\)"),
     "sizes": (Autoencoder(image_shape=(64,)), r"got \(64,\)"),
+    "one size": (Autoencoder(image_shape=64), r"columns \(64\), got 64"),
+    "one bound": (Autoencoder(data_range=16), r"low < high, got 16"),
+    "widths": (Autoencoder(hidden=(24, -1)), "model.dense.hidden"),
     "range": (Autoencoder(data_range=(0, 1)), r"X must lie in data_range \(0, 1\), got .* to 16"),
     "no range": (Autoencoder(data_range=(1, 1)), r"low < high, got \(1, 1\)"),
     "folds": (AutoencoderSearchCV(folds=1), "search.folds: must be >= 2, got 1"),
@@ -163,6 +167,22 @@ BAD = {
         "space must not name the architecture without an image_shape",
     ),
 }
+
+
+@pytest.mark.parametrize("hidden", [24, np.int64(24), (np.int64(24),), np.array([24]), "24"])
+def test_widths_may_be_written_as_in_a_specification(hidden):
+    """Or come out of an array."""
+    document = Autoencoder(hidden=hidden).spec_document(image_given=False)
+    assert spec_from_mapping(document, "test").model.dense.hidden == (24,)
+
+
+def test_what_is_left_out_of_a_grid_is_warned_of(digits):
+    """Fewer trials than configurations always lose the same end."""
+    search = clone(SEARCH).set_params(
+        sampler="grid", trials=1, space={"defaults": False, "encoding_dim": {"choices": [4, 6]}}
+    )
+    with pytest.warns(UserWarning, match="never tried: encoding_dim 6"):
+        search.fit(digits)
 
 
 @pytest.mark.parametrize(("estimator", "message"), BAD.values(), ids=BAD)

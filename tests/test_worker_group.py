@@ -29,6 +29,9 @@ def test_auto_is_one_per_core_or_per_gpu(monkeypatch):
     assert processes("auto", ["cuda", "cpu"]) == 3
     assert processes("auto", ["cpu"]) == len(os.sched_getaffinity(0))
     assert processes("7", ["cuda"]) == 7
+    monkeypatch.delattr("os.sched_getaffinity")  # as on macOS
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert processes("auto", ["cpu"]) == 8
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from aesearch.commands.ending import ending, same_command
 from aesearch.options import STORAGE_VARIABLE, flag_help, study_specs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aesearch.api import SearchResult
     from aesearch.studies.spec import StudySpec
 
@@ -171,9 +173,8 @@ def run(  # noqa: PLR0917 - Typer calls it by name
             options, preset=preset, spec=spec, overrides=overrides or (), quick=quick
         )
         if print_config:
-            elsewhere = detach or ray is not None
-            resolved = [_resolved(each, elsewhere=elsewhere) for each in specs]
-            typer.echo("---\n".join(resolved), nl=False)
+            device = _device_of(detach=detach, ray=ray, gpus_per_worker=gpus_per_worker)
+            typer.echo("---\n".join(_resolved(each, device) for each in specs), nl=False)
             return
         how: dict[str, Any] = {"storage": storage, "out": out, "workers": workers, "quiet": quiet}
         how |= {"ray": ray, "gpus_per_worker": gpus_per_worker}
@@ -210,13 +211,21 @@ def _document(result: "SearchResult") -> dict[str, Any]:
     return result.summary | {"files": _files(result)}
 
 
-def _resolved(asked: "StudySpec", *, elsewhere: bool) -> str:
-    """Write the specification with every ``auto`` made concrete, if the images are here.
+def _device_of(
+    *, detach: bool, ray: str | None, gpus_per_worker: float | None
+) -> "Callable[[StudySpec], str]":
+    """Choose what decides on the device of a study: this machine, or what is asked for."""
+    from aesearch.device import planned_device, present_device  # noqa: PLC0415 - imports torch
+    from aesearch.ray_cluster import Cluster  # noqa: PLC0415
 
-    ``elsewhere`` where other machines train: a device that is named need not be here.
-    """
+    if ray is not None:
+        return Cluster(ray, gpus_per_worker).device
+    return planned_device if detach else present_device
+
+
+def _resolved(asked: "StudySpec", device_of: "Callable[[StudySpec], str]") -> str:
+    """Write the specification with every ``auto`` made concrete, if the images are here."""
     from aesearch.data.load import known_name, load  # noqa: PLC0415 - --help must not pay for NumPy
-    from aesearch.device import planned_device, present_device  # noqa: PLC0415
     from aesearch.problem import load_problem  # noqa: PLC0415
     from aesearch.studies.errors import DataMissingError  # noqa: PLC0415
     from aesearch.studies.spec_yaml import to_yaml  # noqa: PLC0415
@@ -228,8 +237,7 @@ def _resolved(asked: "StudySpec", *, elsewhere: bool) -> str:
             raise
         typer.echo(f"what is 'auto' depends on the images, which are not here: {error}", err=True)
         return to_yaml(asked)
-    device = planned_device(asked) if elsewhere else present_device(asked)
-    return to_yaml(load_problem(asked, device=device).spec)
+    return to_yaml(load_problem(asked, device=device_of(asked)).spec)
 
 
 def _files(result: "SearchResult") -> dict[str, str]:

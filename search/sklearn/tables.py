@@ -36,7 +36,7 @@ def full_image_shape(image_shape: tuple[int, ...] | None, n_features: int) -> Im
     """
     if image_shape is None:
         return (1, 1, n_features)
-    shape = tuple(int(size) for size in image_shape)
+    shape = tuple(int(size) for size in np.atleast_1d(image_shape))
     full = (1, *shape) if len(shape) == 2 else shape
     if len(full) != 3 or min(full) < 1 or prod(full) != n_features:
         raise DataError(
@@ -59,7 +59,7 @@ def range_of(values: np.ndarray, data_range: tuple[float, float] | None) -> Data
     if data_range is None:
         # A constant X has no scale; any will do.
         return (low, high) if high > low else (low, low + 1.0)
-    if len(data_range) != 2 or not data_range[0] < data_range[1]:
+    if np.shape(data_range) != (2,) or not data_range[0] < data_range[1]:
         raise DataError(f"data_range must be (low, high) with low < high, got {data_range!r}")
     if low < data_range[0] or high > data_range[1]:
         raise DataError(
