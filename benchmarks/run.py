@@ -5,9 +5,9 @@
     python benchmarks/run.py --data-dir DIR --growth     # how the cost grows, instead
 
 Prints one JSON line per measurement and, at the end, a table in Markdown. Peers use all
-cores as threads of one process; ours uses one process of one thread per core side by
-side, as a run does. Seconds per fold-epoch are those of the machine: with two processes at
-work, half of what each takes.
+cores as threads of one process, on digits, too small for threads, as processes side by
+side; ours uses one process of one thread per core, as a run does. Seconds per fold-epoch
+are those of the machine: with two processes at work, half of what each takes.
 """
 
 import argparse
@@ -47,8 +47,8 @@ def measurements(cores):
     for architecture in ("dense", "conv"):
         base = ["--dataset", "digits", "--architecture", architecture, "--batch-size", "32"]
         base += ["--epochs", "5"]
-        yield f"digits {architecture} dataloader", [*base, *one], "dataloader", 1
-        yield f"digits {architecture} resident", [*base, *one], "resident", 1
+        yield f"digits {architecture} dataloader", [*base, *one], "dataloader", cores
+        yield f"digits {architecture} resident", [*base, *one], "resident", cores
         yield (
             f"digits {architecture} population of 15",
             [*base, *one, "--members", "15"],
@@ -180,7 +180,8 @@ def main():
         found = measure(way, extra, n_processes, arguments.data_dir)
         print(json.dumps({"name": name} | found | machine), flush=True)
         rows.append((name, found))
-    print("\n| measurement | s per fold-epoch | x dataloader | x resident | of the limit | MB |")
+    head = ("measurement", "s per fold-epoch", "x dataloader", "x resident", "of the limit")
+    print(f"\n| {' | '.join(head)} | MB per process |")
     print("|---|---|---|---|---|---|")
     for name, found in rows:
         if "missing" in found:
