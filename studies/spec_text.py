@@ -53,6 +53,15 @@ class StrictDumper(yaml.SafeDumper):
 
 StrictDumper.add_implicit_resolver(_PREFIX + "float", _FLOAT, list("-+.0123456789"))
 StrictDumper.add_implicit_resolver(_PREFIX + "int", _INT, list("-+0123456789"))
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # Line breaks of Unicode are folded to spaces unless they are written as escapes.
+    style = '"' if any(mark in text for mark in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar(_PREFIX + "str", text, style=style)
+
+
+StrictDumper.add_representer(str, _text)
 StrictDumper.add_representer(
     list, lambda d, data: d.represent_sequence(_PREFIX + "seq", data, flow_style=True)
 )

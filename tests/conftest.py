@@ -114,16 +114,22 @@ def create_study() -> Iterator[Callable[..., Any]]:
         engine.dispose()
 
 
+@pytest.fixture(autouse=True)
+def denormal_numbers() -> Iterator[None]:
+    """Let tests after one that runs a worker in this process compute as if it had not been."""
+    yield
+    torch.set_flush_denormal(False)  # a worker turns it on for its whole process
+
+
 @pytest.fixture
-def work() -> Iterator[Callable[..., None]]:
+def work() -> Callable[..., None]:
     """Run one worker in this process until the study is finished."""
     from aesearch.worker import ALL_KINDS, Worker
 
     def run(engine: Any, name: str = "digits", kinds: tuple[str, ...] = ALL_KINDS) -> None:
         Worker(engine, name, kinds=kinds, stop=threading.Event()).run(exit_when_idle=True)
 
-    yield run
-    torch.set_flush_denormal(False)  # a worker turns it on for its whole process
+    return run
 
 
 @dataclass

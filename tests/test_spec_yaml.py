@@ -104,6 +104,15 @@ def test_other_yaml_readers_read_the_same_numbers(document):
     assert read["description"] == spec.description
 
 
+@pytest.mark.parametrize("mark", ["\x85", "\u2028", "\u2029"])
+def test_line_breaks_of_unicode_are_kept(mark):
+    """In a text of one line and of several, alone and among others."""
+    for text in (mark, f"a{mark}b", f"a\nb{mark}", f"{mark} c: d"):
+        spec = spec_from_mapping({"description": text}, "example")
+        assert load_spec(text=to_yaml(spec)).description == text
+        assert yaml.safe_load(to_yaml(spec))["description"] == text
+
+
 @given(st.floats())
 def test_floats_survive_yaml(value):
     found, _ = parse(yaml.dump({"x": value}), "example")
@@ -309,7 +318,7 @@ def property_schemas():
 
 
 def test_schema_covers_every_section():
-    assert set(json_schema()["properties"]) == {*StudySpec.model_fields, "studies"}
+    assert set(json_schema()["properties"]) == {*StudySpec.model_fields, "studies", "result"}
     assert {"SearchSpec", "SpaceSpec", "LearningRateRange"} <= set(json_schema()["$defs"])
 
 
