@@ -173,8 +173,8 @@ def run(  # noqa: PLR0917 - Typer calls it by name
             options, preset=preset, spec=spec, overrides=overrides or (), quick=quick
         )
         if print_config:
-            device = _device_of(detach=detach, ray=ray, gpus_per_worker=gpus_per_worker)
-            typer.echo("---\n".join(_resolved(each, device) for each in specs), nl=False)
+            device_of = _device_of(detach=detach, ray=ray, gpus_per_worker=gpus_per_worker)
+            typer.echo("---\n".join(_resolved(each, device_of) for each in specs), nl=False)
             return
         how: dict[str, Any] = {"storage": storage, "out": out, "workers": workers, "quiet": quiet}
         how |= {"ray": ray, "gpus_per_worker": gpus_per_worker}

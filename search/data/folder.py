@@ -195,7 +195,7 @@ def _decoded(file: Path) -> np.ndarray:
         with Image.open(file) as image:
             # A camera stores a portrait as a landscape and a note that it is to be turned. PIL's
             # own exif_transpose writes all notes anew, and fails where one of them is odd.
-            turn = _TURNS.get(image.getexif().get(_ORIENTATION))
+            turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
             return _channels(
                 image if turn is None else image.transpose(Image.Transpose[turn]), file
             )
