@@ -156,6 +156,7 @@ BAD = {
     "sizes": (Autoencoder(image_shape=(64,)), r"got \(64,\)"),
     "one size": (Autoencoder(image_shape=64), r"columns \(64\), got 64"),
     "one bound": (Autoencoder(data_range=16), r"low < high, got 16"),
+    "no widths": (Autoencoder(hidden=1.5), "model.dense.hidden"),
     "widths": (Autoencoder(hidden=(24, -1)), "model.dense.hidden"),
     "range": (Autoencoder(data_range=(0, 1)), r"X must lie in data_range \(0, 1\), got .* to 16"),
     "no range": (Autoencoder(data_range=(1, 1)), r"low < high, got \(1, 1\)"),

@@ -216,9 +216,10 @@ def _device_of(
 ) -> "Callable[[StudySpec], str]":
     """Choose what decides on the device of a study: this machine, or what is asked for."""
     from aesearch.device import planned_device, present_device  # noqa: PLC0415 - imports torch
-    from aesearch.ray_cluster import Cluster  # noqa: PLC0415
 
     if ray is not None:
+        from aesearch.ray_cluster import Cluster  # noqa: PLC0415
+
         return Cluster(ray, gpus_per_worker).device
     return planned_device if detach else present_device
 

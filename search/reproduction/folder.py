@@ -6,12 +6,13 @@ from typing import Any
 
 from sqlalchemy.engine import Engine
 
-from aesearch.reproduction.evidence import QUICK, NotMeasuredError
+from aesearch.reproduction.evidence import NotMeasuredError
 from aesearch.reproduction.record import StudyRecord, picture_file, read_record, record_text
 from aesearch.reproduction.recording import StoredStudy
 from aesearch.reproduction.reported import Ours, Report, asked_of
 from aesearch.studies import store
 from aesearch.studies.export import make_folder, write_whole
+from aesearch.studies.quick import QUICK
 from aesearch.studies.series import load_series
 from aesearch.studies.spec import StudySpec, as_stored, resolve
 from aesearch.studies.spec_yaml import diff, spec_from_mapping

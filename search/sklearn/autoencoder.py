@@ -1,7 +1,7 @@
 """One autoencoder as a scikit-learn transformer; the search over many is ``search_cv``."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -227,7 +227,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 "needs to know which pixels are neighbours"
             )
         hidden: Any = plain(self.hidden)
-        if not isinstance(hidden, str | int):
+        if isinstance(hidden, Sequence | np.ndarray) and not isinstance(hidden, str):
             hidden = [plain(width) for width in hidden]
         return {
             "model": {
