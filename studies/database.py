@@ -16,6 +16,11 @@ from aesearch.studies.store_errors import describe, translated
 from aesearch.studies.waiting import CONNECT_TIMEOUT_S, LOCK_TIMEOUT_S, lease_s
 
 _READ = "aesearch_read"
+# By a column of the first table that Optuna makes, or of the one that says its version.
+_EMPTY_OR_OPTUNAS = (
+    "SELECT count(*) = 0 OR max(sql LIKE '%study_name%' OR sql LIKE '%library_version%') "
+    "FROM sqlite_master"
+)
 
 
 def parse_url(storage: str) -> URL:
@@ -123,7 +128,10 @@ def _prepare_postgres(connection: Any, _record: Any) -> None:
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions are begun below, not by the driver
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+    # A write-ahead log is a mark in the file: one of another program, refused later, gets none.
+    if connection.execute(_EMPTY_OR_OPTUNAS).fetchone()[0]:
+        connection.execute("PRAGMA journal_mode=WAL")
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -143,18 +143,19 @@ def test_the_next_mirror_is_tried(server, tmp_path, closed_port):
 
 
 def test_every_mirror_is_named_when_all_fail(server, tmp_path, closed_port):
-    """A refused connection, a name that cannot exist and a local file: three reasons."""
+    """A refused connection, a name that cannot exist and a local file: three reasons, no folder."""
     mirrors = [
         f"http://127.0.0.1:{closed_port}/whole",
         "http://nowhere.invalid/whole",
         (tmp_path / "file").as_uri(),
     ]
     with pytest.raises(DownloadError) as raised:
-        download(mirrors, tmp_path / "file.bin", md5=MD5, timeout_s=5)
+        download(mirrors, tmp_path / "raw" / "file.bin", md5=MD5, timeout_s=5)
     refused, unknown, local = raised.value.failures
     assert "refused" in refused
     assert unknown.startswith("http://nowhere.invalid/whole: ")
     assert local.endswith("not an http or https address")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_target_that_cannot_be_written_is_not_the_networks_fault(server, tmp_path):

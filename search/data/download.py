@@ -55,7 +55,7 @@ def download(
     """Fetch a file from the first mirror that delivers it whole.
 
     The file appears under its name only when complete and checked; a failure leaves
-    nothing behind.
+    no file behind, and where no mirror answers, no folder.
 
     Parameters
     ----------
@@ -222,12 +222,15 @@ def _member(archive: Path, member: str | None) -> Iterator[_Readable]:
 
 def _write(chunks: Iterable[bytes], target: Path) -> None:
     """Write a file that appears under its name only when complete."""
+    pending = iter(chunks)
+    first = next(pending, b"")  # before any folder is made: a mirror may not answer at all
     # A name of its own: two workers may fetch the same file at once.
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with part.open("xb") as out:
-            for chunk in chunks:
+            out.write(first)
+            for chunk in pending:
                 out.write(chunk)
             out.flush()
             os.fsync(out.fileno())
