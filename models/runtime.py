@@ -42,14 +42,18 @@ def prepare_process(threads: int) -> None:
 
 @contextlib.contextmanager
 def exact_kernels() -> Iterator[None]:
-    """On a GPU: the same bits again, and float32 that is no tf32; then as it was before."""
+    """The same bits again on a GPU, and float32 that is no tf32; then as it was before."""
     cudnn: Any = torch.backends.cudnn
     deterministic, benchmark = cudnn.deterministic, cudnn.benchmark
-    conv, rnn = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
-    for_all = None
+    mkldnn: Any = torch.backends.mkldnn
+    each: list[Any] = [cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul, mkldnn.matmul]
+    precisions = [operator.fp32_precision for operator in each]
+    for_all = products = None
     # An error where operators differ: torch has an older setting for all, and a newer for each.
     with contextlib.suppress(RuntimeError):
         for_all = cudnn.allow_tf32
+    with contextlib.suppress(RuntimeError):
+        products = torch.get_float32_matmul_precision()
     _use_exact_kernels()
     try:
         yield
@@ -57,7 +61,10 @@ def exact_kernels() -> Iterator[None]:
         cudnn.deterministic, cudnn.benchmark = deterministic, benchmark
         if for_all is not None:
             cudnn.allow_tf32 = for_all
-        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = conv, rnn
+        if products is not None:
+            torch.set_float32_matmul_precision(products)
+        for operator, precision in zip(each, precisions, strict=True):
+            operator.fp32_precision = precision
 
 
 def _use_exact_kernels() -> None:
@@ -65,6 +72,8 @@ def _use_exact_kernels() -> None:
     torch.backends.cudnn.benchmark = False
     # The older setting sets the newer ones, too, and torch itself still asks for it.
     torch.backends.cudnn.allow_tf32 = False
+    # Of matrix products; a container may have set another by a variable of the environment.
+    torch.set_float32_matmul_precision("highest")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

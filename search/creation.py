@@ -1,5 +1,6 @@
 """A study comes into its store, or is extended there; nothing is trained here."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from aesearch.display import FINISHED, Display
 from aesearch.local_workers import free_the_dead
 from aesearch.problem import Problem, Progress, check_same_data, load_problem
 from aesearch.studies import database, ledger, migrations, retrain_results, status, store
-from aesearch.studies.errors import StudyMismatchError
+from aesearch.studies.errors import StudyMismatchError, StudyNotFoundError
 from aesearch.studies.evaluation_results import read_evaluation
+from aesearch.studies.model_size import check_weights
 from aesearch.studies.spec import StudySpec, as_stored, resolve
 from aesearch.studies.spec_yaml import diff
 from aesearch.studies.store_errors import describe
@@ -84,8 +86,15 @@ def leave_study(
         engine.dispose()
 
 
-def create_or_resume(engine: Engine, problem: Problem, display: Display) -> StudySpec:
+def create_or_resume(
+    engine: Engine, problem: Problem, display: Display, *, trains_here: bool = False
+) -> StudySpec:
     """Create the study of a problem, or extend what the store has of it.
+
+    Parameters
+    ----------
+    trains_here : bool
+        Whether this machine does the work, so that it must have the study's device.
 
     Returns
     -------
@@ -94,13 +103,18 @@ def create_or_resume(engine: Engine, problem: Problem, display: Display) -> Stud
 
     Raises
     ------
+    SpecError
+        A new study could make networks that are too large for its store.
     StudyMismatchError
-        The stored study has another specification.
+        The stored study has another specification, another program's study has the name, or
+        it trains on a device that is not here.
     AesearchError
         Its images are others, or another major version made it.
     """
     spec, name = problem.spec, str(problem.spec.name)
     n_trials = spec.n_trials
+    if name not in store.study_names(engine):
+        check_weights(spec, math.prod(problem.image_shape), engine.dialect.name)
     created = store.create_study(
         engine,
         name,
@@ -114,24 +128,9 @@ def create_or_resume(engine: Engine, problem: Problem, display: Display) -> Stud
     if created:
         _tell(problem, display)
         return spec
-    study = store.find_study(engine, name)
+    study = _found(engine, name)
     check_versions(study)
-    stored = store.stored_spec(study)
-    if _moved(stored.data.dataset, spec.data.dataset, problem, study.facts):
-        moved = stored.data.model_copy(update={"dataset": spec.data.dataset})
-        stored = stored.model_copy(update={"data": moved})
-    elif _same_place(stored.data.dataset, spec.data.dataset):
-        spec = spec.model_copy(
-            update={"data": spec.data.model_copy(update={"dataset": stored.data.dataset})}
-        )
-    # Settings that came after the study was made are compared as they are resolved today.
-    stored = resolve(
-        stored,
-        image_shape=problem.image_shape,
-        n_train=len(problem.images),
-        device=stored.compute.device,
-    )
-    spec = as_stored(problem.asked, spec, stored)
+    stored, spec = _comparable(problem, study)
     differences = diff(stored, spec)
     if differences:
         listed = "\n".join(f"  - {line}" for line in differences)
@@ -141,6 +140,8 @@ def create_or_resume(engine: Engine, problem: Problem, display: Display) -> Stud
         )
     check_same_data(problem, study.facts, name)
     before = sum(status.trial_counts(engine, study).values())
+    if trains_here and spec.compute.device != problem.spec.compute.device == "cpu":
+        _check_nothing_to_train(engine, study, spec, stored, more=n_trials > before)
     if spec.evaluation != stored.evaluation and read_evaluation(engine, study) is not None:
         spec = _with_evaluation(spec, stored, more=n_trials > before, display=display)
     free_the_dead(engine, study)
@@ -161,6 +162,49 @@ def create_or_resume(engine: Engine, problem: Problem, display: Display) -> Stud
     else:
         display.message(f"study {name!r} is finished: all {have} trials are done")
     return spec
+
+
+def _found(engine: Engine, name: str) -> store.StudyRow:
+    try:
+        return store.find_study(engine, name)
+    except StudyNotFoundError as error:
+        raise StudyMismatchError(
+            f"study must have a name of its own in {describe(engine.url)}, got {name!r}, which "
+            "another program has given to a study there; name this one with --study"
+        ) from error
+
+
+def _comparable(problem: Problem, study: store.StudyRow) -> tuple[StudySpec, StudySpec]:
+    """Give the stored specification and the asked one, less what is no difference of theirs."""
+    stored, spec = store.stored_spec(study), problem.spec
+    if _moved(stored.data.dataset, spec.data.dataset, problem, study.facts):
+        moved = stored.data.model_copy(update={"dataset": spec.data.dataset})
+        stored = stored.model_copy(update={"data": moved})
+    elif _same_place(stored.data.dataset, spec.data.dataset):
+        spec = spec.model_copy(
+            update={"data": spec.data.model_copy(update={"dataset": stored.data.dataset})}
+        )
+    # Settings that came after the study was made are compared as they are resolved today.
+    stored = resolve(
+        stored,
+        image_shape=problem.image_shape,
+        n_train=len(problem.images),
+        device=stored.compute.device,
+    )
+    return stored, as_stored(problem.asked, spec, stored)
+
+
+def _check_nothing_to_train(
+    engine: Engine, study: store.StudyRow, spec: StudySpec, stored: StudySpec, *, more: bool
+) -> None:
+    """Refuse before anything is changed what only a GPU could finish."""
+    another = (spec.retrain, spec.search.select) != (stored.retrain, stored.search.select)
+    if more or another or any(ledger.open_work(engine, study).values()):
+        raise StudyMismatchError(
+            f"study {study.name!r} must be trained on {spec.compute.device}, where it was begun, "
+            "got a machine that has none; run this where there is one, leave it to such workers "
+            "with --detach, or name a new study with --study"
+        )
 
 
 def _tell(problem: Problem, display: Display) -> None:

@@ -107,7 +107,7 @@ def run_study(
                 progress=progress or display.download,
             )
             folder = out if out is not None else default_folder(str(problem.spec.name))
-            check_folder(folder, problem.spec, problem.facts())
+            check_folder(folder, problem.spec, problem.facts(), asked=problem.asked)
             with _empty_folder(folder):
                 migrations.prepare(engine)
             return _run(
@@ -148,7 +148,7 @@ def _run(
     display: Display,
 ) -> Run:
     name = str(problem.spec.name)
-    spec = create_or_resume(engine, problem, display)
+    spec = create_or_resume(engine, problem, display, trains_here=cluster is None)
     # From here on a server that restarts is waited for; before, a person wants to know at once.
     be_patient(engine, Patience(retry_s()))
     crew = _crew(engine, spec, storage, folder, workers=workers, cluster=cluster)

@@ -147,6 +147,8 @@ class RayWorkers:
             for name in (LEASE_VARIABLE, RETRY_VARIABLE, DATA_VARIABLE)
             if name in os.environ
         }
+        if DATA_VARIABLE in settings:  # a task runs in a folder of its own
+            settings[DATA_VARIABLE] = str(Path(settings[DATA_VARIABLE]).expanduser().absolute())
         task = (
             ray_library()
             .remote(serve)

@@ -10,10 +10,14 @@ import numpy as np
 from sqlalchemy.engine import Engine
 
 from aesearch.best_file import load_best
-from aesearch.decisions import chosen_configuration
 from aesearch.studies import evaluation_files, evaluation_results, retrain_results, store
 from aesearch.studies.dashboard.publishing import write_files
-from aesearch.studies.errors import AesearchError, RunFailedError, SpecError
+from aesearch.studies.errors import (
+    AesearchError,
+    ChoiceReopenedError,
+    RunFailedError,
+    SpecError,
+)
 from aesearch.studies.export import (
     OutputError,
     best_yaml,
@@ -24,10 +28,12 @@ from aesearch.studies.export import (
 )
 from aesearch.studies.records import StudySnapshot
 from aesearch.studies.report.stored import stored_report
-from aesearch.studies.spec import StudySpec, resolve
+from aesearch.studies.spec import StudySpec, as_stored, resolve
 from aesearch.studies.spec_yaml import MAY_DIFFER_ON_RESUME, diff, to_yaml
+from aesearch.studies.store import StudyRow
 
 MODEL = "model.safetensors"
+_PICTURES = ("reconstructions-*", "samples", "interpolation", "corruption-*")
 # Where a best.yaml has the winner's values, or those that go by the device.
 _OF_THE_WINNER = (
     "model.",
@@ -52,7 +58,9 @@ def default_folder(name: str) -> Path:
     return Path("runs") / safe
 
 
-def check_folder(folder: Path, spec: StudySpec, facts: Mapping[str, Any]) -> None:
+def check_folder(
+    folder: Path, spec: StudySpec, facts: Mapping[str, Any], *, asked: StudySpec | None = None
+) -> None:
     """Refuse a run folder that holds the model of another study.
 
     Parameters
@@ -61,6 +69,8 @@ def check_folder(folder: Path, spec: StudySpec, facts: Mapping[str, Any]) -> Non
         Resolved.
     facts : mapping
         Of the study's data: ``image_shape``, ``n_images``, ``fingerprint``.
+    asked : StudySpec, optional
+        As it was given: what is automatic there is as in the folder. None where nothing is.
 
     Raises
     ------
@@ -81,13 +91,16 @@ def check_folder(folder: Path, spec: StudySpec, facts: Mapping[str, Any]) -> Non
             n_train=facts["n_images"],
             device=held.compute.device,
         )
+    if asked is not None:
+        spec = as_stored(asked, spec, held)
     differences = diff(held, spec, may_differ=(*MAY_DIFFER_ON_RESUME, *_OF_THE_WINNER))
     if result["data"]["fingerprint"] != facts["fingerprint"]:
         differences.append("other images")
     if differences:
         raise OutputError(
             f"out must hold nothing of another study, got {str(folder)!r} with the model of one "
-            f"({'; '.join(differences)}); name another folder with --out, or move that one away"
+            f"({'; '.join(differences)}); name another folder with --out, or move that one away; "
+            "where it is this study with changes, name it anew with --study"
         )
 
 
@@ -118,7 +131,8 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
     StudyNotFoundError
         There is no such study.
     RunFailedError
-        Nothing was retrained yet; the tables are written all the same.
+        Nothing was retrained yet, or the choice changed meanwhile; the tables are written all
+        the same.
     """
     study = store.find_study(engine, name)
     spec = store.stored_spec(study)
@@ -134,7 +148,9 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
         )
     best = best_seed(rows)
     evaluation = evaluation_results.read_evaluation(engine, study)
-    chosen = chosen_spec(spec, chosen_configuration(engine, study, spec))
+    if snapshot.chosen is None or not _has_choice_of(study, store.find_study(engine, name)):
+        raise ChoiceReopenedError.of(name)  # while its tables were written
+    chosen = chosen_spec(spec, spec.configuration(snapshot.trials[snapshot.chosen].params))
     reached = result(snapshot, rows, best.seed_index)
     reached["test"] |= evaluation_results.main_numbers(evaluation)
     document = best_yaml(to_yaml(chosen), reached)
@@ -154,10 +170,14 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
     write_whole(yaml, document)
 
 
+def _has_choice_of(before: StudyRow, now: StudyRow) -> bool:
+    return (before.chosen_trial_id, before.retrain_key) == (now.chosen_trial_id, now.retrain_key)
+
+
 def remove_made_of_model(folder: Path) -> None:
     """Remove what stands in a run folder beside its model, and is of no other."""
     names = ["evaluation.json", "evaluation.csv", "robustness.csv", "report.html"]
-    names += [f"pictures/{name}.png" for name in ("samples", "interpolation", "corruption-*")]
+    names += [f"pictures/{name}.png" for name in _PICTURES]
     names += [
         f"{part}.{kind}" for part in ("model", "encoder", "decoder") for kind in ("onnx", "pt2")
     ]

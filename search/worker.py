@@ -37,6 +37,7 @@ from aesearch.studies.errors import (
     StudyNotFoundError,
 )
 from aesearch.studies.ledger import ALL_KINDS, Lease, LeaseLostError
+from aesearch.studies.model_size import LARGEST_WEIGHTS
 from aesearch.studies.search_results import Outcome
 from aesearch.studies.spec import StudySpec, resolve
 from aesearch.suggest import Pruner, rungs
@@ -46,8 +47,7 @@ log = logging.getLogger("aesearch.worker")
 
 POLL_S = 0.25
 CHECKPOINT_S = 30.0
-# PostgreSQL gives bytes back as twice as many hexadecimal digits, in at most 2^30 bytes.
-LARGEST_CHECKPOINT = 500_000_000
+LARGEST_CHECKPOINT = LARGEST_WEIGHTS["postgresql"]
 KINDS = {"search": ("search",), "retrain": ("retrain", "evaluate")}
 
 

@@ -119,8 +119,8 @@ class WorkerGroup:
 
         Raises
         ------
-        RunFailedError
-            A worker refused to work: its last line on stderr says why.
+        AesearchError, RunFailedError
+            A worker refused to work, or failed: its last line on stderr says why.
         """
         try:
             while not self._stop.is_set() and (self._due or self._children):
@@ -152,8 +152,9 @@ class WorkerGroup:
         code = child.returncode
         if code == 0:
             return
-        if code in (AesearchError.exit_code, RunFailedError.exit_code):
-            raise RunFailedError(f"worker {index + 1} ended with exit code {code}; see above why")
+        for error in (AesearchError, RunFailedError):  # this process ends as that one did
+            if code == error.exit_code:
+                raise error(f"worker {index + 1} ended with exit code {code}; see above why")
         self._on_death(child.pid, False)  # noqa: FBT003 - it is told by name in the docstring
         lived = time.monotonic() - self._began[index]
         longer = max(_FIRST_PAUSE_S, min(2 * self._pause[index], _LONGEST_PAUSE_S))

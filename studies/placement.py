@@ -55,7 +55,8 @@ def placement(*, device: str, n_train: int, pixels: int, fast_bfloat16: bool = F
     ======  ==================  ==========  ===============  =========  =======
     cpu     below 2,000,000 *   64          5                2          1
     cpu     2,000,000 and more  1           1                4          1
-    cuda    any                 256         10               2          1
+    cuda    any *               256         10               2          1
+    cuda    larger images       256         2                4          1
     ======  ==================  ==========  ===============  =========  =======
 
     * and at most 4,096 pixels; larger images go to the row below.
@@ -71,6 +72,8 @@ def placement(*, device: str, n_train: int, pixels: int, fast_bfloat16: bool = F
     ValueError
         If the device is neither.
     """
+    if device == "cuda" and pixels > SMALL_IMAGE:
+        return Placement(population=256, generation_size=2, lookahead=4, threads=1)
     if device == "cuda":
         return Placement(population=256, generation_size=10, lookahead=2, threads=1)
     if device != "cpu":

@@ -95,6 +95,8 @@ class LeaseRecord:
     progress : dict
         What the owner last said: ``epoch``, ``n_epochs``, ``n_members``, ``trials``
         (numbers) and, in a retraining, ``seeds``; empty before the first epoch.
+    size : int
+        How many trials or seeds it is of.
     """
 
     kind: Literal["search", "retrain", "evaluate"]
@@ -104,6 +106,7 @@ class LeaseRecord:
     attempt: int = 0
     seconds_left: float | None = None
     progress: dict[str, Any] = field(default_factory=dict)
+    size: int = 1
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ from aesearch.studies.spec_problems import Path, Problem, broken, must
 SCORE_EPOCHS = 3
 # A Gaussian process takes a second per suggestion then; its cost grows with the third power.
 LARGEST_GP = 500
+# Weights of a dense network that nobody chose: 400 MB, which any store takes.
+_AUTOMATIC_WEIGHTS = 100_000_000
 
 
 # Which setting a dimension of the space stands in for.
@@ -292,7 +294,9 @@ def resolve(
         changes["training"] = changes["training"].model_copy(
             update={"validation_corruption_level": spec.training.corruption_level}
         )
-    dense = _with_automatic(spec.model.dense, {"hidden": (min(max(pixels // 2, 128), 2048),)})
+    # Half the values of an image, where the weights of that are not too many for a store.
+    hidden = min(max(pixels // 2, 128), 2048, max(_AUTOMATIC_WEIGHTS // (2 * pixels), 1))
+    dense = _with_automatic(spec.model.dense, {"hidden": (hidden,)})
     changes["model"] = spec.model.model_copy(update={"dense": dense})
     if spec.name is None:
         changes["name"] = PurePath(spec.data.dataset).stem.lower().strip(". ")[:200] or "study"

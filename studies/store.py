@@ -332,6 +332,7 @@ def snapshot(engine: Engine, name: str) -> StudySnapshot:
                 attempt=lease.attempt,
                 seconds_left=None if lease.expires is None else lease.expires - moment,
                 progress=json.loads(lease.progress) if lease.progress else {},
+                size=lease.size,
             )
             for lease in leases
         ),

@@ -1,12 +1,15 @@
 """A study is given again with something changed: refused with the key, or gone on with."""
 
 import numpy as np
+import optuna
 import pytest
 import sqlalchemy as sa
+import torch
 
 from aesearch import creation
 from aesearch.creation import leave_study
 from aesearch.display import make_display
+from aesearch.driver import run_study
 from aesearch.studies import database, store, tables
 from aesearch.studies.errors import SpecError, StudyMismatchError
 
@@ -89,6 +92,27 @@ def test_another_device_is_named(given, tmp_path):
     engine.dispose()
     with pytest.raises(StudyMismatchError, match=r"compute\.device: cuda -> cpu"):
         given()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_study_of_a_gpu_is_not_reopened_where_there_is_none(tmp_path, tiny_spec):
+    """A run that could not train the trials that it adds changes nothing; workers may."""
+    path, display = tmp_path / "s.db", make_display(quiet=True)
+    leave_study(tiny_spec("compute.device=cuda"), storage=str(path), display=display)
+    before = everything(path)
+    more = tiny_spec("compute.device=auto", "search.trials=9")
+    with pytest.raises(StudyMismatchError, match="must be trained on cuda, where it was begun"):
+        run_study(more, storage=str(path), out=tmp_path / "out", workers=1, display=display)
+    assert everything(path) == before
+    assert leave_study(more, storage=str(path), display=display).trials == 9
+
+
+def test_a_name_that_another_program_has_given_is_told(tmp_path, tiny_spec):
+    """Its store may be shared, its study not."""
+    path = tmp_path / "s.db"
+    optuna.create_study(storage=f"sqlite:///{path}", study_name="digits")
+    with pytest.raises(StudyMismatchError, match="which another program has given to a study"):
+        leave_study(tiny_spec(), storage=str(path), display=make_display(quiet=True))
 
 
 def test_the_direction_is_no_setting(given):

@@ -14,11 +14,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from aesearch import driver, model_file
+from aesearch import driver, model_file, run_folder
 from aesearch.again import TrainedSeed
 from aesearch.cli import app
 from aesearch.models.autoencoder import build_autoencoder
-from aesearch.studies import store
+from aesearch.studies import database, store, tables
 
 COMMAND = [sys.executable, "-m", "aesearch"]
 SMALL = [
@@ -214,6 +214,37 @@ def test_what_another_device_chose_is_no_other_study(finished, tmp_path):
     assert "lookahead: 2\n" in best.read_text()
 
 
+def test_what_goes_by_the_number_of_trials_is_no_other_study(finished, tmp_path, monkeypatch):
+    """Beyond 500 trials another sampler is automatic; this study keeps the one that it has."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished[0], tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    done = invoke(*SMALL, "--trials=501", "--timeout=0.001", "--quiet")
+    assert done.exit_code == 0, done.stderr
+    assert "sampler: gp" in (tmp_path / "copy/runs/digits/best.yaml").read_text()
+
+
+def test_a_choice_that_changes_during_an_export_is_told(finished, tmp_path, monkeypatch):
+    """The configuration of one winner never stands beside the weights of another."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished[0], tmp_path / "copy")
+    storage = tmp_path / "copy/aesearch.db"
+    write_tables = run_folder.write_tables
+
+    def reopen_meanwhile(*arguments):
+        engine = store.open_store(str(storage))
+        with database.writing(engine) as connection:
+            connection.execute(tables.study.update().values(retrain_key="another"))
+        engine.dispose()
+        write_tables(*arguments)
+
+    monkeypatch.setattr(run_folder, "write_tables", reopen_meanwhile)
+    done = invoke("export", "digits", "--storage", str(storage), "--out", "exported")
+    assert done.exit_code == 1
+    assert "must keep its choice" in done.stderr
+    assert not (tmp_path / "exported/best.yaml").exists()
+
+
 def test_what_was_made_of_another_model_goes_with_it(finished, tmp_path, monkeypatch):
     """Exports and figures of a model do not stand beside the next winner's."""
     monkeypatch.chdir(tmp_path)
@@ -221,6 +252,7 @@ def test_what_was_made_of_another_model_goes_with_it(finished, tmp_path, monkeyp
     folder, storage = tmp_path / "copy/runs/digits", tmp_path / "copy/aesearch.db"
     (folder / "encoder.onnx").write_bytes(b"of the model that is here")
     (folder / "pictures/corruption-old.png").write_bytes(b"likewise")
+    (folder / "pictures/reconstructions-old.png").write_bytes(b"likewise")
     (folder / "pictures/holiday.png").write_bytes(b"somebody's own")
     export = ("export", "digits", "--storage", str(storage), "--out", str(folder))
     assert invoke(*export).exit_code == 0
@@ -230,6 +262,7 @@ def test_what_was_made_of_another_model_goes_with_it(finished, tmp_path, monkeyp
     assert invoke(*export).exit_code == 0
     assert not (folder / "encoder.onnx").exists()
     assert not (folder / "pictures/corruption-old.png").exists()
+    assert not (folder / "pictures/reconstructions-old.png").exists()
     assert (folder / "pictures/holiday.png").exists()
     assert (folder / "evaluation.json").exists()
 

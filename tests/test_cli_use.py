@@ -157,6 +157,19 @@ def test_a_folder_keeps_the_names_of_the_files(here):
     assert len(list((here / "numbered").iterdir())) == 12
 
 
+def test_a_dark_picture_among_others_is_read(here):
+    """Its largest value is 1 of 255, which only a whole folder of such would be refused for."""
+    dark = np.zeros(SHAPE[1:], np.uint8)
+    dark[0] = 1
+    Image.fromarray(dark).save(here / "photos/class-0/image-00.png")
+    assert invoke("encode", "run", "photos", "codes.npy", "--batch-size", 1).exit_code == 0
+    (here / "dark").mkdir()
+    Image.fromarray(dark).save(here / "dark/one.png")
+    done = invoke("encode", "run", "dark", "none.npy")
+    assert done.exit_code == 2
+    assert "got integers that are only 0 and 1" in done.stderr
+
+
 def test_names_that_differ_in_their_ending_stay_apart(here):
     """``a.png`` beside ``a.bmp`` are two images."""
     (here / "twins").mkdir()

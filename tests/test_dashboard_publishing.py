@@ -25,7 +25,7 @@ from aesearch.studies import (
     store,
     tables,
 )
-from aesearch.studies.dashboard import publishing
+from aesearch.studies.dashboard import publishing, rows
 from aesearch.studies.dashboard.artifacts import StoredArtifacts
 from aesearch.studies.dashboard.figures import study_figures
 from aesearch.studies.dashboard.publishing import publish
@@ -312,6 +312,27 @@ def test_the_study_note_follows_the_study(study_anywhere):
     assert after["version"] == before["version"] + 1
     assert "1 trial failed:" in after["body"]
     assert "corrected resampled t-test" in after["body"]
+
+
+@pytest.mark.server
+def test_two_that_publish_take_turns(make_study, postgres_url, monkeypatch):
+    """Each writes what differs from what it read: nobody may write between the two."""
+    engine = make_study(postgres_url, [complete(0, 0.02), complete(1, 0.03)])
+    locks = sa.text(
+        "SELECT mode FROM pg_locks JOIN pg_class ON pg_class.oid = relation "
+        "WHERE relname = 'studies' AND pid = pg_backend_pid()"
+    )
+    seen = []
+
+    def spy(connection, *arguments):
+        seen.append(set(connection.execute(locks).scalars()))
+        return write(connection, *arguments)
+
+    write = rows.write_study_note
+    monkeypatch.setattr(rows, "write_study_note", spy)
+    publish(engine, "digits")
+    assert len(seen) == 1
+    assert "RowShareLock" in seen[0]
 
 
 def test_figures_are_small_and_stand_alone(study):

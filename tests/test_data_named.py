@@ -332,11 +332,13 @@ def test_a_missing_set_is_fetched_into_torchvisions_layout(tmp_path, monkeypatch
 
 
 def test_archives_that_were_copied_by_hand_need_no_network(tmp_path, monkeypatch):
-    """The published .gz files in raw/ are enough."""
+    """The published .gz files in raw/ are enough, and stay: somebody else may read them."""
     known = torchvision.datasets.KMNIST
     published(known, tmp_path / "KMNIST" / "raw", monkeypatch)
     image_set = load("kmnist", tmp_path, download=False)
     np.testing.assert_array_equal(image_set.test_images[:, 0], TEST)
+    archives = {f"{name}.gz" for name in mnist_files()}
+    assert archives <= {file.name for file in (tmp_path / "KMNIST" / "raw").iterdir()}
 
 
 def test_offline_the_error_says_where_it_looked_and_what_to_do(tmp_path, monkeypatch):

@@ -119,13 +119,31 @@ def test_the_same_call_gives_the_same_bits_and_leaves_the_model_as_it_was():
 def test_a_gpu_computes_in_float32_proper_and_is_left_as_it_was():
     """No tf32 and no race of kernels while a model is in use; afterwards what the process had."""
     cudnn, model, seen = torch.backends.cudnn, conv(), []
+
+    def settings():
+        precision = torch.get_float32_matmul_precision()
+        return cudnn.deterministic, cudnn.allow_tf32, precision
+
     cudnn.deterministic, cudnn.allow_tf32 = False, True
-    model.encoder.register_forward_hook(
-        lambda *_: seen.append((cudnn.deterministic, cudnn.allow_tf32))
-    )
-    aesearch.encode(model, pictures(model))
-    assert seen == [(True, False)]
-    assert (cudnn.deterministic, cudnn.allow_tf32) == (False, True)
+    torch.set_float32_matmul_precision("high")
+    try:
+        model.encoder.register_forward_hook(lambda *_: seen.append(settings()))
+        aesearch.encode(model, pictures(model))
+        assert seen == [(True, False, "highest")]
+        assert settings() == (False, True, "high")
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_one_dark_image_is_no_binary_array():
+    """An image whose largest value is 1 is known by the others, whatever the batches."""
+    model = dense()
+    images = pictures(model)
+    images[3] = 0
+    images[3, 0] = 1
+    for function in (aesearch.encode, aesearch.reconstruct):
+        alone = function(model, images, batch_size=1)
+        np.testing.assert_allclose(alone, function(model, images), **ROUNDING)
 
 
 @every_model

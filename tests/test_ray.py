@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from aesearch import ray_workers
+from aesearch.data.load import DATA_VARIABLE
 from aesearch.local_workers import worker_name
 from aesearch.ray_cluster import Cluster, RayClusterError
 from aesearch.ray_workers import RayWorkers, WorkerDiedError, serve
@@ -102,6 +103,25 @@ def test_the_password_reaches_the_machines(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert RayWorkers(POSTGRES, "digits", 1, gpus=0)._storage.password == "s3cret"
     assert RayWorkers(SQLITE, "digits", 1, gpus=0)._storage.database == str(tmp_path / "studies.db")
+
+
+def test_a_data_folder_is_named_by_its_whole_path(tmp_path, monkeypatch):
+    """A task runs in a folder of its own."""
+    given = []
+
+    class Ray:
+        def remote(self, *arguments):
+            given.append(arguments)
+            return self
+
+        def options(self, **_options):
+            return self
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(DATA_VARIABLE, "data")
+    monkeypatch.setattr(ray_workers, "ray_library", Ray)
+    RayWorkers(SQLITE, "digits", 1, gpus=0).start()
+    assert given[-1][-1][DATA_VARIABLE] == str(tmp_path / "data")
 
 
 # ------------------------------------------------------------------ what a task does

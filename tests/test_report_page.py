@@ -12,8 +12,9 @@ import pytest
 from report_study import report_arguments
 
 from aesearch.options import study_spec
+from aesearch.studies import store
 from aesearch.studies.records import StudySnapshot, TrialRecord
-from aesearch.studies.report.command import reproducing_command
+from aesearch.studies.report.command import reproducing_command, reproducing_commands
 from aesearch.studies.report.figures_dimension import dimension_rows
 from aesearch.studies.report.importances import shares
 from aesearch.studies.report.look import clean, log_ticks, loss_axis, script_json
@@ -335,6 +336,7 @@ def test_the_command_names_no_value_that_is_searched_elsewhere(setting, value, w
         ["space.defaults=false", "space.hidden.choices=[64, 32-16]", "search.select=one-se"],
         ["training.batch_size=64", "search.score_epochs=1", "retrain.min_delta=1.0e-07"],
         ["compute.precision=float32"],
+        ["search.trials=600", "search.sampler=gp"],  # what is automatic for so many is another
     ],
 )
 @pytest.mark.parametrize("there", [{}, {"fast_bfloat16": True}, {"device": "cuda"}])
@@ -362,6 +364,27 @@ def test_the_command_gives_the_same_study_again(overrides, there):
     asked = load_spec(overrides=again)
     assert asked.compute.device == "cpu"
     assert resolve(asked, **(resolving | there | {"device": asked.compute.device})) == spec
+
+
+def test_a_study_that_was_extended_within_a_generation_takes_two_commands(
+    tmp_path, create_study, tiny_spec
+):
+    """Its third trial was suggested alone, and those after it from other results than at once."""
+    spec = tiny_spec("search.trials=3", "search.generation_size=2")
+    engine = create_study(str(tmp_path / "s.db"), spec)
+    study = store.find_study(engine, "digits")
+
+    def trials_said():
+        snapshot = store.snapshot(engine, "digits")
+        search = spec.search.model_copy(update={"trials": snapshot.n_trials})
+        commands = reproducing_commands(spec.model_copy(update={"search": search}), snapshot)
+        return [re.search(r"--trials=(\d+)", command)[1] for command in commands]
+
+    assert trials_said() == ["3"]
+    store.raise_trials(engine, study, 5, 2)
+    assert trials_said() == ["3", "5"]
+    store.raise_trials(engine, study, 7, 2)
+    assert trials_said() == ["3", "7"]
 
 
 ROUND = ("1.", "1.5", "2.", "3.", "4.", "5.", "7.")

@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from aesearch.sklearn import Autoencoder, AutoencoderSearchCV
+from aesearch.sklearn import Autoencoder, AutoencoderSearchCV, search_cv
 from aesearch.studies.errors import AesearchError, RunFailedError
 from aesearch.studies.spec import StudySpec
 from aesearch.studies.spec_yaml import spec_from_mapping
@@ -136,14 +136,33 @@ def test_training_leaves_the_process_as_it_was(digits):
     torch.set_flush_denormal(False)  # a worker of another test may have turned it on
     cudnn = torch.backends.cudnn
     cudnn.deterministic, cudnn.allow_tf32 = False, True
+    torch.set_float32_matmul_precision("high")
     try:
         clone(SEARCH).fit(digits)
         assert torch.get_num_threads() == 2
         assert np.array(5e-324) + 0.0 > 0
         assert not cudnn.deterministic
         assert cudnn.allow_tf32
+        assert torch.get_float32_matmul_precision() == "high"
     finally:
+        torch.set_float32_matmul_precision("highest")
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("fast", "precision"), [(True, "bfloat16"), (False, "float32")])
+def test_a_large_search_has_the_precision_of_a_study(monkeypatch, fast, precision):
+    """What the processor is fast at, as ``aesearch run`` decides it."""
+    seen = []
+
+    def stop(problem, _n_jobs):
+        seen.append(problem.spec.compute.precision)
+        raise RuntimeError
+
+    monkeypatch.setattr(search_cv, "has_fast_bfloat16", lambda: fast)
+    monkeypatch.setattr(search_cv, "_searched", stop)
+    with pytest.raises(RuntimeError):
+        AutoencoderSearchCV().fit(np.random.default_rng(0).random((500, 4097), np.float32))
+    assert seen == [precision]
 
 
 BAD = {
@@ -152,6 +171,10 @@ BAD = {
         r"Autoencoder is invalid \(2 problems\):\n  - model.encoding_dim.*\n  - model.dropout",
     ),
     "optimizer": (Autoencoder(optimizer="adma"), "training.optimizer: must be"),
+    "a square in a row": (
+        Autoencoder(corruption="occlusion"),
+        "image_shape must be given for corruption 'occlusion', got None",
+    ),
     "shape": (Autoencoder(image_shape=(7, 8)), r"X has columns \(64\), got \(7, 8\)"),
     "sizes": (Autoencoder(image_shape=(64,)), r"got \(64,\)"),
     "one size": (Autoencoder(image_shape=64), r"columns \(64\), got 64"),

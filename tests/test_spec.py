@@ -188,7 +188,14 @@ def test_resolve_keeps_what_is_given():
 
 @pytest.mark.parametrize(
     ("shape", "width"),
-    [((1, 8, 8), 128), ((1, 28, 28), 392), ((3, 32, 32), 1536), ((3, 96, 96), 2048)],
+    [
+        ((1, 8, 8), 128),
+        ((1, 28, 28), 392),
+        ((3, 32, 32), 1536),
+        ((3, 64, 64), 2048),
+        ((3, 96, 96), 1808),  # from here on, weights of 400 MB
+        ((3, 512, 512), 63),
+    ],
 )
 def test_hidden_width_follows_pixels(shape, width):
     assert resolved(StudySpec(), shape=shape).model.dense.hidden == (width,)
@@ -240,6 +247,8 @@ def test_resolve_refuses_more_folds_than_images():
         ("cpu", 100, 128 * 128, Placement(1, 1, 4, 1)),  # few images, but large networks
         ("cuda", 1437, 64, Placement(256, 10, 2, 1)),
         ("cuda", 60_000, 784, Placement(256, 10, 2, 1)),
+        ("cuda", 100, 4096, Placement(256, 10, 2, 1)),
+        ("cuda", 100, 3 * 128 * 128, Placement(256, 2, 4, 1)),  # all members fit its memory
     ],
 )
 def test_placement_follows_its_table(device, n_train, pixels, expected):

@@ -346,6 +346,9 @@ def test_a_detached_study_is_that_of_a_run(new_store, tmp_path, monkeypatch):
     assert left.exit_code == 0, left.stderr
     said = json.loads(left.stdout)
     assert (said["study"], said["finished"], said["trials"]) == ("digits", 0, 3)
+    assert said["timeout"] is None
+    limited = aesearch(*TINY_RUN, "--detach", "--storage", new_store("limited"), "--timeout=90")
+    assert "No trial is begun later than 90 s from now." in limited.stdout
     assert said["commands"]["follow"].startswith("aesearch status digits --watch --storage ")
     assert not (tmp_path / "runs").exists()
     engine = store.open_store(storage)

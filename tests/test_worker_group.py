@@ -12,7 +12,7 @@ from chaos import check_whole, create, table_of
 
 from aesearch import worker_group
 from aesearch.studies import ledger, store
-from aesearch.studies.errors import AesearchError, RunFailedError
+from aesearch.studies.errors import AesearchError
 from aesearch.worker_group import WorkerGroup, gpu_of, processes
 
 
@@ -90,11 +90,12 @@ def test_the_killed_are_started_again(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("code", [1, 2])
 def test_one_that_refuses_ends_all(tmp_path, code):
-    """Starting it again would only fill the log."""
+    """Starting it again would only fill the log; the group ends with the same exit code."""
     refuse = f"i == '0' and os._exit({code}); (f / 'up').touch(); time.sleep(600)"
     group = Played(tmp_path, refuse)
-    with pytest.raises(RunFailedError, match=f"worker 1 ended with exit code {code}"):
+    with pytest.raises(AesearchError, match=f"worker 1 ended with exit code {code}") as caught:
         group.run()
+    assert caught.value.exit_code == code
     assert not group._children
 
 

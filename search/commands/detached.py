@@ -24,8 +24,9 @@ def detach(
     Returns
     -------
     dict
-        ``study``, ``storage`` (without its password), ``finished`` and ``trials`` (counts), and
-        ``commands``: ``work``, ``follow``, ``export``.
+        ``study``, ``storage`` (without its password), ``finished`` and ``trials`` (counts),
+        ``timeout`` (seconds from now, or None), and ``commands``: ``work``, ``follow``,
+        ``export``.
 
     Raises
     ------
@@ -55,6 +56,7 @@ def detach(
         "storage": left.storage,
         "finished": left.finished,
         "trials": left.trials,
+        "timeout": spec.search.timeout,
         "commands": {
             "work": f"aesearch worker{where}",
             "follow": f"aesearch status {name} --watch{where}",
@@ -77,9 +79,12 @@ def text(left: dict[str, Any]) -> str:
     one_file = left["storage"].startswith("sqlite") or "://" not in left["storage"]
     where = "on this machine" if one_file else "on any machine"
     counts = f"{left['finished']} of {left['trials']} trials are finished"
+    limit = ""
+    if left["timeout"] is not None:
+        limit = f" No trial is begun later than {left['timeout']:g} s from now."
     return "\n".join(
         [
-            f"Study {left['study']!r} is in {left['storage']}: {counts}.",
+            f"Study {left['study']!r} is in {left['storage']}: {counts}.{limit}",
             f"  {commands['work']:{wide}}  works on it: as many as you like, {where}",
             f"  {commands['follow']:{wide}}  shows how far it is",
             f"  {commands['export']:{wide}}  writes its run folder at the end",

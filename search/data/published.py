@@ -70,9 +70,11 @@ def fetch(
         return []
     files = files_of(name, root)
     missing = [file for file in files if not file.path.is_file()]
+    fetched = set()
     try:
         for file in missing:
-            _obtain(file, progress=progress, may_download=may_download, timeout_s=timeout_s)
+            if _obtain(file, progress=progress, may_download=may_download, timeout_s=timeout_s):
+                fetched.add(file.archive)
     except DownloadError as error:
         looked = "".join(f"\n  - {file.path}" for file in missing)
         failed = "".join(f"\n  - {failure}" for failure in error.failures)
@@ -82,17 +84,17 @@ def fetch(
             f"run `aesearch data fetch {name} --data-dir DIR` on a machine with network, copy DIR "
             "here, and give it with --data-dir DIR"
         ) from error
-    for archive in {file.archive for file in missing if file.archive.suffix == ".gz"}:
+    for archive in fetched:  # one that was there is the user's
         # A zip stays: the other EMNIST splits come out of the same one.
-        if archive not in {file.path for file in files}:
+        if archive.suffix == ".gz" and archive not in {file.path for file in files}:
             archive.unlink(missing_ok=True)
     return [file.path for file in files]
 
 
 def _obtain(
     file: PublishedFile, *, progress: Progress | None, may_download: bool, timeout_s: float
-) -> None:
-    """Bring one file to disk, from an archive that is there or from the network."""
+) -> bool:
+    """Bring one file to disk, from an archive that is there or else from the network: if so."""
     whole = file.archive.is_file() and file.archive_md5 in (None, md5_of(file.archive))
     if not whole:
         if not may_download:
@@ -102,6 +104,7 @@ def _obtain(
         )
     if file.archive != file.path:
         unpack(file.archive, file.member, file.path)
+    return not whole
 
 
 def torchvision_datasets() -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 
 from aesearch.data.pixels import array_of
 from aesearch.inference.layouts import (
+    check_integer_range,
     from_channel_first,
     intensities,
     layout_of,
@@ -71,6 +72,7 @@ def encode(
     values = array_of(images, "images")
     layout = layout_of(values.shape, network.image_shape, "images")
     size = check_batch_size(batch_size, network.image_shape)
+    check_integer_range((values[rows] for rows in batches(len(values), size)), "images")
     codes = np.empty((len(values), network.encoding_dim), np.float32)
     with ready(network, device) as tensor:
         for rows in batches(len(values), size):
@@ -115,6 +117,7 @@ def reconstruct(
     values = array_of(images, "images")
     layout = layout_of(values.shape, network.image_shape, "images")
     size = check_batch_size(batch_size, network.image_shape)
+    check_integer_range((values[rows] for rows in batches(len(values), size)), "images")
     found = np.empty(shape_in(layout, len(values), network.image_shape), np.float32)
     with ready(network, device) as tensor:
         for rows in batches(len(values), size):

@@ -1,6 +1,6 @@
 """INPUT of a command as images that are read a range at a time, whatever holds them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, final
@@ -12,10 +12,17 @@ from aesearch.data.files import file_parts
 from aesearch.data.folder import IMAGE_SUFFIXES, find_images, read_images
 from aesearch.data.load import known_name, load
 from aesearch.data.pixels import coded, labels_of
-from aesearch.inference.layouts import ImageShape, intensities, layout_of, to_channel_first
+from aesearch.inference.layouts import (
+    ImageShape,
+    check_integer_range,
+    intensities,
+    layout_of,
+    to_channel_first,
+)
 from aesearch.studies.errors import DataError
 
 Part = Literal["all", "train", "test"]
+_CHECKED_AT_ONCE = 16  # the first few images are enough but for dark ones
 PARTS: tuple[Part, ...] = ("all", "train", "test")
 
 
@@ -172,6 +179,7 @@ def _chosen(source: str, parts: dict[str, Any], part: Part, files: tuple[Path, .
     counts = [len(row) if isinstance(row, np.ndarray) else row.shape[0] for row in rows]
     if not sum(counts):
         raise DataError(f"{source} must hold images, got none")
+    check_integer_range(_ranges(rows), source)
     described = f"{sum(counts)} images" if sum(counts) > 1 else "1 image"
     if len(counts) == 2:
         described += f" ({counts[0]} for training, then {counts[1]} for testing)"
@@ -185,6 +193,12 @@ def _chosen(source: str, parts: dict[str, Any], part: Part, files: tuple[Path, .
         files=files,
         described=described,
     )
+
+
+def _ranges(parts: Sequence[Rows]) -> Iterator[np.ndarray]:
+    for part in parts:
+        for start in range(0, part.shape[0], _CHECKED_AT_ONCE):
+            yield part[start : start + _CHECKED_AT_ONCE]
 
 
 def _labels(

@@ -10,6 +10,7 @@ layout                                 axes
 =====================================  ===============================================
 """
 
+from collections.abc import Iterable
 from math import prod
 from typing import Literal
 
@@ -134,11 +135,6 @@ def intensities(block: np.ndarray, where: str, *, unclamped: bool = False) -> np
     if kind in "iu":
         if block.dtype != np.uint8 and block.size:
             _check_range(block, 0, 255, where, "rescale them, or give floats in [0, 1]")
-        if block.size and block.max() == 1:
-            raise DataError(
-                f"{where} must use the range 0..255, got integers that are only 0 and 1; give "
-                "binary images as bool, as floats in [0, 1], or times 255"
-            )
         return block.astype(np.float32) / np.float32(255)
     if kind != "f":
         raise DataError(
@@ -157,6 +153,33 @@ def intensities(block: np.ndarray, where: str, *, unclamped: bool = False) -> np
             remedy = "rescale them, or say --unclamped (unclamped=True) for noise not cut off"
         _check_range(block, 0, 1, where, remedy)
     return block.astype(np.float32)
+
+
+def check_integer_range(blocks: Iterable[np.ndarray], where: str) -> None:
+    """Refuse images whose integers are only 0 and 1: all of them together, since one may be dark.
+
+    Parameters
+    ----------
+    blocks : iterable of ndarray
+        All images, a range at a time; no more of them are read than it takes.
+
+    Raises
+    ------
+    DataError
+        With what to give instead.
+    """
+    largest = 0
+    for block in blocks:
+        if block.dtype.kind not in "iu":
+            return
+        largest = max(largest, int(block.max(initial=0)))
+        if largest > 1:
+            return
+    if largest == 1:
+        raise DataError(
+            f"{where} must use the range 0..255, got integers that are only 0 and 1; give "
+            "binary images as bool, as floats in [0, 1], or times 255"
+        )
 
 
 def _check_range(block: np.ndarray, lowest: int, highest: int, where: str, remedy: str) -> None:

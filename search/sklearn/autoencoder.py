@@ -219,12 +219,17 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Raises
         ------
         DataError
-            A convolutional network of rows that are no images.
+            A convolutional network of rows that are no images, or squares to hide in them.
         """
         if self.architecture == "conv" and not image_given:
             raise DataError(
                 "image_shape must be given for architecture 'conv', got None; a convolution "
                 "needs to know which pixels are neighbours"
+            )
+        if self.corruption == "occlusion" and not image_given:
+            raise DataError(
+                "image_shape must be given for corruption 'occlusion', got None; a square to hide "
+                "needs rows and columns of pixels"
             )
         hidden: Any = plain(self.hidden)
         if isinstance(hidden, Sequence | np.ndarray) and not isinstance(hidden, str):

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from aesearch import __version__
 from aesearch.decisions import settle
 from aesearch.device import present_device
+from aesearch.models.runtime import has_fast_bfloat16
 from aesearch.problem import Problem
 from aesearch.sklearn.autoencoder import Autoencoder, plain, seed_of, training_process
 from aesearch.sklearn.tables import full_image_shape, problem_of, range_of
@@ -38,8 +39,10 @@ class AutoencoderSearchCV(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     It is the search of ``aesearch run`` on all of X: folds and trials of a generation train
     together, losers are pruned, unstable trials are never chosen, and the same X gives the
-    same result with any ``n_jobs``. There is no test set in it: keep rows back yourself. The
-    study is deleted at the end of ``fit``; ``aesearch.search`` keeps one, and resumes it.
+    same result with any ``n_jobs``. Like there, a large X is searched in bfloat16 where the
+    processor is fast at it; the refit is in float32. There is no test set in it: keep rows
+    back yourself. The study is deleted at the end of ``fit``; ``aesearch.search`` keeps one,
+    and resumes it.
 
     Parameters
     ----------
@@ -153,6 +156,7 @@ class AutoencoderSearchCV(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             data_range,
             spec,
             present_device(spec),
+            fast_bfloat16=has_fast_bfloat16(),
         )
         snapshot = _searched(problem, self.n_jobs)
         assert snapshot.chosen is not None, "a search ends with a choice or an error"

@@ -82,11 +82,18 @@ def from_unit(intensities: np.ndarray, data_range: DataRange) -> np.ndarray:
 
 
 def problem_of(
-    values: np.ndarray, image_shape: ImageShape, data_range: DataRange, spec: StudySpec, device: str
+    values: np.ndarray,
+    image_shape: ImageShape,
+    data_range: DataRange,
+    spec: StudySpec,
+    device: str,
+    *,
+    fast_bfloat16: bool = False,
 ) -> Problem:
     """Make X what a study trains on, without a test set: that is the caller's own business.
 
-    Intensities are rounded to 8 bits, as all images here are.
+    Intensities are rounded to 8 bits, as all images here are. ``fast_bfloat16`` is that of
+    ``resolve``.
     """
     n_samples = len(values)
     pixels = np.rint(to_unit(values, data_range) * 255).astype(np.uint8)
@@ -94,7 +101,13 @@ def problem_of(
     fold_of_sample = folds(n_samples, spec.search.folds, spec.seed)
     nothing = np.empty(0, dtype=np.int64)
     return Problem(
-        spec=resolve(spec, image_shape=image_shape, n_train=n_samples, device=device),
+        spec=resolve(
+            spec,
+            image_shape=image_shape,
+            n_train=n_samples,
+            device=device,
+            fast_bfloat16=fast_bfloat16,
+        ),
         asked=spec,
         name="X",
         images=images,

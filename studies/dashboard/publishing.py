@@ -192,6 +192,12 @@ def _publish_study(engine: Engine, study_id: int, snapshot: StudySnapshot) -> bo
     note = study_note(facts, study_id=study_id, folds=int(snapshot.spec["search"]["folds"]))
     ties = facts["indistinguishable"]
     with database.writing(engine) as connection:
+        # Two that publish at once take turns: each writes only what differs from what it read.
+        connection.execute(
+            sa.select(optuna_rows.STUDIES.c.study_id)
+            .where(optuna_rows.STUDIES.c.study_id == study_id)
+            .with_for_update(key_share=True)
+        )
         ids = optuna_rows.trial_ids(connection, study_id)
         if not ids:
             return False  # deleted in this moment

@@ -4,10 +4,12 @@ import json
 import shlex
 from collections.abc import Mapping
 from functools import reduce
+from itertools import accumulate
 from operator import getitem
 from typing import Any
 
 from aesearch.studies.dimensions import hidden_name
+from aesearch.studies.records import StudySnapshot
 from aesearch.studies.spec import SETTING_OF_DIMENSION, StudySpec, resolve
 
 _FLAGS = {
@@ -20,6 +22,30 @@ _FLAGS = {
 }
 # Where somebody keeps the images changes nothing and helps nobody else.
 _PRIVATE = (("data", "data_dir"),)
+
+
+def reproducing_commands(spec: StudySpec, snapshot: StudySnapshot) -> list[str]:
+    """Write the commands that give a study again, one after another.
+
+    There are several where more trials were asked for in the middle of a generation: those
+    after it were suggested from other results than if all had been asked for at once.
+
+    Parameters
+    ----------
+    spec : StudySpec
+        Resolved.
+    """
+    sizes = [lease.size for lease in snapshot.leases if lease.kind == "search"]
+    ends = accumulate(sizes)
+    short = [size != spec.search.generation_size for size in sizes]
+    counts = [end for end, is_short in zip(ends, short[:-1], strict=False) if is_short]
+    return [
+        reproducing_command(
+            spec.model_copy(update={"search": spec.search.model_copy(update={"trials": count})}),
+            snapshot.facts,
+        )
+        for count in [*counts, spec.search.trials]
+    ]
 
 
 def reproducing_command(spec: StudySpec, facts: Mapping[str, Any]) -> str:
@@ -36,8 +62,12 @@ def reproducing_command(spec: StudySpec, facts: Mapping[str, Any]) -> str:
         With ``image_shape`` and ``n_images``; without them everything that could have been
         automatic is written out.
     """
-    # What is automatic goes by the epochs.
-    layer = {"data": {"dataset": spec.data.dataset}, "training": {"epochs": spec.training.epochs}}
+    # What is automatic goes by the epochs and by the number of trials, which is always said.
+    layer = {
+        "data": {"dataset": spec.data.dataset},
+        "training": {"epochs": spec.training.epochs},
+        "search": {"trials": spec.search.trials},
+    }
     defaults = StudySpec.model_validate(layer)
     if facts.get("image_shape") and facts.get("n_images"):
         channel, height, width = facts["image_shape"]

@@ -21,7 +21,7 @@ from aesearch.studies.report import (
     tables,
     words,
 )
-from aesearch.studies.report.command import reproducing_command
+from aesearch.studies.report.command import reproducing_commands
 from aesearch.studies.report.importances import shares
 from aesearch.studies.report.look import TEMPLATE, Figure, script_json, spelled
 from aesearch.studies.selection import eligible_trials
@@ -103,7 +103,7 @@ def report_page(
         if snapshot.retrains
         else None,
         searched=_space(dimensions),
-        command=reproducing_command(spec, snapshot.facts),
+        command="\n".join(reproducing_commands(spec, snapshot)),
         specification=to_yaml(spec),
     )
 
