@@ -6,12 +6,11 @@ from typing import Any
 
 NEAR = 0.02  # of a range, on its own scale, counts as its end
 
-# At their lower end these are as good as switched off; a larger code always errs less.
+# At their lower end these are as good as switched off; a larger code usually errs less.
 _ENDS_ALREADY = {
     ("dropout", "lower"),
     ("weight_decay", "lower"),
     ("corruption_level", "lower"),
-    ("encoding_dim", "lower"),
     ("encoding_dim", "upper"),
 }
 

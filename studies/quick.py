@@ -1,9 +1,8 @@
 """The small version of a study that shows in seconds whether it would run, and what it leaves."""
 
-from pathlib import PurePath
 from typing import Any
 
-from aesearch.studies.spec import StudySpec
+from aesearch.studies.spec import StudySpec, automatic_name
 
 IMAGES = 300
 # So that the first, the fourth and the last epoch exist, and are not all the same.
@@ -34,7 +33,7 @@ def quick_spec(spec: StudySpec) -> StudySpec:
     epochs = min(training.epochs, EPOCHS)
     batch_size: Any = training.batch_size
     changes: dict[str, Any] = {
-        "name": (spec.name or PurePath(spec.data.dataset).stem.lower())[:LONGEST_NAME] + QUICK,
+        "name": (spec.name or automatic_name(spec.data.dataset))[:LONGEST_NAME] + QUICK,
         "data": _with(spec.data, limit=min(spec.data.limit or IMAGES, IMAGES)),
         "training": _with(
             training,

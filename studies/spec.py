@@ -299,8 +299,13 @@ def resolve(
     dense = _with_automatic(spec.model.dense, {"hidden": (hidden,)})
     changes["model"] = spec.model.model_copy(update={"dense": dense})
     if spec.name is None:
-        changes["name"] = PurePath(spec.data.dataset).stem.lower().strip(". ")[:200] or "study"
+        changes["name"] = automatic_name(spec.data.dataset)
     return spec.model_copy(update=changes)
+
+
+def automatic_name(dataset: str) -> str:
+    """Name of a study that was given none: that of its images."""
+    return PurePath(dataset).stem.lower().strip(". ")[:200] or "study"
 
 
 def as_stored(asked: StudySpec, resolved: StudySpec, stored: StudySpec) -> StudySpec:

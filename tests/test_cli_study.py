@@ -245,6 +245,21 @@ def test_a_choice_that_changes_during_an_export_is_told(finished, tmp_path, monk
     assert not (tmp_path / "exported/best.yaml").exists()
 
 
+@pytest.mark.parametrize("dataset", ["photos/", "faces.npz"])
+@pytest.mark.parametrize("name", ["train", "verify"])
+def test_images_that_are_not_where_the_run_had_them(finished, tmp_path, monkeypatch, name, dataset):
+    """A path of the folder that the run was started in, read in another: the option is named."""
+    monkeypatch.chdir(tmp_path)
+    text = (finished[0] / "runs/digits/best.yaml").read_text()
+    (tmp_path / "best.yaml").write_text(
+        text.replace("dataset: digits\n", f"dataset: {dataset}\n", 1)
+    )
+    done = invoke(name, "best.yaml")
+    assert done.exit_code == 2
+    assert "'best.yaml' names its images as the run did" in done.stderr
+    assert "with --dataset" in done.stderr
+
+
 def test_what_was_made_of_another_model_goes_with_it(finished, tmp_path, monkeypatch):
     """Exports and figures of a model do not stand beside the next winner's."""
     monkeypatch.chdir(tmp_path)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from aesearch.data import folder
+from aesearch.data.files import read_path
 from aesearch.data.images import as_image_set
 from aesearch.data.load import load
 from aesearch.studies.errors import DataError
@@ -141,6 +143,30 @@ def test_modes_are_brought_to_the_first_images_mode(tmp_path, first, mode, expec
         expected = first.copy()
         expected[4] = grey[..., None]
     np.testing.assert_array_equal(images, as_image_set(expected).images)
+
+
+def test_a_folder_that_nobody_may_read_is_named(tmp_path, monkeypatch):
+    """A disk's lost+found beside the pictures, say."""
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(DataError, match=f"{tmp_path} must be readable, got Permission denied"):
+        read_path(tmp_path)
+
+
+def test_more_than_fits_in_memory_is_told(tmp_path, monkeypatch):
+    """With how much it would take, and what to do."""
+    Image.new("RGB", (64, 32)).save(tmp_path / "a.png")
+    Image.new("RGB", (64, 32)).save(tmp_path / "b.png")
+
+    def refuse(*_arguments, **_options):
+        raise MemoryError
+
+    monkeypatch.setattr(folder.np, "empty", refuse)
+    with pytest.raises(DataError, match=r"2 images of 64x32 must fit in memory, got 0\.0 GiB"):
+        read_path(tmp_path)
 
 
 def test_one_bit_images_become_black_and_white(tmp_path):

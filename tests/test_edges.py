@@ -29,8 +29,8 @@ SPACE = load_spec(
         ({"dropout": 0.5}, "upper"),
         ({"weight_decay": 1e-7}, None),  # none of it
         ({"dropout": 0.0}, None),
-        ({"encoding_dim": 32}, None),  # a larger code always errs less
-        ({"encoding_dim": 4}, None),
+        ({"encoding_dim": 32}, None),  # a larger code usually errs less
+        ({"encoding_dim": 4}, "lower"),
         ({"hidden": "64", "code_activation": "linear", "architecture": "conv"}, None),
         ({"momentum": 0.9}, None),  # not searched
     ],

@@ -184,6 +184,12 @@ def test_the_small_version_differs_in_size_only(name):
         resolve(small, image_shape=(1, 8, 8), n_train=300, device="cpu")
 
 
+def test_the_small_version_has_the_name_of_the_whole():
+    """Also where the images' folder gives none."""
+    assert quick_spec(load_spec(overrides=["data.dataset=."])).name == "study-quick"
+    assert quick_spec(load_spec(overrides=["data.dataset=photos/"])).name == "photos-quick"
+
+
 def test_the_small_version_never_makes_a_study_larger():
     """What is small already stays as it is."""
     small = load_spec(text="{data: {limit: 40}, training: {epochs: 2}, search: {trials: 3}}")

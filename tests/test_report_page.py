@@ -93,6 +93,17 @@ def test_fifty_trials_stay_below_six_megabytes():
     assert html.count("* plotly.js v") == 1
 
 
+def test_a_time_limit_that_cut_a_study_off_is_said():
+    """Its command gives another number of trials elsewhere."""
+    arguments = report_arguments()
+    snapshot = arguments["snapshot"]
+    limited = snapshot.spec | {"search": snapshot.spec["search"] | {"timeout": 60.0}}
+    told = "Its time limit ended it before all trials were tried"
+    assert told not in report_page(**arguments | {"snapshot": replace(snapshot, spec=limited)})
+    cut = replace(snapshot, spec=limited, n_trials=snapshot.n_trials + 5)
+    assert told in report_page(**arguments | {"snapshot": cut})
+
+
 def test_the_page_asks_for_nothing():
     """No element names another place, and the policy forbids what a script might try."""
     html = report_page(**report_arguments())

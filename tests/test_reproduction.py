@@ -17,6 +17,7 @@ from aesearch.creation import leave_study
 from aesearch.display import make_display
 from aesearch.models.corruptions import corrupt
 from aesearch.reproduction import measures, recording
+from aesearch.reproduction import tables as reproduction_tables
 from aesearch.reproduction.evidence import Evidence, Evidences, NotMeasuredError
 from aesearch.reproduction.folder import other_settings, read_records, record_store
 from aesearch.reproduction.measures import NAMES, Values, measure
@@ -465,6 +466,33 @@ def test_the_choice_is_that_of_the_lowest_loss(evidence, monkeypatch):
     assert measures._best_choice(stub, asked) == 8
     losses[4] = losses[8] = float("nan")
     assert measures._best_choice(stub, asked) == 16
+
+
+@pytest.mark.parametrize(
+    ("theirs", "verdict"),
+    [
+        ([1.1, 1.0, 1.2], "not told apart"),
+        ([2.1, 2.0, 2.2], "another"),
+        (None, "another"),  # a choice that we did not try
+    ],
+)
+def test_another_choice_may_be_a_near_tie(monkeypatch, theirs, verdict):
+    """Where the folds do not tell the reported choice from ours."""
+
+    def measured(_evidence, asked):
+        if asked.of == "best_choice":
+            return one(8.0)
+        if asked.trial["encoding_dim"] == 8 and asked.trial["hidden"] == "24":
+            return folds(1.0, 1.1, 1.05)
+        if theirs is None:
+            raise NotMeasuredError("none")
+        return folds(*theirs)
+
+    monkeypatch.setattr(reproduction_tables, "measure", measured)
+    monkeypatch.setattr(reproduction_tables, "_present", lambda *_: SimpleNamespace())
+    asked = Measure(of="best_choice", study="", parameter="encoding_dim", trial={"hidden": "24"})
+    number = SimpleNamespace(reported="4", measure=asked, instead={})
+    assert reproduction_tables.number_row(None, number).found.verdict == verdict
 
 
 def test_a_record_says_what_the_store_says(stored, tmp_path):

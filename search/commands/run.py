@@ -141,7 +141,7 @@ def run(  # noqa: PLR0917 - Typer calls it by name
     \b
     Examples:
       aesearch run --folds 3 --trials 50
-      aesearch run mnist --set space.encoding_dim.choices=[4,8,16,32]
+      aesearch run mnist --set 'space.encoding_dim.choices=[4,8,16,32]'
       aesearch run --dataset photos/ --study photos --timeout 3600
       aesearch run mnist --storage postgresql://me@host/studies --detach
       aesearch run mnist --corruption gaussian --corruption-level 0.5

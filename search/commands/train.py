@@ -204,17 +204,28 @@ def _problem(
 ) -> "Problem":
     """Load what a best.yaml was made of, from where it is now, and check that it is the same."""
     from aesearch.best_file import check_same_images  # noqa: PLC0415 - imports pydantic, numpy
+    from aesearch.data.load import known_name  # noqa: PLC0415
     from aesearch.device import present_device  # noqa: PLC0415
     from aesearch.display import make_display  # noqa: PLC0415
     from aesearch.options import spec_values  # noqa: PLC0415
     from aesearch.problem import load_problem  # noqa: PLC0415
+    from aesearch.studies.errors import DataError, DataMissingError  # noqa: PLC0415
     from aesearch.studies.spec_yaml import load_spec, to_yaml  # noqa: PLC0415
 
     flags = spec_values({"dataset": dataset, "data_dir": data_dir, "device": device})
     asked = load_spec(text=to_yaml(spec), flags=flags)
     here = present_device(asked)
-    with make_display(quiet=quiet) as display:
-        problem = load_problem(asked, device=here, progress=display.download)
+    try:
+        with make_display(quiet=quiet) as display:
+            problem = load_problem(asked, device=here, progress=display.download)
+    except DataError as error:
+        gone = not Path(asked.data.dataset).expanduser().exists()
+        if gone and dataset is None and known_name(asked.data.dataset) is None:
+            raise DataMissingError(
+                f"{error}; {str(best)!r} names its images as the run did, in the folder that it "
+                "was started in: start this there, or say where they are with --dataset"
+            ) from error
+        raise
     if result is not None:
         check_same_images(problem, result, str(best))
     return problem

@@ -107,16 +107,26 @@ def _subfolders(path: Path) -> list[Path]:
     """Sub-folders in sorted order, without hidden ones and what macOS leaves in archives."""
     return sorted(
         entry
-        for entry in path.iterdir()
+        for entry in _entries(path)
         if entry.is_dir() and not entry.name.startswith((".", "__"))
     )
+
+
+def _entries(path: Path) -> list[Path]:
+    try:
+        return list(path.iterdir())
+    except OSError as error:
+        raise DataError(
+            f"{path} must be readable, got {error.strerror}; let this user read it, or move the "
+            "images into a folder of their own"
+        ) from error
 
 
 def _images_in(path: Path) -> list[Path]:
     """Image files directly in a folder, in sorted order."""
     return sorted(
         entry
-        for entry in path.iterdir()
+        for entry in _entries(path)
         if entry.suffix.lower() in IMAGE_SUFFIXES
         and not entry.name.startswith(".")
         and entry.is_file()
@@ -163,7 +173,14 @@ def read_images(files: Sequence[Path], first: Path | None = None) -> np.ndarray:
     # set may happen to be grey.
     shape = _decoded(first).shape
     is_grey = shape[2] == 1
-    images = np.empty((len(files), *shape), dtype=np.uint8)
+    try:
+        images = np.empty((len(files), *shape), dtype=np.uint8)
+    except MemoryError as error:
+        height, width, channel = shape
+        raise DataError(
+            f"{len(files)} images of {width}x{height} must fit in memory, got "
+            f"{len(files) * height * width * channel / 2**30:.1f} GiB of them; make them smaller"
+        ) from error
     for row, file in enumerate(files):
         image = _decoded(file)
         if image.shape[:2] != shape[:2]:

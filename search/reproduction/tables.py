@@ -9,7 +9,7 @@ from aesearch.reproduction.evidence import Evidence, Evidences, NotMeasuredError
 from aesearch.reproduction.measures import EXACT, UNTRAINED, Values, measure
 from aesearch.reproduction.record import RecordedPicture
 from aesearch.reproduction.reported import Claim, Measure, Number, Ours, Report
-from aesearch.reproduction.verdict import Outcome, agreement, claim_verdict, outcome
+from aesearch.reproduction.verdict import Outcome, agreement, claim_verdict, clear, outcome
 
 NOT_RUN = "not run"
 KINDS = ("dense", "conv")
@@ -97,7 +97,22 @@ def _finding(evidences: Evidences, number: Number, asked: Measure) -> Finding:
     verdict: str = agreement(number.reported, values, metric=asked.metric, exact=exact)
     if asked.of in UNTRAINED and verdict != "agrees":
         verdict = "does not agree"
+    if asked.of == "best_choice" and verdict == "another":
+        verdict = _of_choices(evidence, asked, float(number.reported), values.mean)
     return Finding(values, verdict)
+
+
+def _of_choices(evidence: Evidence, asked: Measure, theirs: float, ours: float) -> str:
+    """Say whether the folds tell the reported choice from ours; only where we tried both."""
+
+    def losses(choice: float) -> Values:
+        trial = {**asked.trial, str(asked.parameter): choice}
+        return measure(evidence, asked.model_copy(update={"of": "cv_validation", "trial": trial}))
+
+    try:
+        return "another" if clear(losses(theirs), losses(ours)) else "not told apart"
+    except NotMeasuredError:
+        return "another"
 
 
 def claim_row(evidences: Evidences, claim: Claim) -> ClaimRow:

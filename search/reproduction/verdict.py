@@ -31,7 +31,8 @@ NUMBER_RULE = (
     "tenth of 1 - a; of a PSNR, of the mean squared error that it stands for. **within our "
     "spread**: by more than that, but by no more than two standard deviations of ours, so that "
     "another training could have given it. Outside of both **ours is better** or **ours is "
-    "worse**. A count or a choice is **the same** or **another**"
+    "worse**. A count or a choice is **the same** or **another**; another choice is **not told "
+    "apart** where the t-test of the claims leaves it open which of the two has the lower loss"
 )
 CLAIM_RULE = (
     "one or more comparisons of means, each of which holds or fails. It is **open** where a t-test "

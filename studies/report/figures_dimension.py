@@ -149,7 +149,7 @@ def by_dimension(
         name="dimensions",
         title="What a larger code buys",
         alt=f"MSE of the best stable trial by encoding dimension: {told}.",
-        caption="A larger code always helps a little: the question is what it buys. Bars are "
+        caption="A larger code usually errs less: the question is what it buys. Bars are "
         "standard errors; filled: no smaller code is as good. The shaded strip is the best "
         "trial plus one standard error; the smallest code that reaches it is what the rule "
         "one-se chooses." + (" PCA is measured on the test set." if baseline else ""),

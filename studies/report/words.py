@@ -154,7 +154,7 @@ def _ties(facts: Mapping[str, Any]) -> Markup:
         return Markup("Whether other trials can be told apart from it was not tested.")
     if not ties["n_compared"]:
         return Markup("There is no other complete, stable trial to compare it with.")
-    how = Markup('<span class="aside">({}, {} {:g})</span>')
+    how = Markup('<span class="aside">({}, each by itself, {} {:g})</span>')
     if not ties["trials"]:
         told = how.format(ties["test"], "p <", ties["alpha"])
         return Markup(
@@ -205,7 +205,9 @@ def tiles(
         n_ties = len(ties["trials"])
         found.append(
             Tile(
-                "as good within the noise", str(n_ties), f"other trial{'' if n_ties == 1 else 's'}"
+                "as good within the noise",
+                str(n_ties),
+                f"of {count(ties['n_compared'], 'other complete trial')}",
             )
         )
     return found
