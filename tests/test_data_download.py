@@ -212,7 +212,7 @@ def test_a_damaged_archive_is_named(tmp_path, archive, write, member):
     with pytest.raises(DataError) as raised:
         unpack(path, member, tmp_path / "out" / "a")
     assert f"{path} must be a complete archive" in str(raised.value)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
 
 
 @pytest.mark.parametrize(("archive", "write"), [("a.zip", write_zip), ("a.tar.gz", write_tar)])
