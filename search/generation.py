@@ -75,7 +75,8 @@ def train_generation(
         Makes a pruner that knows nothing of this generation yet, for each beginning. What it
         remembers is stored with the trial.
     on_epoch : callable(epoch, n_members)
-        Called after each epoch of each population; may raise to stop.
+        Called after each epoch of each population, with the mean over the members that still
+        train (populations train one after the other), rounded down; may raise to stop.
     on_rung : callable(rung, done)
         Writes what happened; may raise to stop.
 
@@ -128,8 +129,7 @@ def _train(
     losses = {number: np.full((2, n_folds, rungs[-1]), np.nan) for number in alive}
     done_epochs = 0
     for rung_epoch in rungs:
-        for group in groups:
-            _advance(group, rung_epoch, losses, on_epoch)
+        _advance(groups, rung_epoch, losses, on_epoch)
         rung = _collect(alive, losses, done_epochs, rung_epoch, n_folds)
         for number, (epoch, reason) in _diverged(alive, losses, rung_epoch).items():
             rung.outcomes.append(
@@ -266,18 +266,27 @@ def _denoising(spec: StudySpec) -> Denoising | None:
 
 
 def _advance(
-    group: _Group,
+    groups: Sequence[_Group],
     rung_epoch: int,
     losses: Mapping[int, np.ndarray],
     on_epoch: Callable[[int, int], None],
 ) -> None:
-    while group.population.epoch < rung_epoch:
-        epoch = group.population.epoch
-        result = group.population.run_epoch()
-        for position, (number, fold) in enumerate(group.members):
-            losses[number][0, fold, epoch] = result.train[position].item()
-            losses[number][1, fold, epoch] = result.validation[position].item()
-        on_epoch(epoch + 1, len(group.members))
+    """Train the populations up to the rung, one after the other."""
+    for group in groups:
+        while group.population.epoch < rung_epoch:
+            epoch = group.population.epoch
+            result = group.population.run_epoch()
+            for position, (number, fold) in enumerate(group.members):
+                losses[number][0, fold, epoch] = result.train[position].item()
+                losses[number][1, fold, epoch] = result.validation[position].item()
+            on_epoch(*_progress(groups))
+
+
+def _progress(groups: Sequence[_Group]) -> tuple[int, int]:
+    """Mean epoch over all members, rounded down, and how many members that are."""
+    n_members = sum(len(group.members) for group in groups)
+    epochs = sum(group.population.epoch * len(group.members) for group in groups)
+    return epochs // n_members, n_members
 
 
 def _collect(

@@ -8,6 +8,7 @@ from torch import nn
 
 from aesearch.data.load import load
 from aesearch.data.split import folds, split_test
+from aesearch.heartbeat import Heartbeat
 from aesearch.models.autoencoder import build_autoencoder
 from aesearch.models.randomness import minibatch_order
 from aesearch.seeds import derive_seed
@@ -84,3 +85,27 @@ def test_folds_are_those_of_scikit_learn():
     theirs = [len(test) for _, test in KFold(4, shuffle=True, random_state=0).split(range(31))]
     assert sizes.tolist() == theirs
     assert set().union(*ours) == set(range(31))
+
+
+@pytest.mark.parametrize("pruner", ["none", "halving"])
+def test_progress_never_goes_back(tmp_path, tiny_spec, create_study, work, monkeypatch, pruner):
+    """A generation of two architectures trains in several populations, one after the other."""
+    said = []
+    monkeypatch.setattr(Heartbeat, "say", lambda _, **progress: said.append(progress))
+    spec = tiny_spec(
+        "search.sampler=random",
+        "search.trials=6",
+        "search.generation_size=6",
+        f"search.pruner={pruner}",
+        "training.epochs=4",
+        "compute.population=2",
+    )
+    engine = create_study(tmp_path / "s.db", spec)
+    work(engine, kinds=("search",))
+    epochs = [progress["epoch"] for progress in said]
+    assert epochs == sorted(epochs)
+    assert epochs[-1] == 4 == said[0]["n_epochs"]
+    trials = store.snapshot(engine, "digits").trials
+    assert {trial.params["architecture"] for trial in trials} == {"dense", "conv"}
+    assert said[0]["n_members"] == 6 * spec.search.folds
+    assert (said[-1]["n_members"] < said[0]["n_members"]) is (pruner == "halving")

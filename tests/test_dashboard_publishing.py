@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 
 import optuna
 import plotly.graph_objects as go
@@ -15,6 +16,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 from optuna_dashboard import get_note, save_note, wsgi
 from PIL import Image
+from report_study import report_arguments
 
 from aesearch.studies import (
     database,
@@ -28,10 +30,12 @@ from aesearch.studies import (
 from aesearch.studies.dashboard import publishing, rows
 from aesearch.studies.dashboard.artifacts import StoredArtifacts
 from aesearch.studies.dashboard.figures import study_figures
+from aesearch.studies.dashboard.notes import study_note
 from aesearch.studies.dashboard.publishing import publish
 from aesearch.studies.dashboard.rows import CHUNK, write_figures
 from aesearch.studies.records import Picture, TrialRecord
 from aesearch.studies.search_results import FoldCurve, Outcome
+from aesearch.studies.summary import summary
 
 KINDS = {"encoding_dim": CategoricalDistribution([4, 8])}
 HOSTILE = "<img src=x onerror=alert(1)> | ![p](http://evil/p.png) [l](javascript:1) *b* `c` $x$"
@@ -383,6 +387,15 @@ def test_the_notes_of_a_denoiser_say_which_images_are_clean(make_study, tiny_spe
     told = "validation MSE per pixel; inputs corrupted by gaussian 0.5, targets clean"
     for note in (found["note"]["body"], found["trials"][0]["note"]["body"]):
         assert told in html(note)
+
+
+def test_the_note_of_a_study_says_where_its_seeds_lie_far_apart():
+    snapshot = report_arguments()["snapshot"]
+    best, worst = snapshot.retrains
+    for factor in (1.0, 3.0):
+        retrains = (best, replace(worst, validation_loss=factor * best.validation_loss))
+        note = study_note(summary(replace(snapshot, retrains=retrains)), study_id=1, folds=3)
+        assert ("Its seeds lie far apart:** the worst has 3 times" in note) is (factor == 3.0)
 
 
 def test_a_figure_that_shrinks_or_goes_leaves_no_piece(study_anywhere):

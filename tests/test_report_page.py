@@ -164,6 +164,21 @@ def test_a_retraining_that_the_limit_cut_off_is_called_so(limit, epochs, said, u
     assert unsaid not in text
 
 
+def test_a_winner_that_depends_on_its_seed_is_called_so():
+    """With what shows how often it goes well; a mean ± deviation alone hides it."""
+    arguments = report_arguments()
+    snapshot = arguments["snapshot"]
+    said = (
+        "Its seeds lie far apart: the worst has 3 times the validation MSE of the best, so what "
+        "this configuration reaches depends on the seed. Run again with --set retrain.seeds=4"
+    )
+    assert "far apart" not in words(report_page(**arguments))
+    best, worst = snapshot.retrains
+    retrains = (best, replace(worst, validation_loss=3 * best.validation_loss))
+    page = report_page(**arguments | {"snapshot": replace(snapshot, retrains=retrains)})
+    assert said in words(page)
+
+
 def test_a_study_in_mid_search_says_how_far_it_is():
     """Without winner, retraining and evaluation the page is whole, and names what is missing."""
     arguments = report_arguments()

@@ -696,6 +696,21 @@ def test_the_committed_page_is_that_of_the_committed_records():
     assert {path.stem for path in folder.glob("*.json")} == {record.study for record in records}
 
 
+def test_seeds_that_lie_far_apart_are_listed():
+    """A mean and its deviation hide that one of three trainings went well."""
+    records = read_records(
+        ROOT / "docs" / "reports", REPORTS, OURS, quick=False, message=lambda _: None
+    )
+    page = (ROOT / "docs" / "reports.md").read_text()
+    apart = 0
+    for record in records:
+        losses = sorted(seed.test_mse for seed in record.seeds)
+        listed = ", ".join(f"{loss:.4f}" for loss in losses)
+        assert (f"({len(losses)}): {listed} |" in page) is (losses[-1] >= 1.3 * losses[0])
+        apart += losses[-1] >= 1.3 * losses[0]
+    assert 0 < apart < len(records)
+
+
 @pytest.mark.parametrize("preset", [report.preset for report in REPORTS if report.preset != PRESET])
 def test_the_small_version_of_every_report_fills_its_page(preset, tmp_path):
     """Everything that the report says is measured; nothing is left out."""

@@ -313,6 +313,33 @@ def test_text_says_when_the_limit_of_epochs_cut_the_retraining_off(study, said):
         )
 
 
+def with_losses(*losses: float) -> StudySnapshot:
+    """Make a study whose seeds ended at these validation losses."""
+    records = (RetrainRecord(i, 77 + i, 60, 41, x, "abc", x) for i, x in enumerate(losses))
+    return replace(FINISHED, retrains=tuple(records))
+
+
+def test_seeds_that_lie_far_apart_are_said():
+    """Of the losses that a training with a high learning rate left (docs/reports.md)."""
+    study = with_losses(0.0669, 0.0432, 0.0259)
+    facts = summary(study)
+    assert facts["retrain"]["seeds_apart"] == pytest.approx(0.0669 / 0.0259)
+    assert (
+        "  the seeds lie far apart: the worst has 2.6 times the validation MSE of the best, so "
+        "what this configuration reaches depends on the seed; run again with --set "
+        "retrain.seeds=6 to see how often that happens"
+    ) in summary_text(facts).splitlines()
+
+
+@pytest.mark.parametrize(
+    "losses", [(0.01, 0.0129, 0.012), (0.01,), (0.0, 0.0), (0.01, math.inf), (0.01, math.nan)]
+)
+def test_seeds_that_lie_together_or_cannot_be_compared_are_not(losses):
+    facts = summary(with_losses(*losses))
+    assert facts["retrain"]["seeds_apart"] is None
+    assert "far apart" not in summary_text(facts)
+
+
 def test_text_of_one_seed_claims_no_spread():
     alone = summary_text(summary(replace(FINISHED, retrains=FINISHED.retrains[:1])))
     assert alone.splitlines()[-2] == "Test MSE per pixel: 0.013 (1 seed)"

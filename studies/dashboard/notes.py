@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aesearch.studies.dashboard.finished import CurvePoint, FinishedTrial
-from aesearch.studies.summary import one_line, parameter_text, validation_words, value_text
+from aesearch.studies.summary import (
+    one_line,
+    parameter_text,
+    seeds_apart_text,
+    validation_words,
+    value_text,
+)
 
 _REASON_SHOWN = 400  # characters
 _SET_ASIDE_SHOWN = 5  # trials
@@ -179,6 +185,8 @@ def _tested(facts: Mapping[str, Any]) -> list[str]:
         f"Retrained: **{value_text(test['mean'], test['sd'])}** MSE per pixel on {images} "
         f"({spread}{_count(test['n_seeds'], 'seed')})."
     )
+    if retrain["seeds_apart"]:
+        text += f" **Its seeds lie far apart:** {seeds_apart_text(retrain)}."
     if facts["test_looks"] > 1:
         text += (
             f" The test set was looked at {facts['test_looks']} times; only the first look is "

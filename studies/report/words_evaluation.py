@@ -9,7 +9,7 @@ from markupsafe import Markup
 from aesearch.studies.evaluation_text import own_corruption
 from aesearch.studies.records import StudySnapshot
 from aesearch.studies.report.look import count
-from aesearch.studies.summary import value_text
+from aesearch.studies.summary import seeds_apart_text, value_text
 
 ALIKE = 1.1  # ratio of two errors below which neither is called the better one
 
@@ -29,20 +29,25 @@ def retrained(facts: Mapping[str, Any], document: Mapping[str, Any] | None) -> M
     if retrain is None:
         return Markup("It has not been retrained yet.")
     text = _trained(retrain)
-    longer = Markup("")
+    advice = Markup("")
     if retrain["n_cut_off"]:
-        longer = Markup(
+        advice = Markup(
             " Run again with <code>--set retrain.max_epochs={}</code> to train for longer."
         ).format(2 * retrain["max_epochs"])
+    if retrain["seeds_apart"]:
+        advice += Markup(
+            " <strong>Its seeds lie far apart</strong>: {}. Run again with "
+            "<code>--set retrain.seeds={}</code> to see how often that happens."
+        ).format(seeds_apart_text(retrain), 2 * len(retrain["seeds"]))
     test = retrain["test_mse"]
     if test is None:
-        return text + Markup("; the test set has not been looked at yet.") + longer
+        return text + Markup("; the test set has not been looked at yet.") + advice
     over = "one seed" if test["sd"] is None else "mean ± standard deviation over the seeds"
     clean = "clean images of the " if facts["denoising"] else ""
     text += Markup(", it reaches <strong>{}</strong> on the {}test set ({}).").format(
         value_text(test["mean"], test["sd"]), clean, over
     )
-    text += longer
+    text += advice
     looks = facts["test_looks"]
     if looks == 1:
         text += Markup(" The test set was looked at once.")
