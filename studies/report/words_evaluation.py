@@ -36,7 +36,7 @@ def retrained(facts: Mapping[str, Any], document: Mapping[str, Any] | None) -> M
         ).format(2 * retrain["max_epochs"])
     if retrain["seeds_apart"]:
         advice += Markup(
-            " <strong>Its seeds lie far apart</strong>: {}. Run again with "
+            " <strong>Its seeds lie far apart:</strong> {}. Run again with "
             "<code>--set retrain.seeds={}</code> to see how often that happens."
         ).format(seeds_apart_text(retrain), 2 * len(retrain["seeds"]))
     test = retrain["test_mse"]
