@@ -340,6 +340,14 @@ def test_seeds_that_lie_together_or_cannot_be_compared_are_not(losses):
     assert "far apart" not in summary_text(facts)
 
 
+def test_seeds_that_lie_far_apart_are_said_once_all_are_done():
+    """The number of seeds to ask for is twice what there is then."""
+    study = with_losses(0.01, 0.02)
+    for done in (True, False):
+        lease = LeaseRecord("retrain", 0, done=done)
+        assert ("far apart" in summary_text(summary(replace(study, leases=(lease,))))) is done
+
+
 def test_text_of_one_seed_claims_no_spread():
     alone = summary_text(summary(replace(FINISHED, retrains=FINISHED.retrains[:1])))
     assert alone.splitlines()[-2] == "Test MSE per pixel: 0.013 (1 seed)"
