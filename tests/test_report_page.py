@@ -164,6 +164,16 @@ def test_a_retraining_that_the_limit_cut_off_is_called_so(limit, epochs, said, u
     assert unsaid not in text
 
 
+def test_one_pruned_trial_was_stopped_and_several_were():
+    arguments = report_arguments()
+    snapshot = arguments["snapshot"]
+    assert "10 were stopped early as hopeless" in words(report_page(**arguments))
+    first = next(trial for trial in snapshot.trials if trial.state == "pruned")
+    trials = tuple(t for t in snapshot.trials if t.state != "pruned" or t is first)
+    page = report_page(**arguments | {"snapshot": replace(snapshot, trials=trials)})
+    assert "1 was stopped early as hopeless" in words(page)
+
+
 def test_a_winner_that_depends_on_its_seed_is_called_so():
     """With what shows how often it goes well; a mean ± deviation alone hides it."""
     arguments = report_arguments()

@@ -81,7 +81,8 @@ def _searched(snapshot: StudySnapshot, facts: Mapping[str, Any]) -> Markup:
         ).format(aim, count(finished, "configuration"), search.get("folds", "several"))
     ends = []
     if counts["pruned"]:
-        ends.append(f"{counts['pruned']} were stopped early as hopeless")
+        were = "was" if counts["pruned"] == 1 else "were"
+        ends.append(f"{counts['pruned']} {were} stopped early as hopeless")
     if facts["unstable"]:
         ends.append(f"{len(facts['unstable'])} set aside as unstable")
     if counts["failed"]:
