@@ -1,6 +1,7 @@
 """One autoencoder as a plain ``nn.Module``; how many of them train together lives elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import prod, sqrt
 from typing import Any
 
 import torch
@@ -8,6 +9,13 @@ from torch import Tensor, nn
 
 from aesearch.models.conv import conv_layers
 from aesearch.models.dense import dense_layers
+from aesearch.models.shortcut import Centre, Shortcut
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+OUTPUTS: dict[str, Callable[[], nn.Module]] = {
+    "sigmoid": nn.Sigmoid,
+    "clamp": lambda: nn.Hardtanh(0.0, 1.0),
+}
 
 
 class Autoencoder(nn.Module):
@@ -16,7 +24,8 @@ class Autoencoder(nn.Module):
     Parameters
     ----------
     encoder, decoder : nn.Sequential
-        Of ``nn`` layers; the decoder ends with a sigmoid.
+        Of ``nn`` layers, with what is in ``shortcut`` where there is one; the decoder ends
+        with a sigmoid, or cuts its output to [0, 1].
     configuration : dict
         The arguments of :func:`build_autoencoder` that rebuild this network (all but the
         seed and the dtype); values that JSON can hold.
@@ -97,14 +106,18 @@ def build_autoencoder(
     conv_hidden: int = 128,
     dropout: float = 0.0,
     code_activation: str = "linear",
+    activation: str = "relu",
+    shortcut: str = "none",
+    output: str = "sigmoid",
+    initialization: str = "torch",
     seed: int = 0,
     dtype: torch.dtype | None = None,
 ) -> Autoencoder:
     """Build an autoencoder whose weights are a function of its arguments and ``seed``.
 
-    The weights are torch's own default initialisation, drawn in float32 and then cast, so
-    that one seed gives one network in every precision. The global random state is
-    neither used nor changed.
+    The weights are drawn in float32 and then cast, so that one seed gives one network in every
+    precision. The global random state is neither used nor changed. A network with a shortcut
+    starts as PCA once ``shortcut.start_at`` has given it mean and components.
 
     Parameters
     ----------
@@ -121,8 +134,16 @@ def build_autoencoder(
     conv_hidden : int
         Width of the linear layer between convolutions and code; >= 1.
     dropout : float
-        In [0, 1); after the ReLU of each linear layer, also that of a ``relu`` code.
+        In [0, 1); after the activation of each linear layer, also that of a ``relu`` code.
     code_activation : {"linear", "relu"}
+    activation : {"relu", "gelu"}
+        Of the layers before and behind the code.
+    shortcut : {"none", "pca"}
+        ``pca``: linear maps from the image to the code and back, beside the layers.
+    output : {"sigmoid", "clamp"}
+        How the decoder's output gets into [0, 1].
+    initialization : {"torch", "he"}
+        Of the weights: torch's default, or normal with the variance 2 / fan-in and biases of 0.
     seed : int
         >= 0.
     dtype : torch.dtype, optional
@@ -136,12 +157,25 @@ def build_autoencoder(
     Raises
     ------
     ValueError
-        For an unknown architecture or code activation, a width below 1, a dropout outside
-        [0, 1), or an image shape that is not three sizes.
+        For an unknown choice, a width below 1, a dropout outside [0, 1), an image shape that is
+        not three sizes, or a shortcut around a ``relu`` code or with a sigmoid behind it.
+
+    References
+    ----------
+    He et al.: Delving deep into rectifiers (2015), equation 10.
     """
     shape = _checked_shape(image_shape)
     _check_choice("code_activation", code_activation, ("linear", "relu"))
     _check_choice("architecture", architecture, ("dense", "conv"))
+    _check_choice("activation", activation, tuple(ACTIVATIONS))
+    _check_choice("shortcut", shortcut, ("none", "pca"))
+    _check_choice("output", output, tuple(OUTPUTS))
+    _check_choice("initialization", initialization, ("torch", "he"))
+    if shortcut == "pca" and (code_activation, output) != ("linear", "clamp"):
+        raise ValueError(
+            "shortcut must be none unless code_activation is linear and output is clamp, got "
+            f"'pca' with {code_activation!r} and {output!r}"
+        )
     _check_width("encoding_dim", encoding_dim)
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"dropout must be in [0, 1), got {dropout!r}")
@@ -151,12 +185,16 @@ def build_autoencoder(
         "encoding_dim": int(encoding_dim),
         "dropout": float(dropout),
         "code_activation": code_activation,
+        "activation": activation,
+        "shortcut": shortcut,
+        "output": output,
+        "initialization": initialization,
     }
     shared: dict[str, Any] = {
-        "image_shape": shape,
         "encoding_dim": int(encoding_dim),
         "dropout": float(dropout),
         "code_activation": code_activation,
+        "activation": ACTIVATIONS[activation],
     }
     if architecture == "dense":
         for width in hidden:
@@ -178,17 +216,68 @@ def build_autoencoder(
         try:
             torch.set_default_dtype(torch.float32)
             if architecture == "dense":
-                encoder, decoder = dense_layers(hidden=configuration["hidden"], **shared)
+                parts = dense_layers(
+                    n_pixels=prod(shape), hidden=configuration["hidden"], **shared
+                )
             else:
-                encoder, decoder = conv_layers(
+                parts = conv_layers(
+                    image_shape=shape,
                     channels=configuration["channels"],
                     conv_hidden=configuration["conv_hidden"],
                     **shared,
                 )
+            if initialization == "he":
+                _initialize_he([*parts[0], *parts[1]])
+            whole = _with_shortcut if shortcut == "pca" else _without_shortcut
+            encoder, decoder = whole(*parts, configuration)
         finally:
             torch.set_default_dtype(default_dtype)
     network = Autoencoder(encoder, decoder, configuration)
     return network if dtype is None else network.to(dtype)
+
+
+def _without_shortcut(
+    encoder: list[nn.Module], decoder: list[nn.Module], configuration: dict[str, Any]
+) -> tuple[nn.Sequential, nn.Sequential]:
+    output = OUTPUTS[configuration["output"]]()
+    if configuration["architecture"] == "conv":
+        return nn.Sequential(*encoder), nn.Sequential(*decoder, output)
+    unflatten = nn.Unflatten(1, tuple(configuration["image_shape"]))
+    return nn.Sequential(nn.Flatten(), *encoder), nn.Sequential(*decoder, output, unflatten)
+
+
+def _with_shortcut(
+    encoder: list[nn.Module], decoder: list[nn.Module], configuration: dict[str, Any]
+) -> tuple[nn.Sequential, nn.Sequential]:
+    shape, encoding_dim = tuple(configuration["image_shape"]), configuration["encoding_dim"]
+    output = OUTPUTS[configuration["output"]]()
+    unflatten = nn.Unflatten(1, shape)
+    inwards = nn.Linear(prod(shape), encoding_dim, bias=False)
+    outwards = nn.Linear(encoding_dim, prod(shape))
+    branches = nn.Sequential(*encoder), nn.Sequential(*decoder)
+    if configuration["architecture"] == "conv":
+        # Images come as maps, and the linear maps know features only.
+        inwards_of_maps = nn.Sequential(nn.Flatten(), inwards)
+        outwards_to_maps = nn.Sequential(outwards, unflatten)
+        return (
+            nn.Sequential(Centre(shape), Shortcut(branches[0], inwards_of_maps)),
+            nn.Sequential(Shortcut(branches[1], outwards_to_maps), output),
+        )
+    return (
+        nn.Sequential(nn.Flatten(), Centre((prod(shape),)), Shortcut(branches[0], inwards)),
+        nn.Sequential(Shortcut(branches[1], outwards), output, unflatten),
+    )
+
+
+def _initialize_he(layers: Sequence[nn.Module]) -> None:
+    for layer in layers:
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            # Of a transposed convolution: a pixel of the output sees one input in a stride.
+            fan_in = layer.weight[0].numel()
+            if isinstance(layer, nn.ConvTranspose2d):
+                fan_in = layer.weight[:, 0].numel() / prod(layer.stride)
+            nn.init.normal_(layer.weight, std=sqrt(2.0 / fan_in))
+            nn.init.zeros_(layer.bias)
 
 
 def _checked_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:

@@ -1,6 +1,6 @@
 """The layers of the convolutional autoencoder; what an autoencoder is lives in ``autoencoder``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import prod
 
@@ -20,13 +20,14 @@ def conv_layers(
     conv_hidden: int,
     dropout: float,
     code_activation: str,
-) -> tuple[nn.Sequential, nn.Sequential]:
+    activation: Callable[[], nn.Module],
+) -> tuple[list[nn.Module], list[nn.Module]]:
     """Encoder of stride-2 convolutions and two linear layers, and its mirror image.
 
-    The encoder is one (Conv2d 3x3, ReLU) per entry of ``channels``, then Linear, ReLU,
-    Dropout, Linear; where the code has a ReLU, that and Dropout follow. The decoder is
-    Linear, ReLU, Dropout, Linear, ReLU, then transposed convolutions whose output padding
-    restores each size of the encoder exactly, odd or even.
+    The encoder is one (Conv2d 3x3, activation) per entry of ``channels``, then Linear,
+    activation, Dropout, Linear; where the code has a ReLU, that and Dropout follow. The decoder
+    is Linear, activation, Dropout, Linear, activation, then transposed convolutions whose output
+    padding restores each size of the encoder exactly, odd or even.
 
     Parameters
     ----------
@@ -38,15 +39,18 @@ def conv_layers(
     conv_hidden : int
         Width of the linear layer between the convolutions and the code; >= 1.
     dropout : float
-        Probability that a unit of a linear layer's ReLU is zeroed in training, in [0, 1).
+        Probability that a unit of a linear layer is zeroed in training, in [0, 1).
     code_activation : {"linear", "relu"}
+    activation : callable
+        Makes the activation that follows a layer.
 
     Returns
     -------
-    encoder : nn.Sequential
+    encoder : list of nn.Module
         (sample, channel, height, width) to (sample, encoding_dim).
-    decoder : nn.Sequential
-        (sample, encoding_dim) to (sample, channel, height, width) in [0, 1].
+    decoder : list of nn.Module
+        (sample, encoding_dim) to (sample, channel, height, width), before the output's
+        activation.
     """
     shapes = [image_shape]
     for channel in channels:
@@ -56,14 +60,14 @@ def conv_layers(
 
     encoder: list[nn.Module] = []
     for before, after in pairwise(shapes):
-        encoder += [nn.Conv2d(before[0], after[0], 3, stride=2, padding=1), nn.ReLU()]
-    encoder += [nn.Flatten(), nn.Linear(n_features, conv_hidden), nn.ReLU(), nn.Dropout(dropout)]
+        encoder += [nn.Conv2d(before[0], after[0], 3, stride=2, padding=1), activation()]
+    encoder += [nn.Flatten(), nn.Linear(n_features, conv_hidden), activation(), nn.Dropout(dropout)]
     encoder.append(nn.Linear(conv_hidden, encoding_dim))
     if code_activation == "relu":
         encoder += [nn.ReLU(), nn.Dropout(dropout)]
 
-    decoder: list[nn.Module] = [nn.Linear(encoding_dim, conv_hidden), nn.ReLU()]
-    decoder += [nn.Dropout(dropout), nn.Linear(conv_hidden, n_features), nn.ReLU()]
+    decoder: list[nn.Module] = [nn.Linear(encoding_dim, conv_hidden), activation()]
+    decoder += [nn.Dropout(dropout), nn.Linear(conv_hidden, n_features), activation()]
     decoder.append(nn.Unflatten(1, shapes[-1]))
     for before, after in zip(shapes[:0:-1], shapes[-2::-1], strict=True):
         # A transposed convolution gives 2 n - 1 of n; the one missing row of an even
@@ -72,6 +76,5 @@ def conv_layers(
         decoder.append(
             nn.ConvTranspose2d(before[0], after[0], 3, stride=2, padding=1, output_padding=missing)
         )
-        decoder.append(nn.ReLU())
-    decoder[-1] = nn.Sigmoid()
-    return nn.Sequential(*encoder), nn.Sequential(*decoder)
+        decoder.append(activation())
+    return encoder, decoder[:-1]

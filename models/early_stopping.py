@@ -1,6 +1,7 @@
 """When a member of a population stops, and which of its weights are kept."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -18,12 +19,14 @@ class EarlyStopping:
     Parameters
     ----------
     n_members : int
-        Members of the population, which must not be shortened meanwhile.
+        Members of the population; where it is shortened, so is this (``keep``).
     patience : int
         Epochs without an improvement of more than ``min_delta`` after which a member
         stops; >= 1.
     min_delta : float
-        Mean squared error per pixel; >= 0.
+        Mean squared error per pixel, or a share of the loss; >= 0.
+    relative : bool
+        Whether it is a share.
 
     Attributes
     ----------
@@ -35,13 +38,16 @@ class EarlyStopping:
         None before the first update.
     """
 
-    def __init__(self, n_members: int, *, patience: int, min_delta: float) -> None:
+    def __init__(
+        self, n_members: int, *, patience: int, min_delta: float, relative: bool = False
+    ) -> None:
         if patience < 1:
             raise ValueError(f"patience must be >= 1, got {patience!r}")
         if min_delta < 0:
             raise ValueError(f"min_delta must be >= 0, got {min_delta!r}")
         self._patience = patience
         self._min_delta = min_delta
+        self._relative = relative
         self.best_loss = torch.full((n_members,), math.inf, dtype=torch.float64)
         self.best_epoch = torch.zeros(n_members, dtype=torch.int64)
         self.best_weights: Tensor | None = None
@@ -66,11 +72,22 @@ class EarlyStopping:
             self.best_weights[position] = population.weights(position)
         self.best_loss = torch.where(better, losses, self.best_loss)
         self.best_epoch = torch.where(better, population.epoch, self.best_epoch)
-        clearly = losses < self._reference_loss - self._min_delta
+        # Infinite before the first loss, from which nothing is a share.
+        needed = self._reference_loss * (1.0 - self._min_delta)
+        clearly = losses < (needed if self._relative else self._reference_loss - self._min_delta)
         self._reference_loss = torch.where(clearly, losses, self._reference_loss)
         self._reference_epoch = torch.where(clearly, population.epoch, self._reference_epoch)
         over = population.epoch - self._reference_epoch >= self._patience
         population.stop(over.nonzero().flatten().tolist())
+
+    def keep(self, positions: Sequence[int]) -> None:
+        """Forget all members but those at ``positions``, as the population does."""
+        rows = list(positions)
+        self.best_loss, self.best_epoch = self.best_loss[rows], self.best_epoch[rows]
+        self._reference_loss = self._reference_loss[rows]
+        self._reference_epoch = self._reference_epoch[rows]
+        if self.best_weights is not None:
+            self.best_weights = self.best_weights[rows]
 
     def restore(self, population: Population) -> None:
         """Give every member the weights of its best epoch; none without a finite loss."""

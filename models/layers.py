@@ -54,13 +54,14 @@ class PopulationLinear:
     ----------
     weight, weight_gradient : Tensor, (member, out_feature, in_feature)
     bias, bias_gradient : Tensor, (member, out_feature)
-        Views of the population's buffers; gradients None for evaluation only.
+        Views of the population's buffers; gradients None for evaluation only, the bias where
+        the layer has none.
     """
 
     def __init__(
         self,
         weight: Tensor,
-        bias: Tensor,
+        bias: Tensor | None,
         weight_gradient: Tensor | None = None,
         bias_gradient: Tensor | None = None,
     ) -> None:
@@ -77,7 +78,8 @@ class PopulationLinear:
         """(member, sample, out_feature) to (member, sample, in_feature)."""
         assert self._inputs is not None
         member_products(gradient.transpose(1, 2), self._inputs, out=self.weight_gradient)
-        torch.sum(gradient, dim=1, out=self.bias_gradient)
+        if self.bias_gradient is not None:
+            torch.sum(gradient, dim=1, out=self.bias_gradient)
         self._inputs = None
         return member_products(gradient, self.weight) if needs_input else None
 
@@ -242,6 +244,23 @@ class PopulationReLU:
         )
 
 
+class PopulationGELU:
+    """``nn.GELU``, exact: the input times the normal distribution function of it."""
+
+    def __init__(self) -> None:
+        self._inputs: Tensor | None = None
+
+    def forward(self, inputs: Tensor, step_keys: Tensor | None) -> Tensor:  # noqa: ARG002
+        """Activations, of the same shape; the inputs are kept."""
+        self._inputs = inputs
+        return F.gelu(inputs)
+
+    def backward(self, gradient: Tensor, *, needs_input: bool) -> Tensor | None:  # noqa: ARG002
+        """The gradient times the slope at the inputs."""
+        inputs, self._inputs = self._inputs, None
+        return torch.ops.aten.gelu_backward.grad_input(gradient, inputs, grad_input=gradient)
+
+
 class PopulationDropout:
     """Inverted dropout with a rate and a stream of random numbers for each member.
 
@@ -281,6 +300,60 @@ class PopulationDropout:
         """The gradient times the same factors."""
         factors, self._factors = self._factors, None
         return gradient if factors is None else gradient.mul_(factors)
+
+
+class PopulationSequence:
+    """Layers one after another.
+
+    Parameters
+    ----------
+    layers : list of PopulationLayer
+    """
+
+    def __init__(self, layers: list[PopulationLayer]) -> None:
+        self._layers = layers
+
+    def forward(self, inputs: Tensor, step_keys: Tensor | None) -> Tensor:
+        """Outputs of the last layer."""
+        for layer in self._layers:
+            inputs = layer.forward(inputs, step_keys)
+        return inputs
+
+    def backward(self, gradient: Tensor, *, needs_input: bool) -> Tensor | None:
+        """The gradient of the first layer's inputs."""
+        flowing: Tensor | None = gradient
+        for index in reversed(range(len(self._layers))):
+            assert flowing is not None
+            flowing = self._layers[index].backward(flowing, needs_input=needs_input or index > 0)
+        return flowing
+
+
+class PopulationShortcut:
+    """Layers beside a linear map of the same inputs: the sum of both.
+
+    Parameters
+    ----------
+    branch, linear : PopulationLayer
+        Neither may overwrite its inputs.
+    """
+
+    def __init__(self, branch: PopulationLayer, linear: PopulationLayer) -> None:
+        self._branch, self._linear = branch, linear
+
+    def forward(self, inputs: Tensor, step_keys: Tensor | None) -> Tensor:
+        """The branch's outputs plus the linear map's."""
+        return self._linear.forward(inputs, step_keys).add_(self._branch.forward(inputs, step_keys))
+
+    def backward(self, gradient: Tensor, *, needs_input: bool) -> Tensor | None:
+        """Both have the same gradient of their outputs; theirs of the inputs are added."""
+        # The linear map leaves the gradient as it is, the branch may not.
+        past = self._linear.backward(gradient, needs_input=needs_input)
+        through = self._branch.backward(gradient, needs_input=needs_input)
+        if not needs_input:
+            return None
+        assert past is not None
+        assert through is not None
+        return past.add_(through)
 
 
 class MapsToFeatures:

@@ -1,13 +1,15 @@
-"""The reconstruction loss of a population, fused with the last sigmoid; nothing else.
+"""The reconstruction loss of a population, fused with the output's activation; nothing else.
 
 ========  ====================================================  ========
 symbol    meaning                                               unit
 ========  ====================================================  ========
-z         the network's outputs before the sigmoid              —
-y         sigmoid(z), the reconstruction                        [0, 1]
+z         the network's outputs before their activation         —
+y         the reconstruction: sigmoid(z), or z cut to [0, 1]    [0, 1]
 x         the target image                                      [0, 1]
 L         mean over samples and pixels of (y - x)^2             per pixel
-dL/dz     2 (y - x) y (1 - y) / (n_samples * n_pixels)          —
+s         slope of the activation: y (1 - y), or 1 inside       —
+          [0, 1] and ``CLAMP_SLOPE`` outside
+dL/dz     2 (y - x) s / (n_samples * n_pixels)                  —
 ========  ====================================================  ========
 """
 
@@ -18,10 +20,15 @@ from torch import Tensor
 LARGE_IMAGE = 65_536
 
 
+# Of a clamp outside [0, 1], for the gradient alone: a pixel that has left finds its way back.
+CLAMP_SLOPE = 0.01
+
+
 def squared_errors(
-    logits: Tensor,
+    outputs: Tensor,
     targets: Tensor,
     *,
+    output: str,
     sample_first: bool,
     counts: Tensor | int | None,
     is_sample: Tensor | None = None,
@@ -30,10 +37,12 @@ def squared_errors(
 
     Parameters
     ----------
-    logits : Tensor, (member, sample, pixel) or (sample, member, pixel)
-        Overwritten.
+    outputs : Tensor, (member, sample, pixel) or (sample, member, pixel)
+        Before their activation; overwritten.
     targets : Tensor, of the same shape
         Intensities in [0, 1], in the type of the arithmetic.
+    output : {"sigmoid", "clamp"}
+        The activation.
     sample_first : bool
         Which of the two layouts.
     counts : Tensor (member,), int or None
@@ -47,13 +56,12 @@ def squared_errors(
     sums : Tensor, (member,), float64
         Sum over samples of the mean squared error per pixel.
     gradient : Tensor or None
-        Of the mean loss with respect to ``logits``; of the layout and type of ``logits``.
+        Of the mean loss with respect to ``outputs``; of their layout and type.
     """
     n_pixels = targets.shape[-1]
     member_axis = 1 if sample_first else 0
-    reconstructions = (
-        logits.sigmoid_() if logits.dtype == targets.dtype else logits.to(targets.dtype).sigmoid_()
-    )
+    values = outputs.to(targets.dtype)
+    reconstructions = values.sigmoid_() if output == "sigmoid" else values.clamp(0.0, 1.0)
     errors = reconstructions - targets
     if is_sample is not None:
         errors.mul_((is_sample.t() if sample_first else is_sample).unsqueeze(-1))
@@ -65,31 +73,42 @@ def squared_errors(
     sums = norms.square_().sum(1 - member_axis, dtype=torch.float64).div_(n_pixels)
     if counts is None:
         return sums, None
-    gradient = torch.ops.aten.sigmoid_backward.grad_input(
-        errors, reconstructions, grad_input=errors
-    )
+    if output == "sigmoid":
+        gradient = torch.ops.aten.sigmoid_backward.grad_input(
+            errors, reconstructions, grad_input=errors
+        )
+    else:
+        # Ones where nothing was cut, else zeros: then the slopes.
+        slopes = values.eq_(reconstructions).mul_(1.0 - CLAMP_SLOPE).add_(CLAMP_SLOPE)
+        gradient = errors.mul_(slopes)
     scale = 2.0 / (counts * n_pixels)
     if isinstance(scale, Tensor):
         scale = scale.view(1, -1, 1) if sample_first else scale.view(-1, 1, 1)
     gradient.mul_(scale)
-    return sums, gradient.to(logits.dtype)
+    return sums, gradient.to(outputs.dtype)
 
 
 def binary_accuracies(
-    logits: Tensor, targets: Tensor, *, sample_first: bool, is_sample: Tensor | None = None
+    outputs: Tensor,
+    targets: Tensor,
+    *,
+    output: str,
+    sample_first: bool,
+    is_sample: Tensor | None = None,
 ) -> Tensor:
     """Each member's share of pixels that round to the target's 0 or 1, summed over its samples.
 
     Parameters
     ----------
-    logits, targets, sample_first, is_sample
+    outputs, targets, output, sample_first, is_sample
         As in :func:`squared_errors`, before it; nothing is overwritten.
 
     Returns
     -------
     Tensor, (member,), float64
     """
-    right = ((logits > 0) == (targets > 0.5)).mean(-1, dtype=torch.float64)
+    half = 0.0 if output == "sigmoid" else 0.5
+    right = ((outputs > half) == (targets > 0.5)).mean(-1, dtype=torch.float64)
     if is_sample is not None:
         right.mul_(is_sample.t() if sample_first else is_sample)
     return right.sum(0 if sample_first else 1)

@@ -1,6 +1,6 @@
 """A population's network, stacked from plain modules; how it trains lives in ``population``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -13,11 +13,15 @@ from aesearch.models.layers import (
     MapsToFeatures,
     PopulationConvolution,
     PopulationDropout,
+    PopulationGELU,
     PopulationLayer,
     PopulationLinear,
     PopulationReLU,
+    PopulationSequence,
+    PopulationShortcut,
     channels_last,
 )
+from aesearch.models.shortcut import Centre, Shortcut
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def _corner(padded: Tensor, parameter: Tensor) -> Tensor:
 
 
 class PopulationNetwork:
-    """The members' networks as one: images to the inputs of the last sigmoid, and back.
+    """The members' networks as one: images to what the output's activation gets, and back.
 
     Each layer of the template becomes the layer that does the same for every member, so
     an architecture made of stock layers needs no code here.
@@ -87,6 +91,8 @@ class PopulationNetwork:
     dropout : Tensor, (member,), float64
     gradient : Tensor, (member, n_parameters), optional
         Where ``backward`` writes; without it the network can only be evaluated.
+    means : Tensor, (member, pixel), optional
+        What each member takes off its images; needed where the template has a shortcut.
 
     Attributes
     ----------
@@ -101,11 +107,13 @@ class PopulationNetwork:
         weights: Tensor,
         dropout: Tensor,
         gradient: Tensor | None = None,
+        means: Tensor | None = None,
     ) -> None:
         template = layout.template
         self.image_shape = template.image_shape
         self.n_members = len(weights)
-        self.sample_first = not isinstance(template.encoder[0], nn.Flatten)
+        self.sample_first = template.architecture == "conv"
+        self._dtype = weights.dtype
         named = [
             (f"{part}.{index}", layer)
             for part, sequence in (("encoder", template.encoder), ("decoder", template.decoder))
@@ -114,72 +122,107 @@ class PopulationNetwork:
         if not self.sample_first:
             # Images come as features and leave as features: neither end is needed.
             named = named[1:-1]
-        assert isinstance(named[-1][1], nn.Sigmoid)  # fused with the loss: see losses
-        self._layers: list[PopulationLayer] = []
-        n_dropouts = 0
-        for name, layer in named[:-1]:
-            if isinstance(layer, nn.Dropout):
-                if bool((dropout > 0).any()):
-                    self._layers.append(PopulationDropout(dropout, n_dropouts, weights.dtype))
-                n_dropouts += 1
-            else:
-                self._layers.append(_stacked(name, layer, layout, weights, gradient))
+        self._means: Tensor | None = None
+        if isinstance(named[0][1], Centre):
+            assert means is not None
+            # Taken off before the first layer, which then knows that no input needs a gradient.
+            named = named[1:]
+            shape = (1, -1, *self.image_shape[1:]) if self.sample_first else (len(means), 1, -1)
+            self._means = means.reshape(shape)
+        # The output's activation is fused with the loss: see losses.
+        self._layers = _Stack(layout, weights, dropout, gradient).sequence(named[:-1])
 
     def forward(self, inputs: Tensor, step_keys: Tensor | None = None) -> Tensor:
-        """Reconstructions before the sigmoid, in the layout of ``inputs``.
+        """Reconstructions before the output's activation, in the layout of ``inputs``.
 
         Parameters
         ----------
         inputs : Tensor, see ``sample_first``
-            Intensities in [0, 1]; kept as they are.
+            Intensities in [0, 1], in any type; kept as they are.
         step_keys : Tensor, (member,), int32, optional
             Keys of a training step; without them nothing is dropped.
         """
-        outputs = channels_last(inputs) if self.sample_first else inputs
-        for layer in self._layers:
-            outputs = layer.forward(outputs, step_keys)
+        outputs = inputs if self._means is None else inputs - self._means
+        outputs = outputs.to(self._dtype)
+        if self.sample_first:
+            outputs = channels_last(outputs)
+        outputs = self._layers.forward(outputs, step_keys)
         return outputs.contiguous() if self.sample_first else outputs
 
     def backward(self, gradient: Tensor) -> None:
         """Write the parameters' gradients, from that of ``forward``'s outputs (overwritten)."""
-        flowing: Tensor | None = channels_last(gradient) if self.sample_first else gradient
-        for index in reversed(range(len(self._layers))):
-            assert flowing is not None
-            flowing = self._layers[index].backward(flowing, needs_input=index > 0)
-
-
-def _stacked(
-    name: str,
-    layer: nn.Module,
-    layout: ParameterLayout,
-    weights: Tensor,
-    gradient: Tensor | None,
-) -> PopulationLayer:
-    """The population's layer for a stock layer of the template."""
-    if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-        slots = (layout.slots[f"{name}.weight"], layout.slots[f"{name}.bias"])
-        views = [slot.of(weights) for slot in slots]
-        if gradient is not None:
-            views += [slot.of(gradient) for slot in slots]
-        if isinstance(layer, nn.Linear):
-            return PopulationLinear(*views)
-        transposed = isinstance(layer, nn.ConvTranspose2d)
-        assert isinstance(layer.padding, tuple)
-        return PopulationConvolution(
-            *views,
-            stride=_pair(layer.stride),
-            padding=_pair(layer.padding),
-            output_padding=_pair(layer.output_padding),
-            transposed=transposed,
+        self._layers.backward(
+            channels_last(gradient) if self.sample_first else gradient, needs_input=False
         )
-    if isinstance(layer, nn.ReLU):
-        return PopulationReLU()
-    if isinstance(layer, nn.Flatten):
-        return MapsToFeatures(len(weights))
-    if isinstance(layer, nn.Unflatten):
-        channel, height, width = layer.unflattened_size
-        return FeaturesToMaps((int(channel), int(height), int(width)))
-    raise TypeError(f"{name} must be a layer that a population can stack, got {layer!r}")
+
+
+class _Stack:
+    """Makes the population's layers of a template's, one after another: dropouts are counted."""
+
+    def __init__(
+        self, layout: ParameterLayout, weights: Tensor, dropout: Tensor, gradient: Tensor | None
+    ) -> None:
+        self._layout, self._weights, self._gradient = layout, weights, gradient
+        self._dropout = dropout
+        self._drops = bool((dropout > 0).any())
+        self._n_dropouts = 0
+
+    def sequence(self, named: Iterable[tuple[str, nn.Module]]) -> PopulationSequence:
+        layers = (self._layer(name, layer) for name, layer in named)
+        return PopulationSequence([layer for layer in layers if layer is not None])
+
+    def _children(self, name: str, sequence: nn.Sequential) -> PopulationSequence:
+        return self.sequence((f"{name}.{index}", layer) for index, layer in enumerate(sequence))
+
+    def _layer(self, name: str, layer: nn.Module) -> PopulationLayer | None:
+        """The population's layer for one of the template; None for a dropout that drops nothing."""
+        if isinstance(layer, nn.Dropout):
+            self._n_dropouts += 1
+            if not self._drops:
+                return None
+            return PopulationDropout(self._dropout, self._n_dropouts - 1, self._weights.dtype)
+        if isinstance(layer, nn.Linear):
+            weight, weight_gradient = self._views(f"{name}.weight")
+            if layer.bias is None:
+                return PopulationLinear(weight, None, weight_gradient)
+            bias, bias_gradient = self._views(f"{name}.bias")
+            return PopulationLinear(weight, bias, weight_gradient, bias_gradient)
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            weight, weight_gradient = self._views(f"{name}.weight")
+            bias, bias_gradient = self._views(f"{name}.bias")
+            assert isinstance(layer.padding, tuple)
+            return PopulationConvolution(
+                weight,
+                bias,
+                weight_gradient,
+                bias_gradient,
+                stride=_pair(layer.stride),
+                padding=_pair(layer.padding),
+                output_padding=_pair(layer.output_padding),
+                transposed=isinstance(layer, nn.ConvTranspose2d),
+            )
+        if isinstance(layer, nn.ReLU):
+            return PopulationReLU()
+        if isinstance(layer, nn.GELU):
+            return PopulationGELU()
+        if isinstance(layer, nn.Flatten):
+            return MapsToFeatures(len(self._weights))
+        if isinstance(layer, nn.Unflatten):
+            channel, height, width = layer.unflattened_size
+            return FeaturesToMaps((int(channel), int(height), int(width)))
+        if isinstance(layer, nn.Sequential):
+            return self._children(name, layer)
+        if isinstance(layer, Shortcut):
+            branch = self._children(f"{name}.branch", layer.branch)
+            linear = self._layer(f"{name}.linear", layer.linear)
+            assert linear is not None
+            return PopulationShortcut(branch, linear)
+        raise TypeError(f"{name} must be a layer that a population can stack, got {layer!r}")
+
+    def _views(self, name: str) -> tuple[Tensor, Tensor | None]:
+        """A parameter, and where its gradient is written."""
+        slot = self._layout.slots[name]
+        return slot.of(self._weights), None if self._gradient is None else slot.of(self._gradient)
 
 
 def _pair(sizes: tuple[int, ...]) -> tuple[int, int]:

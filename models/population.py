@@ -27,8 +27,10 @@ from aesearch.models.minibatches import (
 from aesearch.models.network import ParameterLayout, PopulationNetwork
 from aesearch.models.optimisers import OPTIMISERS, Optimiser
 from aesearch.models.precision import PRECISIONS
+from aesearch.models.principal import principal_components
 from aesearch.models.randomness import step_keys
 from aesearch.models.schedules import Schedule
+from aesearch.models.shortcut import set_mean, start_at
 
 # Samples that an evaluation takes at a time at least: small training minibatches would
 # spend their time between operations. A constant, so that no neighbour shifts a last bit.
@@ -55,6 +57,11 @@ class Population:
     channels : sequence of int
     conv_hidden : int
     code_activation : {"linear", "relu"}
+    activation : {"relu", "gelu"}
+    shortcut : {"none", "pca"}
+        ``pca``: a member starts as PCA of its own training images.
+    output : {"sigmoid", "clamp"}
+    initialization : {"torch", "he"}
         See :func:`aesearch.models.autoencoder.build_autoencoder`.
     optimizer : {"adam", "adamw", "sgd"}
     momentum : float
@@ -62,6 +69,9 @@ class Population:
     schedule : {"none", "exponential", "cosine", "plateau"}
     gamma, factor, patience
         See :class:`aesearch.models.schedules.Schedule`.
+    averaging : float or None
+        Decay of a moving average of the weights, in [0, 1): at a member's step t it is at most
+        (1 + t) / (10 + t). The average is what is validated, kept and extracted. None for none.
     epochs : int
         How many epochs the members train at most; >= 1.
     batch_size : int
@@ -96,12 +106,17 @@ class Population:
         channels: Sequence[int],
         conv_hidden: int,
         code_activation: str,
+        activation: str,
+        shortcut: str,
+        output: str,
+        initialization: str,
         optimizer: str,
         momentum: float,
         schedule: str,
         gamma: float,
         factor: float,
         patience: int,
+        averaging: float | None,
         epochs: int,
         batch_size: int,
         device: str = "cpu",
@@ -114,6 +129,8 @@ class Population:
         for name, value in (("batch_size", batch_size), ("epochs", epochs)):
             if value < 1:
                 raise ValueError(f"{name} must be >= 1, got {value!r}")
+        if averaging is not None and not 0.0 <= averaging < 1.0:
+            raise ValueError(f"averaging must be in [0, 1) or None, got {averaging!r}")
         self.members = list(members)
         self.epoch = 0
         self._epochs = epochs
@@ -122,12 +139,18 @@ class Population:
         self._dtype, self._compute_dtype = PRECISIONS[precision]
         self._optimizer = optimizer
         self._momentum = momentum
+        self._averaging = averaging
+        self._output = output
         self._network_settings: dict[str, Any] = {
             "architecture": architecture,
             "image_shape": tuple(images.shape[1:]),
             "channels": tuple(channels),
             "conv_hidden": conv_hidden,
             "code_activation": code_activation,
+            "activation": activation,
+            "shortcut": shortcut,
+            "output": output,
+            "initialization": initialization,
         }
         self._images = images.reshape(len(images), -1).to(self._device)
         self._denoising = denoising
@@ -143,10 +166,23 @@ class Population:
         widest = max(member.encoding_dim for member in members)
         template = self._plain(members[0], hidden=hidden, encoding_dim=widest)
         self._layout = ParameterLayout(template)
-        modules = (self._plain(member) for member in members)
-        rows = torch.cat([self._layout.stack([module], self._dtype) for module in modules])
-        self._states = MemberStates(rows.to(self._device), self._new_optimiser)
+        started = [self._started(member) for member in members]
+        rows = torch.cat([row for row, _ in started]).to(self._device)
+        means = [mean for _, mean in started if mean is not None]
+        self._means = torch.stack(means).to(self._device) if means else None
+        self._states = MemberStates(rows, self._new_optimiser, averaged=averaging is not None)
         self._assemble()
+
+    def _started(self, member: Member) -> tuple[Tensor, Tensor | None]:
+        """A member's weights before its first step (1, parameter), and the mean it takes off."""
+        module, mean = self._plain(member), None
+        if self._network_settings["shortcut"] == "pca":
+            principal = principal_components(
+                self._images, member.train_indices, member.encoding_dim
+            )
+            start_at(module.encoder, module.decoder, principal)
+            mean = principal.mean.to(self._dtype)
+        return self._layout.stack([module], self._dtype), mean
 
     @property
     def n_members(self) -> int:
@@ -190,8 +226,7 @@ class Population:
         live = list(self._states.live)
         if live:
             train[live] = self._train_epoch()
-            pools = [self.members[position].validation_indices for position in live]
-            validation[live], accuracy[live] = self._means(pools, binary_accuracy=binary_accuracy)
+            validation[live], accuracy[live] = self._validate(binary_accuracy=binary_accuracy)
         self.epoch += 1
         self._schedule.observe(train)
         finite = train.isfinite() & validation.isfinite()
@@ -213,6 +248,10 @@ class Population:
         self._states.optimiser.begin_epoch(rates, taken + 1)
         draws = self._has_dropout or self._corruption is not None
         keys = step_keys(seeds, taken).to(self._device) if draws else None
+        if self._averaging is not None:
+            counts = taken.double()
+            decays = ((1.0 + counts) / (10.0 + counts)).clamp(max=self._averaging)
+            self._fresh = (1.0 - decays).unsqueeze(-1).to(self._device, self._dtype)
         totals = torch.zeros(len(members), dtype=torch.float64, device=self._device)
         for step, minibatch in enumerate(minibatches):
             totals += self._train_step(step, minibatch, None if keys is None else keys[step])
@@ -225,6 +264,7 @@ class Population:
         sums, gradient = squared_errors(
             self._network.forward(inputs, keys).view(targets.shape),
             targets,
+            output=self._output,
             sample_first=self._network.sample_first,
             counts=minibatch.counts,
             is_sample=minibatch.is_sample,
@@ -232,11 +272,16 @@ class Population:
         assert gradient is not None
         self._network.backward(gradient.view(inputs.shape))
         weights, optimiser = self._states.weights, self._states.optimiser
+        average = self._states.average
         buffers = [weights, *optimiser.buffers.values()]
+        if average is not None:
+            buffers.append(average)
         absent = minibatch.absent
         # Saved and restored, not masked: no arithmetic on an absent member survives.
         saved = [] if absent is None else [buffer[absent] for buffer in buffers]
         optimiser.update(step, weights, self._gradient.to(self._dtype))
+        if average is not None:
+            average.lerp_(weights, self._fresh[step])
         for buffer, rows in zip(buffers, saved, strict=False):
             buffer[absent] = rows
         if self._compute_weights is not weights:
@@ -246,7 +291,7 @@ class Population:
     def _inputs_and_targets(
         self, minibatch: Minibatch, keys: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """What the network sees (compute type) and what it must give back (weights' type)."""
+        """What the network sees, and what it must give back; in the weights' type."""
         targets = gather_images(
             self._images,
             minibatch.indices,
@@ -256,29 +301,58 @@ class Population:
         inputs = targets
         if self._corruption is not None:
             inputs = self._corruption.apply(targets, minibatch.indices, keys)
-        inputs = inputs.to(self._compute_dtype)
         if self._network.sample_first:
             _, height, width = self._network.image_shape
             inputs = inputs.view(len(inputs), -1, height, width)
         return inputs, targets
 
-    def _means(self, pools: Sequence[Tensor], *, binary_accuracy: bool) -> Tensor:
-        """Losses and binary accuracies (NaN unless asked for): (2, live member), on the CPU."""
+    def measure(self, positions: Sequence[int], pools: Sequence[Tensor]) -> Tensor:
+        """Mean squared errors per pixel of members as they are, trained or frozen.
+
+        Parameters
+        ----------
+        positions : sequence of int
+        pools : sequence of Tensor, (sample,), int64
+            Images of each, which need not be its validation images; corrupted like those.
+
+        Returns
+        -------
+        Tensor, (position,), float64
+            On the CPU; in the precision of the weights, which is what is delivered.
+        """
+        rows = torch.stack([self._states.row(position) for position in positions])
+        return self._losses(self._network_of(positions, rows), pools, binary_accuracy=False)[0]
+
+    def _validate(self, *, binary_accuracy: bool) -> Tensor:
+        """Validation losses and binary accuracies of the live members: (2, member), on the CPU."""
+        average = self._states.average
+        if average is not None and self._evaluation_weights is not average:
+            self._evaluation_weights.copy_(average)
+        pools = [self.members[position].validation_indices for position in self._states.live]
+        return self._losses(self._evaluation_network, pools, binary_accuracy=binary_accuracy)
+
+    def _losses(
+        self,
+        network: PopulationNetwork,
+        pools: Sequence[Tensor],
+        *,
+        binary_accuracy: bool,
+    ) -> Tensor:
+        """Losses and binary accuracies (NaN unless asked for): (2, member), on the CPU."""
         totals = torch.zeros(2, len(pools), dtype=torch.float64, device=self._device)
         n_pixels = self._images.shape[1]
         size = max(self._batch_size, min(EVALUATION_BATCH, EVALUATION_VALUES // n_pixels))
         for minibatch in padded_minibatches(pools, size, self._device, self._dtype):
             inputs, targets = self._inputs_and_targets(minibatch)
-            sample_first, is_sample = self._network.sample_first, minibatch.is_sample
-            logits = self._network.forward(inputs, None).view(targets.shape)
+            how: dict[str, Any] = {
+                "output": self._output,
+                "sample_first": network.sample_first,
+                "is_sample": minibatch.is_sample,
+            }
+            outputs = network.forward(inputs, None).view(targets.shape)
             if binary_accuracy:
-                totals[1] += binary_accuracies(
-                    logits, targets, sample_first=sample_first, is_sample=is_sample
-                )
-            sums, _ = squared_errors(
-                logits, targets, sample_first=sample_first, counts=None, is_sample=is_sample
-            )
-            totals[0] += sums
+                totals[1] += binary_accuracies(outputs, targets, **how)
+            totals[0] += squared_errors(outputs, targets, counts=None, **how)[0]
         if not binary_accuracy:
             totals[1] = math.nan
         return totals.cpu() / torch.tensor([len(pool) for pool in pools])
@@ -305,12 +379,16 @@ class Population:
         self.members = [self.members[p] for p in positions]
         self._schedule.keep(positions)
         self._states.keep(positions)
+        if self._means is not None:
+            self._means = self._means[positions]
         self._assemble()
 
     def extract(self, position: int) -> Autoencoder:
         """The member as a plain module with its own widths, on the CPU, in evaluation mode."""
         module = self._plain(self.members[position]).to(self._dtype)
         self._layout.unstack(self._states.row(position).cpu(), module)
+        if self._means is not None:
+            set_mean(module.encoder, self._means[position].cpu())
         return module.eval()
 
     def weights(self, position: int) -> Tensor:
@@ -335,15 +413,27 @@ class Population:
 
     def _assemble(self) -> None:
         """Build the network around the live members' weights (live member, parameter)."""
-        live = [self.members[position] for position in self._states.live]
+        positions = self._states.live
+        live = [self.members[position] for position in positions]
         self._has_dropout = any(member.dropout > 0 for member in live)
         self._compute_weights = self._states.weights.to(self._compute_dtype)
         self._gradient = torch.zeros_like(self._compute_weights)
-        dropout = torch.tensor([member.dropout for member in live], dtype=torch.float64)
-        self._network = PopulationNetwork(
-            self._layout, self._compute_weights, dropout.to(self._device), self._gradient
-        )
+        self._network = self._network_of(positions, self._compute_weights, self._gradient)
+        self._evaluation_network, self._evaluation_weights = self._network, self._compute_weights
+        if self._states.average is not None:
+            self._evaluation_weights = self._states.average.to(self._compute_dtype)
+            self._evaluation_network = self._network_of(positions, self._evaluation_weights)
         self._corruption = self._corruption_of(live)
+
+    def _network_of(
+        self, positions: Sequence[int], weights: Tensor, gradient: Tensor | None = None
+    ) -> PopulationNetwork:
+        """Build the network of the members at ``positions`` around their weights."""
+        dropout = torch.tensor([self.members[p].dropout for p in positions], dtype=torch.float64)
+        means = None if self._means is None else self._means[list(positions)]
+        return PopulationNetwork(
+            self._layout, weights, dropout.to(self._device), gradient, means=means
+        )
 
     def _corruption_of(self, members: Sequence[Member]) -> InputCorruption | None:
         if self._denoising is None:

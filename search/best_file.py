@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from aesearch.problem import Problem
 from aesearch.studies.errors import SpecError, StudyMismatchError
+from aesearch.studies.former import with_former_settings
 from aesearch.studies.spec import StudySpec
 from aesearch.studies.spec_problems import validated
 from aesearch.studies.spec_text import parse, read_text
@@ -94,6 +95,8 @@ def load_trainable(path: str | Path) -> tuple[StudySpec, dict[str, Any] | None]:
     if not isinstance(tree, dict):
         raise SpecError(source, [f"must be a mapping of keys to values, got {tree!r:.60}"])
     result = tree.pop(RESULT, None)
+    if result is not None:  # written whole, by whatever version
+        tree = with_former_settings(tree)
     spec = validated(StudySpec, tree, source=source, lines=lines)
     if result is None:
         return spec, None

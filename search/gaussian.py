@@ -3,14 +3,19 @@
 Optuna's process reads complete trials only and would try what was pruned again and again.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import median
+from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from aesearch.studies.spec import StudySpec
 from aesearch.studies.stability import STABILITY
+
+
+_SMALLEST = 1e-12  # of a loss, in a logarithm
 
 
 def with_values(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -60,6 +65,10 @@ def _value(trial: FrozenTrial) -> float:
 def _expected(trial: FrozenTrial, complete: Sequence[FrozenTrial], best: float) -> float | None:
     if trial.state == TrialState.COMPLETE:
         return _value(trial)
+    scores = trial.user_attrs.get("fold_scores")
+    if scores:  # of its first fold: the others did not go on with it
+        shares = [_value(o) / o.user_attrs["fold_scores"][0] for o in complete]
+        return max(best, scores[0] * median(shares))
     epoch = trial.last_step
     if epoch is None or trial.system_attrs.get(STABILITY, 0.0) > 0.0:
         return None
@@ -69,6 +78,38 @@ def _expected(trial: FrozenTrial, complete: Sequence[FrozenTrial], best: float) 
         if other.intermediate_values.get(epoch, 0) > 0
     ]
     return max(best, trial.intermediate_values[epoch] * median(falls)) if falls else None
+
+
+def relative_to_size(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Give trials the logarithm of their value relative to the first one of their code size.
+
+    The first trials of all sizes have one configuration but for the size, so what is left is
+    how much better or worse a configuration is: comparable over sizes. Pruned and failed trials
+    have a value as in :func:`with_values`, each among those of its size.
+
+    Parameters
+    ----------
+    trials : sequence of FrozenTrial
+        As for ``with_values``; those of a size of which none is complete stay as they are.
+    """
+    sizes: dict[Any, list[FrozenTrial]] = {}
+    for trial in trials:
+        sizes.setdefault(trial.params.get("encoding_dim"), []).append(trial)
+    found = []
+    for own in sizes.values():
+        first = next((trial for trial in own if trial.state == TrialState.COMPLETE), None)
+        found += own if first is None else [_relative(t, first) for t in with_values(own)]
+    return found
+
+
+def _relative(trial: FrozenTrial, first: FrozenTrial) -> FrozenTrial:
+    return create_trial(
+        value=math.log(max(_value(trial), _SMALLEST) / max(_value(first), _SMALLEST)),
+        params=trial.params,
+        distributions=trial.distributions,
+        intermediate_values=trial.intermediate_values,
+        system_attrs=trial.system_attrs,
+    )
 
 
 def filled(

@@ -9,6 +9,7 @@ import numpy as np
 from aesearch import __version__
 from aesearch.data.load import load as load_images
 from aesearch.data.split import folds, holdout, limited, split_hash, split_test
+from aesearch.seeds import derive_seed
 from aesearch.studies.errors import DataError, StudyMismatchError
 from aesearch.studies.spec import StudySpec, resolve
 
@@ -59,6 +60,17 @@ class Problem:
         """Image numbers a fold trains on, and those it validates on, both ascending."""
         held_out = self.fold_of_sample == fold
         return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+    def delivery_indices(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image numbers that a network of a fold trains on, and those that stop it early.
+
+        Both are of the fold's training part, split as the retraining splits all images: the
+        images that the fold holds out are seen by neither.
+        """
+        outside, _ = self.fold_indices(fold)
+        seed = derive_seed(self.spec.seed, "fold-holdout", fold)
+        train, inner = holdout(len(outside), self.spec.retrain.holdout, seed)
+        return outside[train], outside[inner]
 
     def holdout_indices(self) -> tuple[np.ndarray, np.ndarray]:
         """Image numbers the retraining trains on, and those that stop it early."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from aesearch import model_file
-from aesearch.generation import build_member, build_population
+from aesearch.members import build_member, build_population, early_stopping
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.models.early_stopping import EarlyStopping
 from aesearch.models.population import Population
@@ -23,6 +23,12 @@ from aesearch.studies.spec import Configuration, StudySpec
 log = logging.getLogger("aesearch.worker")
 
 _CURVE = "curve"
+_FORMER_CONFIGURATION = {
+    "activation": "relu",
+    "shortcut": "none",
+    "output": "sigmoid",
+    "initialization": "torch",
+}
 
 
 @dataclass(frozen=True)
@@ -61,11 +67,20 @@ def retrain_key(spec: StudySpec, configuration: Configuration) -> str:
         # A key from before there were corruptions still names the same weights.
         chosen = {name: value for name, value in chosen.items() if "corruption" not in name}
         training = {name: value for name, value in training.items() if "corruption" not in name}
+    # Keys from before there were these settings still name the same weights.
+    for name, former in _FORMER_CONFIGURATION.items():
+        if chosen[name] == former:
+            del chosen[name]
+    if spec.training.averaging == "none":
+        training = {name: v for name, v in training.items() if not name.startswith("averaging")}
+    how = spec.retrain.model_dump(mode="json")
+    if spec.retrain.min_delta_mode == "absolute":
+        del how["min_delta_mode"]
     parts = {
         "seed": spec.seed,
         "configuration": chosen,
         "training": training,
-        "retrain": spec.retrain.model_dump(mode="json"),
+        "retrain": how,
         "compute": spec.compute.model_dump(mode="json"),
         "limit": spec.data.limit,
     }
@@ -153,18 +168,18 @@ def _together(
 ) -> list[RetrainedSeed]:
     spec = problem.spec
     train, validation = problem.holdout_indices()
+    max_epochs = spec.retrain.max_epochs
+    assert isinstance(max_epochs, int), "the spec must be resolved"
     seeds = [derive_seed(spec.seed, "retrain", index) for index in seed_indices]
     population = build_population(
         problem,
         images,
         [build_member(configuration, seed, train, validation) for seed in seeds],
         configuration,
-        epochs=spec.retrain.max_epochs,
+        epochs=max_epochs,
     )
-    stopping = EarlyStopping(
-        len(seeds), patience=spec.retrain.patience, min_delta=spec.retrain.min_delta
-    )
-    curve = np.full((spec.retrain.max_epochs, 3, len(seeds)), np.nan)
+    stopping = early_stopping(spec, len(seeds))
+    curve = np.full((max_epochs, 3, len(seeds)), np.nan)
     checkpoint = restore()
     if checkpoint is not None:
         _load_checkpoint(checkpoint, population, stopping, curve)
@@ -172,7 +187,7 @@ def _together(
     def make() -> bytes:
         return _checkpoint(population, stopping, curve)
 
-    while population.epoch < spec.retrain.max_epochs and "training" in population.status:
+    while population.epoch < max_epochs and "training" in population.status:
         losses = population.run_epoch(binary_accuracy=True)
         points = (losses.train, losses.validation, losses.validation_accuracy)
         curve[population.epoch - 1] = torch.stack(points).numpy()

@@ -18,7 +18,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from aesearch.gaussian import filled, with_values
+from aesearch.gaussian import filled, relative_to_size, with_values
 from aesearch.halving import halving_losers, halving_rungs
 from aesearch.seeds import derive_seed
 from aesearch.studies.space import Choices, Dimension
@@ -26,6 +26,7 @@ from aesearch.studies.spec import StudySpec
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 LEARNING_SAMPLERS = ("gp", "tpe")
+_SIZE = "encoding_dim"
 _RUNG_ATTRIBUTE = "completed_rung_"
 
 
@@ -74,13 +75,18 @@ def suggest(
     with _quiet():
         if spec.search.sampler == "qmc":
             return _quasi_random(spec, numbers)
-        study = _scratch(spec, sampler=_sampler(spec, position))
+        sampler = _sampler(spec, position)
+        study = _scratch(spec, sampler=sampler)
         if spec.search.sampler == "random":
             finished = window = ()  # it looks at nothing
         one_space = spec.search.sampler == "gp"
+        if dealt_sizes(spec):
+            finished = relative_to_size(finished)
+        elif one_space:
+            finished = with_values(finished)
         if one_space:
             kinds = distributions(spec)
-            finished = [filled(spec, trial, kinds) for trial in with_values(finished)]
+            finished = [filled(spec, trial, kinds) for trial in finished]
             window = [filled(spec, trial, kinds) for trial in window]
         for trial in finished:
             study.add_trial(_remembered(trial, curve=trial.state == TrialState.PRUNED))
@@ -92,7 +98,33 @@ def suggest(
                     distributions=trial.distributions,
                 )
             )
-        return [_ask(spec, study, number, one_space=one_space) for number in numbers]
+        suggested = []
+        for number in numbers:
+            size = dealt_size(spec, number)
+            if size is not None:
+                study.sampler = optuna.samplers.PartialFixedSampler({_SIZE: size}, sampler)
+            suggested.append(_ask(spec, study, number, one_space=one_space))
+        return suggested
+
+
+def dealt_sizes(spec: StudySpec) -> tuple[int, ...]:
+    """Give the sizes of the code that take turns, so that each gets as many trials.
+
+    Where every trial is scored as it would be delivered and the sizes are a list: a larger code
+    nearly always errs less, and a sampler left alone would try little else. A grid has its own
+    order, and a sequence without repetition too.
+    """
+    sizes = spec.space.encoding_dim
+    own_order = spec.search.sampler in ("grid", "qmc")
+    if not spec.scores_delivery or own_order or not isinstance(sizes, Choices):
+        return ()
+    return sizes.choices
+
+
+def dealt_size(spec: StudySpec, number: int) -> int | None:
+    """Size of the code of a trial where sizes take turns, else None."""
+    sizes = dealt_sizes(spec)
+    return sizes[number % len(sizes)] if sizes else None
 
 
 def cut_grid(spec: StudySpec) -> str:
@@ -161,9 +193,12 @@ def _ask(
     spec: StudySpec, study: optuna.Study, number: int, *, one_space: bool = False
 ) -> dict[str, Any]:
     """Ask for one configuration; in one space, for dimensions that do not apply, too."""
-    # The default configuration comes first, so that no search ends worse than doing nothing.
-    if number == 0:
-        study.enqueue_trial(spec.default_configuration_params())
+    # The default configuration comes first, with each size that takes its turn, so that no search
+    # ends worse than doing nothing.
+    if number < max(1, len(dealt_sizes(spec))):
+        size = dealt_size(spec, number)
+        turn = {} if size is None else {_SIZE: size}
+        study.enqueue_trial(spec.default_configuration_params() | turn)
     trial = study.ask()
     chosen: dict[str, Any] = {}
     for name, dimension in spec.space.dimensions().items():
@@ -221,6 +256,7 @@ class Pruner:
     ) -> None:
         self._spec = spec
         self._finished = finished
+        self._params = {number: trial.params for number, trial in trials.items()}
         self._trials: dict[int, optuna.Trial] = {}
         if spec.search.pruner in ("none", "halving"):
             return
@@ -251,9 +287,62 @@ class Pruner:
         search = self._spec.search
         if search.pruner == "none" or not alive:
             return []
+        return [n for n in self._judged(alive, reports) if n >= self._protected]
+
+    def losers_after_fold(self, scores: Mapping[int, float]) -> list[int]:
+        """Name the trials that train on no other fold, by their scores on the first one.
+
+        Halving keeps one in ``reduction_factor`` of all trials of a size that came so far; other
+        pruners keep all.
+        """
+        if self._spec.search.pruner != "halving":
+            return []
+        losers: list[int] = []
+        for size in sorted({self._params[number].get(_SIZE) for number in scores}, key=repr):
+            own = {n: s for n, s in scores.items() if self._params[n].get(_SIZE) == size}
+            older = [
+                trial.user_attrs["fold_scores"][0]
+                for trial in self._finished
+                if trial.params.get(_SIZE) == size and trial.user_attrs.get("fold_scores")
+            ]
+            losers += halving_losers(
+                own, older, reduction_factor=self._spec.search.reduction_factor
+            )
+        return sorted(n for n in losers if n >= self._protected)
+
+    @property
+    def _protected(self) -> int:
+        """How many of the first trials are never stopped early."""
+        sizes = dealt_sizes(self._spec)
+        if sizes:
+            # One of each size: what the others of that size are held against.
+            return len(sizes)
         # What a sampler learns from must not be chosen by early epochs alone.
-        protected = _startup(self._spec) if search.sampler in LEARNING_SAMPLERS else 0
-        return [number for number in self._judged(alive, reports) if number >= protected]
+        return _startup(self._spec) if self._spec.search.sampler in LEARNING_SAMPLERS else 0
+
+    def _rivals(self, alive: Sequence[int]) -> list[list[int]]:
+        """Trials that are judged against each other; all of them where the epochs are fixed."""
+        if not self._spec.scores_delivery:
+            return [list(alive)]
+        rivals: dict[str, list[int]] = {}
+        for number in alive:
+            rivals.setdefault(repr(_early_kind(self._params[number])), []).append(number)
+        return list(rivals.values())
+
+    def _reached(self, rung: int, rivals: Sequence[int]) -> list[float]:
+        """Losses that older rivals had at a rung."""
+        if not self._spec.scores_delivery:
+            found = (trial.intermediate_values.get(rung) for trial in self._finished)
+            return [loss for loss in found if loss is not None]
+        kind = _early_kind(self._params[rivals[0]])
+        lows = []
+        for trial in self._finished:
+            losses = [v for epoch, v in trial.intermediate_values.items() if epoch <= rung]
+            ended = bool(trial.user_attrs.get("fold_scores"))  # before the rung, with its score
+            there = ended or max(trial.intermediate_values, default=0) >= rung
+            if losses and there and _early_kind(trial.params) == kind:
+                lows.append(min(losses))
+        return lows
 
     def _judged(
         self, alive: Sequence[int], reports: Mapping[int, Mapping[int, float]]
@@ -261,12 +350,15 @@ class Pruner:
         search = self._spec.search
         if search.pruner == "halving":
             rung = max(max(reports[number]) for number in alive)
-            reached = [trial.intermediate_values.get(rung) for trial in self._finished]
-            return halving_losers(
-                {number: reports[number][rung] for number in alive},
-                [loss for loss in reached if loss is not None],
-                reduction_factor=search.reduction_factor,
-            )
+            return [
+                number
+                for rivals in self._rivals(alive)
+                for number in halving_losers(
+                    {number: reports[number][rung] for number in rivals},
+                    self._reached(rung, rivals),
+                    reduction_factor=search.reduction_factor,
+                )
+            ]
         with _quiet():
             for number in alive:
                 for epoch, mean in reports[number].items():
@@ -282,6 +374,11 @@ class Pruner:
         return {k: v for k, v in attributes.items() if k.startswith(_RUNG_ATTRIBUTE)}
 
 
+def _early_kind(params: Mapping[str, Any]) -> tuple[Any, Any]:
+    # Convolutional networks begin more slowly than dense ones.
+    return params.get(_SIZE), params.get("architecture")
+
+
 def _optuna_pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
     search, warmup = spec.search, _warmup(spec)
     makers: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
@@ -290,7 +387,7 @@ def _optuna_pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
         ),
         "hyperband": lambda: optuna.pruners.HyperbandPruner(
             min_resource=warmup,
-            max_resource=spec.training.epochs,
+            max_resource=spec.trial_epochs,
             reduction_factor=search.reduction_factor,
         ),
     }
@@ -313,7 +410,7 @@ def rungs(spec: StudySpec) -> list[int]:
     ``median`` looks about ten times after the warm-up, ``hyperband`` at warm-up times powers
     of the reduction factor, ``halving`` too, but not in the second half.
     """
-    last, warmup = spec.training.epochs, _warmup(spec)
+    last, warmup = spec.trial_epochs, _warmup(spec)
     if spec.search.pruner == "none":
         return [last]
     if spec.search.pruner == "median":

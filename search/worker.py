@@ -21,13 +21,14 @@ from aesearch.decisions import chosen_configuration, known_results, settle, sugg
 from aesearch.device import DeviceLostError, present_device
 from aesearch.evaluation.evaluate import evaluate
 from aesearch.evaluation.metrics import mean_squared_error
-from aesearch.generation import Rung, train_generation
+from aesearch.generation import train_generation
 from aesearch.heartbeat import Heartbeat, StoppedError
 from aesearch.local_workers import worker_name
 from aesearch.models.runtime import is_broken_device, prepare_process
 from aesearch.problem import Problem, check_same_data, load_problem
 from aesearch.retrain import retrain
 from aesearch.run_folder import best_seed
+from aesearch.rungs import Rung
 from aesearch.studies import ledger, retrain_results, search_results, store
 from aesearch.studies.errors import (
     AesearchError,
@@ -251,11 +252,12 @@ class Worker:
         finished = known_results(spec, trials, firsts, lease.position)
         own = {number: trials[number] for number in lease.members}
         configurations = {n: spec.configuration(trial.params) for n, trial in own.items()}
+        n_epochs = spec.trial_epochs * (spec.search.folds if spec.scores_delivery else 1)
 
         def on_epoch(epoch: int, n_members: int) -> None:
             beat.say(
                 epoch=epoch,
-                n_epochs=spec.training.epochs,
+                n_epochs=n_epochs,
                 n_members=n_members,
                 trials=list(lease.members),
             )

@@ -18,6 +18,7 @@ from aesearch.studies.spec_problems import CHOICES_TAG, RANGE_TAG, broken, must
 
 Architecture = Literal["dense", "conv"]
 CodeActivation = Literal["linear", "relu"]
+Activation = Literal["relu", "gelu"]
 Corruption = Literal["none", "gaussian", "uniform", "salt-and-pepper", "occlusion"]
 # Their levels are shares of the image, so that 1 is all of it.
 SHARES: tuple[Corruption, ...] = ("salt-and-pepper", "occlusion")

@@ -82,6 +82,7 @@ def chosen_spec(spec: StudySpec, configuration: Configuration) -> StudySpec:
         "encoding_dim": configuration.encoding_dim,
         "dropout": configuration.dropout,
         "code_activation": configuration.code_activation,
+        "shortcut": configuration.shortcut,
     }
     if configuration.architecture == "dense":
         model["dense"] = {"hidden": hidden_name(configuration.hidden)}

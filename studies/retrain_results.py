@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection, Engine
 from aesearch.studies import optuna_rows, tables
 from aesearch.studies.database import reading, writing
 from aesearch.studies.evaluation_results import insert_evaluation
+from aesearch.studies.former import with_former_settings
 from aesearch.studies.ledger import Lease, mark_done, no_search_left, require_held, this_work
 from aesearch.studies.records import Picture, RetrainPoint
 from aesearch.studies.store import StudyRow, from_sql, lease_row, to_sql
@@ -58,7 +59,7 @@ def begin_retraining(
             return False  # deleted in this moment
         if not no_search_left(connection, study.study_id):
             return False
-        if json.loads(current.spec) != study.spec:
+        if with_former_settings(json.loads(current.spec)) != study.spec:
             return False
         if optuna_rows.count_finished(connection, study.study_id) != n_finished:
             return False

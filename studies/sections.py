@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from aesearch.studies.dimensions import (
+    Activation,
     Architecture,
     CodeActivation,
     Corruption,
@@ -35,6 +36,7 @@ def _count_or_auto(least: int) -> BeforeValidator:
 
 
 AutoCount = Annotated[Annotated[int, Field(ge=1)] | Auto, _count_or_auto(1)]
+AutoPositiveCount = Annotated[PositiveCount | Auto, _count_or_auto(1)]
 AutoCountFromZero = Annotated[Annotated[int, Field(ge=0)] | Auto, _count_or_auto(0)]
 
 
@@ -114,6 +116,26 @@ class ModelSpec(Section):
     code_activation: CodeActivation = Field(
         default="linear", description="Activation of the code; relu kills some of its units."
     )
+    activation: Activation = Field(
+        default="gelu", description="Activation of the layers before and behind the code."
+    )
+    shortcut: Auto | Literal["pca", "none"] = Field(
+        default="auto",
+        description="pca: linear maps to the code and back beside the layers, which start as the "
+        "principal components of the training images, so that the network starts as PCA; needs a "
+        "linear code and output clamp. auto is pca for such networks, unless an image has more "
+        "than 65,536 values. A relu code that is searched beside a linear one has none.",
+    )
+    output: Auto | Literal["clamp", "sigmoid"] = Field(
+        default="auto",
+        description="How a reconstruction gets into [0, 1]: clamp cuts it off, sigmoid bends it; "
+        "auto is clamp where there is a shortcut, else sigmoid.",
+    )
+    initialization: Literal["torch", "he"] = Field(
+        default="torch",
+        description="Of the weights of the layers: torch's default, or normal with variance "
+        "2 / fan-in.",
+    )
     dense: DenseSpec = Field(default=DenseSpec(), description="Dense networks only.")
     conv: ConvSpec = Field(default=ConvSpec(), description="Convolutional networks only.")
 
@@ -122,10 +144,11 @@ class TrainingSpec(Section):
     """How a network trains where the space does not vary it."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = Field(
-        default="adam", description="adam adds weight decay to the gradient (L2), adamw decouples."
+        default="adamw",
+        description="adam adds weight decay to the gradient (L2), adamw decouples.",
     )
-    learning_rate: LearningRate = Field(default=1e-3, description="Learning rate; > 0.")
-    weight_decay: WeightDecay = Field(default=1e-5, description="Weight decay; >= 0.")
+    learning_rate: LearningRate = Field(default=3e-3, description="Learning rate; > 0.")
+    weight_decay: WeightDecay = Field(default=0.1, description="Weight decay; >= 0.")
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.9, description="Momentum in [0, 1); sgd only."
     )
@@ -141,12 +164,28 @@ class TrainingSpec(Section):
     patience: PositiveCount = Field(
         default=10, description="Epochs without progress that make a plateau; plateau only."
     )
+    averaging: Literal["ema", "none"] = Field(
+        default="ema",
+        description="ema: an exponential moving average of the weights is what is validated, "
+        "stopped by, scored and delivered.",
+    )
+    averaging_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.998,
+        description="Decay per step of that average, in [0, 1); at step t it is at most "
+        "(1 + t) / (10 + t).",
+    )
     batch_size: AutoCount = Field(
         default="auto",
-        description="Images per gradient step; auto is a sixtieth of the training images, within "
-        "32 to 1000.",
+        description="Images per gradient step; auto goes by the number of training images: a "
+        "240th of them within 32 to 256, or a 60th within 32 to 1000 where epochs is a number.",
     )
-    epochs: PositiveCount = Field(default=20, description="Epochs of every trial.")
+    epochs: AutoPositiveCount = Field(
+        default="auto",
+        description="auto: a trial's score on a fold is the error of the network that the "
+        "retraining would deliver there (stopped early by an inner held-out share, measured once "
+        "on the fold), fold 0 comes first, and only trials that do well there train on the "
+        "others. A number: so many epochs on all folds, scored by the last score_epochs of them.",
+    )
     corruption: Corruption = Field(
         default="none",
         description="Train to denoise: inputs are corrupted like this, targets are the clean "
@@ -187,7 +226,8 @@ class SearchSpec(Section):
     )
     warmup_epochs: AutoCountFromZero = Field(
         default="auto",
-        description="No trial is pruned before so many epochs; auto is a twentieth of the epochs.",
+        description="No trial is pruned before so many epochs; auto is a twentieth of the epochs, "
+        "or as many as take 600 steps where training.epochs is auto.",
     )
     reduction_factor: Annotated[int, Field(ge=2)] = Field(
         default=4, description="One in so many trials survives a rung; halving and hyperband only."
@@ -208,7 +248,7 @@ class SearchSpec(Section):
     score_epochs: AutoCount = Field(
         default="auto",
         description="A fold's score is its mean validation loss over so many last epochs; auto "
-        "takes 3, or all there are.",
+        "takes 3, or all there are. Only where training.epochs is a number.",
     )
     unstable_loss: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         default=0.1,
@@ -235,12 +275,20 @@ class RetrainSpec(Section):
     """How the chosen configuration is trained for good."""
 
     seeds: PositiveCount = Field(default=3, description="Networks trained, each from its own seed.")
-    max_epochs: PositiveCount = Field(default=200, description="Epochs at most.")
+    max_epochs: AutoPositiveCount = Field(
+        default="auto",
+        description="Epochs at most; auto is 200, or as many as take 6,000 steps, within 30 to "
+        "500, where training.epochs is auto.",
+    )
     patience: PositiveCount = Field(
         default=20, description="Stop after so many epochs without progress on the held-out part."
     )
     min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        default=1e-5, description="Smallest fall of the loss that counts as progress."
+        default=1e-3, description="Smallest fall of the loss that counts as progress."
+    )
+    min_delta_mode: Literal["relative", "absolute"] = Field(
+        default="relative",
+        description="Whether min_delta is a share of the loss, or a mean squared error per pixel.",
     )
     holdout: OpenFraction = Field(
         default=0.1,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from aesearch.studies.dimensions import SHARES, Range, Section, hidden_name, hidden_widths
+from aesearch.studies.dimensions import SHARES, Choices, Range, Section, hidden_name, hidden_widths
 from aesearch.studies.errors import SpecError
 from aesearch.studies.placement import placement
 from aesearch.studies.sections import (
@@ -25,6 +25,12 @@ from aesearch.studies.spec_problems import Path, Problem, broken, must
 
 # Of the last epochs, in a trial's score: see docs/decisions.md for the measurement.
 SCORE_EPOCHS = 3
+# Up to so many values of an image a network may have a shortcut without being asked for.
+LARGEST_SHORTCUT = 65_536
+# Steps after which a network with a shortcut hardly gets better, and at which losers are known:
+# docs/decisions.md has the measurement.
+LONGEST_TRAINING = 6000
+FIRST_RUNG = 600
 # A Gaussian process takes a second per suggestion then; its cost grows with the third power.
 LARGEST_GP = 500
 # Weights of a dense network that nobody chose: 400 MB, which any store takes.
@@ -91,6 +97,19 @@ class StudySpec(Section):
         return self
 
     @property
+    def scores_delivery(self) -> bool:
+        """Whether a fold's score is the error of the network that would be delivered there."""
+        return self.training.epochs == "auto"
+
+    @property
+    def trial_epochs(self) -> int:
+        """Epochs of a trial on one fold, at most; of a resolved specification."""
+        epochs = self.retrain.max_epochs if self.scores_delivery else self.training.epochs
+        if epochs == "auto":
+            raise ValueError("retrain.max_epochs must be a number, got 'auto'; call resolve first")
+        return epochs
+
+    @property
     def n_trials(self) -> int:
         """How many trials the study has: ``search.trials``, or the whole of a smaller grid."""
         trials = self.search.trials
@@ -136,12 +155,18 @@ class StudySpec(Section):
         hidden = params.get("hidden", model.dense.hidden) if architecture == "dense" else ()
         if hidden == "auto":
             raise ValueError("model.dense.hidden must be widths, got 'auto'; call resolve first")
+        code_activation = params.get("code_activation", model.code_activation)
         return Configuration(
             architecture=architecture,
             hidden=hidden_widths(hidden),
             encoding_dim=int(params.get("encoding_dim", model.encoding_dim)),
             dropout=float(params.get("dropout", model.dropout)),
-            code_activation=params.get("code_activation", model.code_activation),
+            code_activation=code_activation,
+            activation=model.activation,
+            # A relu code that is searched beside a linear one: nothing leads past it.
+            shortcut=model.shortcut if code_activation == "linear" else "none",
+            output=model.output,
+            initialization=model.initialization,
             channels=model.conv.channels,
             conv_hidden=model.conv.hidden,
             learning_rate=float(params.get("learning_rate", training.learning_rate)),
@@ -169,6 +194,10 @@ class Configuration:
     encoding_dim: int
     dropout: float
     code_activation: str
+    activation: str
+    shortcut: str
+    output: str
+    initialization: str
     channels: tuple[int, ...]
     conv_hidden: int
     learning_rate: float
@@ -178,15 +207,8 @@ class Configuration:
 
 def _disagreements(spec: StudySpec) -> list[Problem]:
     """List the rules between sections that do not hold."""
-    search, epochs = spec.search, spec.training.epochs
-    epochs_path = (("training", "epochs"),)
-    problems = []
-    if search.score_epochs != "auto" and search.score_epochs > epochs:
-        rule = f"be <= training.epochs ({epochs})"
-        problems.append(must(rule, search.score_epochs, ("search", "score_epochs"), epochs_path))
-    if search.warmup_epochs != "auto" and search.warmup_epochs >= epochs:
-        rule = f"be < training.epochs ({epochs})"
-        problems.append(must(rule, search.warmup_epochs, ("search", "warmup_epochs"), epochs_path))
+    search = spec.search
+    problems = [*_epochs_disagreements(spec), *_shortcut_disagreements(spec.model, spec.space)]
     if spec.data.limit is not None and search.folds > spec.data.limit:
         rule = f"be <= data.limit ({spec.data.limit})"
         problems.append(must(rule, search.folds, ("search", "folds"), (("data", "limit"),)))
@@ -199,6 +221,42 @@ def _disagreements(spec: StudySpec) -> list[Problem]:
             problem._replace(path=("space", *problem.path))
             for problem in spec.space.grid_problems()
         ]
+    return problems
+
+
+def _epochs_disagreements(spec: StudySpec) -> list[Problem]:
+    """List what does not go with the number of epochs of a trial."""
+    search, epochs, name = spec.search, spec.training.epochs, "training.epochs"
+    path: Path = ("training", "epochs")
+    if epochs == "auto":
+        epochs, name = spec.retrain.max_epochs, "retrain.max_epochs"
+        path = ("retrain", "max_epochs")
+    problems = []
+    if epochs != "auto" and search.score_epochs != "auto" and search.score_epochs > epochs:
+        rule = f"be <= {name} ({epochs})"
+        problems.append(must(rule, search.score_epochs, ("search", "score_epochs"), (path,)))
+    if epochs != "auto" and search.warmup_epochs != "auto" and search.warmup_epochs >= epochs:
+        rule = f"be < {name} ({epochs})"
+        problems.append(must(rule, search.warmup_epochs, ("search", "warmup_epochs"), (path,)))
+    return problems
+
+
+def _shortcut_disagreements(model: ModelSpec, space: SpaceSpec) -> list[Problem]:
+    """List what does not go with a shortcut that was asked for."""
+    if model.shortcut != "pca":
+        return []
+    codes = (model.code_activation,)
+    if space.code_activation is not None:
+        codes = space.code_activation.choices
+    problems = []
+    if "linear" not in codes:
+        rule = "be none or auto for a relu code, which PCA does not have"
+        uses = (("model", "code_activation"),)
+        problems.append(must(rule, model.shortcut, ("model", "shortcut"), uses))
+    if model.output == "sigmoid":
+        rule = "be none or auto for model.output sigmoid, behind which it would not be PCA"
+        uses = (("model", "output"),)
+        problems.append(must(rule, model.shortcut, ("model", "shortcut"), uses))
     return problems
 
 
@@ -264,16 +322,17 @@ def resolve(
             [f"search.folds: must be <= the {n_train} training images, got {spec.search.folds}"],
         )
     placed = placement(device=device, n_train=n_train, pixels=pixels, fast_bfloat16=fast_bfloat16)
-    epochs = spec.training.epochs
+    batch_size, max_epochs, epochs, first_rung = _lengths(spec, n_train)
     sampler = spec.search.sampler
     if sampler == "auto":
         sampler = "gp" if spec.search.trials <= LARGEST_GP else "tpe"
     automatic: dict[str, dict[str, Any]] = {
-        "training": {"batch_size": min(max(n_train // 60, 32), 1000)},
+        "training": {"batch_size": batch_size},
+        "retrain": {"max_epochs": max_epochs},
         "search": {
             "sampler": sampler,
-            "startup_trials": 5 if sampler == "gp" else 10,
-            "warmup_epochs": min(max(1, epochs // 20), epochs - 1),
+            "startup_trials": (5 if sampler == "gp" else 10) + _n_first(spec),
+            "warmup_epochs": first_rung,
             "score_epochs": min(SCORE_EPOCHS, epochs),
             "generation_size": placed.generation_size,
             "lookahead": placed.lookahead,
@@ -297,10 +356,54 @@ def resolve(
     # Half the values of an image, where the weights of that are not too many for a store.
     hidden = min(max(pixels // 2, 128), 2048, max(_AUTOMATIC_WEIGHTS // (2 * pixels), 1))
     dense = _with_automatic(spec.model.dense, {"hidden": (hidden,)})
-    changes["model"] = spec.model.model_copy(update={"dense": dense})
+    changes["model"] = spec.model.model_copy(
+        update={"dense": dense, **_shortcut_and_output(spec, pixels)}
+    )
     if spec.name is None:
         changes["name"] = automatic_name(spec.data.dataset)
     return spec.model_copy(update=changes)
+
+
+def _n_first(spec: StudySpec) -> int:
+    """How many sizes of the code begin with the same configuration."""
+    sizes = spec.space.encoding_dim
+    return len(sizes.choices) if spec.scores_delivery and isinstance(sizes, Choices) else 0
+
+
+def _lengths(spec: StudySpec, n_train: int) -> tuple[int, int, int, int]:
+    """Give batch size, epochs of the retraining and of a trial, and epochs before the first rung.
+
+    What was set stays as it is; the last counts from 0.
+    """
+    training, folds = spec.training, spec.search.folds
+    fixed = training.epochs != "auto"
+    batch_size = training.batch_size
+    if batch_size == "auto":
+        share, largest = (60, 1000) if fixed else (240, 256)
+        batch_size = min(max(n_train // share, 32), largest)
+    max_epochs = spec.retrain.max_epochs
+    if max_epochs == "auto":
+        steps = -(-n_train // batch_size)
+        max_epochs = 200 if fixed else min(max(LONGEST_TRAINING // steps, 30), 500)
+    if training.epochs != "auto":
+        epochs = training.epochs
+        return batch_size, max_epochs, epochs, min(max(1, epochs // 20), epochs - 1)
+    n_inner = n_train * (folds - 1) / folds * (1 - spec.retrain.holdout)
+    steps_of_fold = max(1, round(n_inner / batch_size))
+    return batch_size, max_epochs, max_epochs, min(-(-FIRST_RUNG // steps_of_fold), max_epochs - 1)
+
+
+def _shortcut_and_output(spec: StudySpec, pixels: int) -> dict[str, str]:
+    """Make the shortcut and the output's activation concrete."""
+    model, searched = spec.model, spec.space.code_activation
+    shortcut, output = model.shortcut, model.output
+    if shortcut == "auto":
+        linear = "linear" in ((model.code_activation,) if searched is None else searched.choices)
+        small = pixels <= LARGEST_SHORTCUT
+        shortcut = "pca" if linear and small and output != "sigmoid" else "none"
+    if output == "auto":
+        output = "clamp" if shortcut == "pca" else "sigmoid"
+    return {"shortcut": shortcut, "output": output}
 
 
 def automatic_name(dataset: str) -> str:
@@ -324,15 +427,19 @@ def as_stored(asked: StudySpec, resolved: StudySpec, stored: StudySpec) -> Study
         Of the study that is to go on.
     """
     changes: dict[str, Any] = {}
-    for section in ("training", "search", "compute"):
+    for section in ("training", "search", "retrain", "compute"):
         given, kept = getattr(asked, section), getattr(stored, section)
-        automatic = [name for name in type(given).model_fields if getattr(given, name) == "auto"]
-        changes[section] = getattr(resolved, section).model_copy(
-            update={name: getattr(kept, name) for name in automatic}
-        )
+        changes[section] = _as_kept(given, getattr(resolved, section), kept)
+    changes["model"] = _as_kept(asked.model, resolved.model, stored.model)
     if asked.model.dense.hidden == "auto":
-        changes["model"] = resolved.model.model_copy(update={"dense": stored.model.dense})
+        changes["model"] = changes["model"].model_copy(update={"dense": stored.model.dense})
     return resolved.model_copy(update=changes)
+
+
+def _as_kept(given: Any, resolved: Any, kept: Any) -> Any:
+    """Take what was left to "auto" in a section from another one."""
+    automatic = [name for name in type(given).model_fields if getattr(given, name) == "auto"]
+    return resolved.model_copy(update={name: getattr(kept, name) for name in automatic})
 
 
 def _with_automatic(section: Any, values: Mapping[str, Any]) -> Any:

@@ -28,7 +28,7 @@ _SECTIONS = (
 )
 # What may change between two runs of one study: how many trials, when to stop, where the same
 # images lie, which trial is chosen, and how that one is retrained and measured. The rest decides
-# the table.
+# the table; so do the settings of the retraining where the trials are scored by it.
 MAY_DIFFER_ON_RESUME = (
     "search.trials",
     "search.timeout",
@@ -305,16 +305,16 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
 
 
 def diff(
-    old: StudySpec, new: StudySpec, *, may_differ: tuple[str, ...] = MAY_DIFFER_ON_RESUME
+    old: StudySpec, new: StudySpec, *, may_differ: tuple[str, ...] | None = None
 ) -> list[str]:
     """List what keeps ``new`` from going on with a study that was created as ``old``.
 
     Parameters
     ----------
-    may_differ : tuple of str
-        What the keys that do not matter begin with: for a study that goes on, the number of
-        trials, the time limit, where the images lie, the description, the choice, the
-        retraining and the evaluation.
+    may_differ : tuple of str, optional
+        What the keys that do not matter begin with. Without it, for a study that goes on: the
+        number of trials, the time limit, where the images lie, the description, the choice, the
+        evaluation, and the retraining (its seeds alone where the trials are scored by it).
 
     Returns
     -------
@@ -322,6 +322,9 @@ def diff(
         ``search.folds: 3 -> 5`` each, in the order of the specification; empty if nothing
         that matters differs.
     """
+    if may_differ is None:
+        kept = "retrain." if not old.scores_delivery else "retrain.seeds"
+        may_differ = tuple(kept if key == "retrain." else key for key in MAY_DIFFER_ON_RESUME)
     before_tree, after_tree = (spec.model_dump(mode="json") for spec in (old, new))
     return [
         f"{key}: {_word(before)} -> {_word(after)}"

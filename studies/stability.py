@@ -8,6 +8,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,8 @@ END_EPOCHS = 3  # ... and never fewer than this many, where there are as many
 
 # Reads back what `unstable_reason` writes: the store keeps the words of a reason, no figures.
 _ABOVE_LIMIT = re.compile(
-    r"the loss of fold \d+ ends at (\S+) \(epoch \d+\), above the limit (\S+)"
+    r"the (?:loss of fold \d+ ends at (\S+) \(epoch \d+\)|score of fold \d+ is (\S+)), "
+    r"above the limit (\S+)"
 )
 
 
@@ -132,6 +134,25 @@ def unstable_reason(curves: npt.ArrayLike, *, limit: float, oscillation: float) 
     return None
 
 
+def score_above_limit(scores: Sequence[float], *, limit: float) -> str | None:
+    """Say why a trial that is scored by its kept weights is unstable, or None.
+
+    Only a score above the limit counts: what a loss did after the epoch whose weights are kept
+    is nothing that is delivered.
+
+    Parameters
+    ----------
+    scores : sequence of float, (fold,)
+        Mean squared errors per pixel.
+    limit : float
+        Highest score of a stable fold.
+    """
+    fold = int(np.argmax(scores))
+    if scores[fold] <= limit:
+        return None
+    return f"the score of fold {fold} is {scores[fold]:.4g}, above the limit {limit:g}"
+
+
 def end_above_limit(reason: str | None) -> tuple[float, float] | None:
     """Give the final loss and the limit of a reason that is a high final loss; None for another.
 
@@ -146,4 +167,4 @@ def end_above_limit(reason: str | None) -> tuple[float, float] | None:
         To four and six significant digits; the loss is that of the worst fold.
     """
     found = None if reason is None else _ABOVE_LIMIT.fullmatch(reason)
-    return None if found is None else (float(found[1]), float(found[2]))
+    return None if found is None else (float(found[1] or found[2]), float(found[3]))

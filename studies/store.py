@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from aesearch.studies import database, migrations, optuna_rows, tables
 from aesearch.studies.errors import StudyNotFoundError
+from aesearch.studies.former import with_former_settings
 from aesearch.studies.records import LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
 from aesearch.studies.records import TrialState as RecordedState
 from aesearch.studies.spec import StudySpec
@@ -236,7 +237,7 @@ def _study_row(row: Any) -> StudyRow:
     return StudyRow(
         study_id=row.study_id,
         name=row.study_name,
-        spec=json.loads(row.spec),
+        spec=with_former_settings(json.loads(row.spec)),
         facts=json.loads(row.facts),
         chosen_trial_id=row.chosen_trial_id,
         retrain_key=row.retrain_key,

@@ -4,14 +4,15 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 
 from aesearch.reproduction.reported import Measure
 from aesearch.studies.dimensions import Section
 from aesearch.studies.errors import AesearchError
+from aesearch.studies.former import with_former_settings
 
 # None where there is none: a network that diverged, a seed that stopped before the others.
 Number = float | None
@@ -80,7 +81,7 @@ class StudyRecord(Section):
     """
 
     study: str
-    spec: dict[str, Any]
+    spec: Annotated[dict[str, Any], BeforeValidator(with_former_settings)]
     versions: dict[str, str]
     dataset: str
     image_shape: tuple[int, int, int]
