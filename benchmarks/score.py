@@ -18,7 +18,7 @@ import time
 import numpy as np
 import torch
 
-from aesearch.generation import build_member, build_population
+from aesearch.members import build_member, build_population
 from aesearch.models.runtime import prepare_process
 from aesearch.problem import load_problem
 from aesearch.seeds import derive_seed

@@ -216,9 +216,7 @@ def build_autoencoder(
         try:
             torch.set_default_dtype(torch.float32)
             if architecture == "dense":
-                parts = dense_layers(
-                    n_pixels=prod(shape), hidden=configuration["hidden"], **shared
-                )
+                parts = dense_layers(n_pixels=prod(shape), hidden=configuration["hidden"], **shared)
             else:
                 parts = conv_layers(
                     image_shape=shape,

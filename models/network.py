@@ -127,7 +127,11 @@ class PopulationNetwork:
             assert means is not None
             # Taken off before the first layer, which then knows that no input needs a gradient.
             named = named[1:]
-            shape = (1, -1, *self.image_shape[1:]) if self.sample_first else (len(means), 1, -1)
+            n_members, n_pixels = means.shape
+            shape = (n_members, 1, n_pixels)
+            if self.sample_first:
+                channel, height, width = self.image_shape
+                shape = (1, n_members * channel, height, width)
             self._means = means.reshape(shape)
         # The output's activation is fused with the loss: see losses.
         self._layers = _Stack(layout, weights, dropout, gradient).sequence(named[:-1])
@@ -181,35 +185,6 @@ class _Stack:
             if not self._drops:
                 return None
             return PopulationDropout(self._dropout, self._n_dropouts - 1, self._weights.dtype)
-        if isinstance(layer, nn.Linear):
-            weight, weight_gradient = self._views(f"{name}.weight")
-            if layer.bias is None:
-                return PopulationLinear(weight, None, weight_gradient)
-            bias, bias_gradient = self._views(f"{name}.bias")
-            return PopulationLinear(weight, bias, weight_gradient, bias_gradient)
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            weight, weight_gradient = self._views(f"{name}.weight")
-            bias, bias_gradient = self._views(f"{name}.bias")
-            assert isinstance(layer.padding, tuple)
-            return PopulationConvolution(
-                weight,
-                bias,
-                weight_gradient,
-                bias_gradient,
-                stride=_pair(layer.stride),
-                padding=_pair(layer.padding),
-                output_padding=_pair(layer.output_padding),
-                transposed=isinstance(layer, nn.ConvTranspose2d),
-            )
-        if isinstance(layer, nn.ReLU):
-            return PopulationReLU()
-        if isinstance(layer, nn.GELU):
-            return PopulationGELU()
-        if isinstance(layer, nn.Flatten):
-            return MapsToFeatures(len(self._weights))
-        if isinstance(layer, nn.Unflatten):
-            channel, height, width = layer.unflattened_size
-            return FeaturesToMaps((int(channel), int(height), int(width)))
         if isinstance(layer, nn.Sequential):
             return self._children(name, layer)
         if isinstance(layer, Shortcut):
@@ -217,7 +192,44 @@ class _Stack:
             linear = self._layer(f"{name}.linear", layer.linear)
             assert linear is not None
             return PopulationShortcut(branch, linear)
-        raise TypeError(f"{name} must be a layer that a population can stack, got {layer!r}")
+        return self._with_weights(name, layer) or self._without_weights(name, layer)
+
+    def _with_weights(self, name: str, layer: nn.Module) -> PopulationLayer | None:
+        if not isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            return None
+        weight, weight_gradient = self._views(f"{name}.weight")
+        bias, bias_gradient = None, None
+        if layer.bias is not None:
+            bias, bias_gradient = self._views(f"{name}.bias")
+        if isinstance(layer, nn.Linear):
+            return PopulationLinear(weight, bias, weight_gradient, bias_gradient)
+        assert bias is not None
+        assert isinstance(layer.padding, tuple)
+        return PopulationConvolution(
+            weight,
+            bias,
+            weight_gradient,
+            bias_gradient,
+            stride=_pair(layer.stride),
+            padding=_pair(layer.padding),
+            output_padding=_pair(layer.output_padding),
+            transposed=isinstance(layer, nn.ConvTranspose2d),
+        )
+
+    def _without_weights(self, name: str, layer: nn.Module) -> PopulationLayer:
+        made: PopulationLayer | None = None
+        if isinstance(layer, nn.ReLU):
+            made = PopulationReLU()
+        elif isinstance(layer, nn.GELU):
+            made = PopulationGELU()
+        elif isinstance(layer, nn.Flatten):
+            made = MapsToFeatures(len(self._weights))
+        elif isinstance(layer, nn.Unflatten):
+            channel, height, width = layer.unflattened_size
+            made = FeaturesToMaps((int(channel), int(height), int(width)))
+        if made is None:
+            raise TypeError(f"{name} must be a layer that a population can stack, got {layer!r}")
+        return made
 
     def _views(self, name: str) -> tuple[Tensor, Tensor | None]:
         """A parameter, and where its gradient is written."""

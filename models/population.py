@@ -181,7 +181,8 @@ class Population:
                 self._images, member.train_indices, member.encoding_dim
             )
             start_at(module.encoder, module.decoder, principal)
-            mean = principal.mean.to(self._dtype)
+            # As the weights: rounded to float32 first, so that one start serves every precision.
+            mean = principal.mean.float().to(self._dtype)
         return self._layout.stack([module], self._dtype), mean
 
     @property

@@ -94,7 +94,8 @@ def train_as_delivered(
         for number, own in scores.items()
         if number in others.alive
     ]
-    on_rung(rung, True)
+    everything = True
+    on_rung(rung, everything)
 
 
 @dataclass

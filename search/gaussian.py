@@ -14,7 +14,6 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from aesearch.studies.spec import StudySpec
 from aesearch.studies.stability import STABILITY
 
-
 _SMALLEST = 1e-12  # of a loss, in a logarithm
 
 

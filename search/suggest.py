@@ -77,17 +77,8 @@ def suggest(
             return _quasi_random(spec, numbers)
         sampler = _sampler(spec, position)
         study = _scratch(spec, sampler=sampler)
-        if spec.search.sampler == "random":
-            finished = window = ()  # it looks at nothing
         one_space = spec.search.sampler == "gp"
-        if dealt_sizes(spec):
-            finished = relative_to_size(finished)
-        elif one_space:
-            finished = with_values(finished)
-        if one_space:
-            kinds = distributions(spec)
-            finished = [filled(spec, trial, kinds) for trial in finished]
-            window = [filled(spec, trial, kinds) for trial in window]
+        finished, window = _as_shown(spec, finished, window)
         for trial in finished:
             study.add_trial(_remembered(trial, curve=trial.state == TrialState.PRUNED))
         for trial in window:
@@ -105,6 +96,23 @@ def suggest(
                 study.sampler = optuna.samplers.PartialFixedSampler({_SIZE: size}, sampler)
             suggested.append(_ask(spec, study, number, one_space=one_space))
         return suggested
+
+
+def _as_shown(
+    spec: StudySpec, finished: Sequence[FrozenTrial], window: Sequence[FrozenTrial]
+) -> tuple[Sequence[FrozenTrial], Sequence[FrozenTrial]]:
+    """Give older trials as the sampler is shown them."""
+    if spec.search.sampler == "random":
+        return (), ()  # it looks at nothing
+    if dealt_sizes(spec):
+        finished = relative_to_size(finished)
+    elif spec.search.sampler == "gp":
+        finished = with_values(finished)
+    if spec.search.sampler == "gp":
+        kinds = distributions(spec)
+        finished = [filled(spec, trial, kinds) for trial in finished]
+        window = [filled(spec, trial, kinds) for trial in window]
+    return finished, window
 
 
 def dealt_sizes(spec: StudySpec) -> tuple[int, ...]:

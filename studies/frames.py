@@ -45,7 +45,7 @@ def trials(snapshot: StudySnapshot) -> pd.DataFrame:
         "standard_error": pd.Series([row.standard_error for row in rows], dtype="float64"),
     }
     for fold in range(n_folds):
-        scores = [row.fold_scores[fold] if row.fold_scores else None for row in rows]
+        scores = [row.fold_scores[fold] if fold < len(row.fold_scores) else None for row in rows]
         columns[f"fold_{fold}"] = pd.Series(scores, dtype="float64")
     columns["epochs"] = pd.Series([row.epochs for row in rows], dtype="int64")
     columns["unstable"] = pd.Series([row.unstable for row in rows], dtype="string")

@@ -117,10 +117,10 @@ class ModelSpec(Section):
         default="linear", description="Activation of the code; relu kills some of its units."
     )
     activation: Activation = Field(
-        default="gelu", description="Activation of the layers before and behind the code."
+        default="relu", description="Activation of the layers before and behind the code."
     )
     shortcut: Auto | Literal["pca", "none"] = Field(
-        default="auto",
+        default="none",
         description="pca: linear maps to the code and back beside the layers, which start as the "
         "principal components of the training images, so that the network starts as PCA; needs a "
         "linear code and output clamp. auto is pca for such networks, unless an image has more "
@@ -144,11 +144,11 @@ class TrainingSpec(Section):
     """How a network trains where the space does not vary it."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = Field(
-        default="adamw",
+        default="adam",
         description="adam adds weight decay to the gradient (L2), adamw decouples.",
     )
-    learning_rate: LearningRate = Field(default=3e-3, description="Learning rate; > 0.")
-    weight_decay: WeightDecay = Field(default=0.1, description="Weight decay; >= 0.")
+    learning_rate: LearningRate = Field(default=1e-3, description="Learning rate; > 0.")
+    weight_decay: WeightDecay = Field(default=1e-5, description="Weight decay; >= 0.")
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.9, description="Momentum in [0, 1); sgd only."
     )
@@ -165,7 +165,7 @@ class TrainingSpec(Section):
         default=10, description="Epochs without progress that make a plateau; plateau only."
     )
     averaging: Literal["ema", "none"] = Field(
-        default="ema",
+        default="none",
         description="ema: an exponential moving average of the weights is what is validated, "
         "stopped by, scored and delivered.",
     )
@@ -180,7 +180,7 @@ class TrainingSpec(Section):
         "240th of them within 32 to 256, or a 60th within 32 to 1000 where epochs is a number.",
     )
     epochs: AutoPositiveCount = Field(
-        default="auto",
+        default=20,
         description="auto: a trial's score on a fold is the error of the network that the "
         "retraining would deliver there (stopped early by an inner held-out share, measured once "
         "on the fold), fold 0 comes first, and only trials that do well there train on the "
@@ -276,7 +276,7 @@ class RetrainSpec(Section):
 
     seeds: PositiveCount = Field(default=3, description="Networks trained, each from its own seed.")
     max_epochs: AutoPositiveCount = Field(
-        default="auto",
+        default=200,
         description="Epochs at most; auto is 200, or as many as take 6,000 steps, within 30 to "
         "500, where training.epochs is auto.",
     )
@@ -284,10 +284,10 @@ class RetrainSpec(Section):
         default=20, description="Stop after so many epochs without progress on the held-out part."
     )
     min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        default=1e-3, description="Smallest fall of the loss that counts as progress."
+        default=1e-5, description="Smallest fall of the loss that counts as progress."
     )
     min_delta_mode: Literal["relative", "absolute"] = Field(
-        default="relative",
+        default="absolute",
         description="Whether min_delta is a share of the loss, or a mean squared error per pixel.",
     )
     holdout: OpenFraction = Field(

@@ -80,15 +80,15 @@ class SpaceSpec(Section):
         description="Size of the code; null keeps model.encoding_dim.",
     )
     learning_rate: LearningRateDimension | None = Field(
-        default=Range[LearningRate](low=1e-3, high=1e-2, log=True),
+        default=Range[LearningRate](low=1e-4, high=1e-2, log=True),
         description="Learning rate; null keeps training.learning_rate.",
     )
     weight_decay: WeightDecayDimension | None = Field(
-        default=Range[WeightDecay](low=1e-2, high=0.5, log=True),
+        default=Range[WeightDecay](low=1e-7, high=1e-3, log=True),
         description="Weight decay; null keeps training.weight_decay.",
     )
     dropout: DropoutDimension | None = Field(
-        default=Range[Dropout](low=0.0, high=0.1),
+        default=Range[Dropout](low=0.0, high=0.5),
         description="Dropout after each hidden layer, and after a relu code; null keeps "
         "model.dropout.",
     )

@@ -333,7 +333,7 @@ def resolve(
             "sampler": sampler,
             "startup_trials": (5 if sampler == "gp" else 10) + _n_first(spec),
             "warmup_epochs": first_rung,
-            "score_epochs": min(SCORE_EPOCHS, epochs),
+            "score_epochs": 1 if spec.scores_delivery else min(SCORE_EPOCHS, epochs),
             "generation_size": placed.generation_size,
             "lookahead": placed.lookahead,
         },

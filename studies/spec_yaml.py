@@ -304,9 +304,7 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
     return names.get(value, value) if isinstance(value, str) else value
 
 
-def diff(
-    old: StudySpec, new: StudySpec, *, may_differ: tuple[str, ...] | None = None
-) -> list[str]:
+def diff(old: StudySpec, new: StudySpec, *, may_differ: tuple[str, ...] | None = None) -> list[str]:
     """List what keeps ``new`` from going on with a study that was created as ``old``.
 
     Parameters

@@ -17,6 +17,11 @@ N_IMAGES = 60
 NETWORK = {"channels": (3, 4, 5), "conv_hidden": 9, "code_activation": "linear"}
 SETTINGS = {
     **NETWORK,
+    "activation": "relu",
+    "shortcut": "none",
+    "output": "sigmoid",
+    "initialization": "torch",
+    "averaging": None,
     "optimizer": "adam",
     "momentum": 0.0,
     "schedule": "none",

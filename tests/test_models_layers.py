@@ -129,6 +129,7 @@ def test_loss_is_mse_of_the_sigmoid_for_each_member(n_members, sample_first, dra
     sums, gradient = squared_errors(
         swap(logits),
         swap(targets),
+        output="sigmoid",
         sample_first=sample_first,
         counts=counts.to(logits),
         is_sample=is_sample,
@@ -143,7 +144,9 @@ def test_a_loss_of_many_large_images_is_exact_in_float32(n_members, sample_first
     """No term is lost, whoever trains beside: as a sum in float64."""
     shape = (400, n_members, 3 * 64 * 64) if sample_first else (n_members, 400, 3 * 64 * 64)
     logits, targets = torch.zeros(shape), torch.rand(shape, generator=generator_of(0))
-    sums, _ = squared_errors(logits, targets, sample_first=sample_first, counts=None)
+    sums, _ = squared_errors(
+        logits, targets, output="sigmoid", sample_first=sample_first, counts=None
+    )
     exact = (targets.double() - 0.5).square().mean(-1).sum(0 if sample_first else 1)
     torch.testing.assert_close(sums, exact, rtol=1e-6, atol=0.0)
 
@@ -152,7 +155,7 @@ def test_a_loss_of_one_huge_image_is_exact_in_float32():
     """A constant error over 3 x 512 x 512 values: naive sums lose half a thousandth of it."""
     logits, targets = torch.zeros(1, 2, 3 * 512 * 512), torch.full((1, 2, 3 * 512 * 512), 0.13)
     exact = (targets.double() - 0.5).square().mean(-1).sum(1)
-    sums, gradient = squared_errors(logits, targets, sample_first=False, counts=2)
+    sums, gradient = squared_errors(logits, targets, output="sigmoid", sample_first=False, counts=2)
     torch.testing.assert_close(sums, exact, rtol=1e-6, atol=0.0)
     assert gradient.dtype == torch.float32
 

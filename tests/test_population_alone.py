@@ -16,6 +16,11 @@ NETWORK = {"channels": (3, 4, 5), "conv_hidden": 9, "code_activation": "linear"}
 SETTINGS = {
     **NETWORK,
     "architecture": "dense",
+    "activation": "relu",
+    "shortcut": "none",
+    "output": "sigmoid",
+    "initialization": "torch",
+    "averaging": None,
     "optimizer": "adam",
     "momentum": 0.9,
     "schedule": "none",

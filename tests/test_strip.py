@@ -8,7 +8,7 @@ import sqlalchemy as sa
 import torch
 from PIL import Image
 
-from aesearch.generation import build_member, build_population, images_as_validated
+from aesearch.members import build_member, build_population, images_as_validated
 from aesearch.models.autoencoder import build_autoencoder
 from aesearch.problem import load_problem
 from aesearch.strip import MAX_BYTES, MAX_COLUMNS, MAX_SIDE, reconstruction_strip

@@ -270,8 +270,7 @@ def _cv_results(trials: tuple[TrialRecord, ...], n_folds: int, unit: float) -> d
     """Arrange trials as ``GridSearchCV`` does; ``unit`` turns losses into those of X."""
     scores = np.full((len(trials), n_folds), np.nan)
     for row, trial in enumerate(trials):
-        if trial.fold_scores:
-            scores[row] = [-score * unit for score in trial.fold_scores]
+        scores[row, : len(trial.fold_scores)] = [-score * unit for score in trial.fold_scores]
     means = scores.mean(axis=1)
     # A rank is one more than how many are better; without a score, all that have one are.
     known = np.where(np.isnan(means), -np.inf, means)

@@ -70,10 +70,10 @@ def _ending(trial: FinishedTrial, noise: Mapping[str, Any] | None) -> str:
 def _fold_table(trial: FinishedTrial) -> str:
     record = trial.record
     last: dict[int, CurvePoint] = {point.fold: point for point in trial.curve}
-    scored = bool(record.fold_scores)
+    scores = dict(enumerate(record.fold_scores))
     table = [["fold", "score", "validation loss", "training loss"]]
     for fold, point in sorted(last.items()):
-        score = value_text(record.fold_scores[fold]) if scored else ""
+        score = value_text(scores[fold]) if fold in scores else ""
         table.append([str(fold), score, _loss(point.validation), _loss(point.train)])
     table.append(
         [
@@ -83,7 +83,7 @@ def _fold_table(trial: FinishedTrial) -> str:
             _loss(sum(point.train for point in last.values()) / len(last)),
         ]
     )
-    return _table([row if scored else [row[0], *row[2:]] for row in table], numbers=True)
+    return _table([row if scores else [row[0], *row[2:]] for row in table], numbers=True)
 
 
 def _table(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
