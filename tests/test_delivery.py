@@ -1,0 +1,111 @@
+"""A trial is scored by what would be delivered: early stopping inside a fold, folds bought last."""
+
+import numpy as np
+import pytest
+import torch
+
+from aesearch.members import build_member, build_population, early_stopping
+from aesearch.problem import load_problem
+from aesearch.seeds import derive_seed
+from aesearch.studies import store
+from aesearch.studies.former import with_former_settings
+from aesearch.studies.spec_yaml import diff, load_spec
+
+DELIVERED = (
+    "training.epochs=auto",
+    "search.score_epochs=auto",
+    "search.trials=9",
+    "search.warmup_epochs=1",
+    "search.reduction_factor=2",
+    "retrain.max_epochs=6",
+    "space.encoding_dim.choices=[2,5]",
+    "model.shortcut=auto",
+    "model.activation=gelu",
+    "training.averaging=ema",
+)
+
+
+@pytest.fixture
+def finished(tiny_spec, create_study, work, tmp_path):
+    """A finished study of nine trials: its engine."""
+    engine = create_study(tmp_path / "study.db", tiny_spec(*DELIVERED))
+    work(engine)
+    return engine
+
+
+def test_a_fold_score_is_that_of_a_network_stopped_early_and_measured_once(finished):
+    """Each complete trial, trained again alone by a loop of our own."""
+    snapshot = store.snapshot(finished, "digits")
+    spec = store.stored_spec(store.find_study(finished, "digits"))
+    problem = load_problem(spec, device="cpu")
+    images = torch.from_numpy(problem.images)
+    complete = [trial for trial in snapshot.trials if trial.state == "complete"]
+    assert complete
+    for trial in complete:
+        for fold, score in enumerate(trial.fold_scores):
+            configuration = spec.configuration(trial.params)
+            train, inner = problem.delivery_indices(fold)
+            held_out = np.flatnonzero(problem.fold_of_sample == fold)
+            assert not set(held_out) & {*train, *inner}
+            seed = derive_seed(spec.seed, "member", trial.number, fold)
+            member = build_member(configuration, seed, train, inner)
+            population = build_population(problem, images, [member], configuration, epochs=6)
+            stopping = early_stopping(spec, 1)
+            while population.epoch < 6 and population.status == ["training"]:
+                stopping.update(population, population.run_epoch().validation)
+            stopping.restore(population)
+            rows = images[held_out].double() / 255
+            with torch.no_grad():
+                errors = population.extract(0).double()(rows) - rows
+            # float32, and summed in another order than beside other members.
+            assert score == pytest.approx(errors.square().mean().item(), rel=1e-4)
+
+
+def test_only_those_that_do_well_on_fold_0_train_on_the_others(finished):
+    """Every trial has one of: no score, that of fold 0, those of all folds."""
+    snapshot = store.snapshot(finished, "digits")
+    folds = {trial.number: len(trial.fold_scores) for trial in snapshot.trials}
+    states = {trial.number: trial.state for trial in snapshot.trials}
+    assert {3} == {folds[n] for n, state in states.items() if state == "complete"}
+    assert {folds[n] for n, state in states.items() if state == "pruned"} <= {0, 1}
+    study = store.find_study(finished, "digits")
+    trained = {(number, fold) for number, fold, *_ in store.curves(finished, study)}
+    for number, state in states.items():
+        n_trained = sum(one == number for one, _ in trained)
+        assert n_trained == (3 if state == "complete" else 1)
+
+
+def test_sizes_take_turns_and_begin_with_the_default(finished):
+    """So that the table by size is worth looking at."""
+    trials = store.snapshot(finished, "digits").trials
+    assert [trial.params["encoding_dim"] for trial in trials] == [2, 5, 2, 5, 2, 5, 2, 5, 2]
+    first, second = (dict(trial.params) for trial in trials[:2])
+    assert first | {"encoding_dim": 5} == second
+    assert {trial.state for trial in trials[:2]} == {"complete"}
+
+
+def test_settings_of_the_retraining_decide_such_a_table(tiny_spec):
+    """They may not differ on a resume, but for the number of seeds."""
+    spec = tiny_spec(*DELIVERED)
+    other = tiny_spec(*DELIVERED, "retrain.patience=3", "retrain.seeds=5")
+    assert diff(spec, other) == ["retrain.patience: 2 -> 3"]
+    assert diff(tiny_spec(), tiny_spec("retrain.patience=3", "retrain.seeds=5")) == []
+
+
+def test_what_was_written_before_a_setting_came_means_what_was_done_then():
+    """A stored specification without the new settings is that of a plain network."""
+    document = load_spec(overrides=["model.shortcut=auto", "model.activation=gelu"]).model_dump(
+        mode="json"
+    )
+    kept = with_former_settings(document)
+    assert kept == document
+    for section, name in (
+        ("model", "shortcut"),
+        ("model", "activation"),
+        ("training", "averaging"),
+    ):
+        del document[section][name]
+    former = with_former_settings(document)
+    assert former["model"]["shortcut"] == "none"
+    assert former["model"]["activation"] == "relu"
+    assert former["training"]["averaging"] == "none"
