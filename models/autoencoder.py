@@ -271,10 +271,11 @@ def _initialize_he(layers: Sequence[nn.Module]) -> None:
     for layer in layers:
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             # Of a transposed convolution: a pixel of the output sees one input in a stride.
-            fan_in = layer.weight[0].numel()
+            fan_in: float = layer.weight[0].numel()
             if isinstance(layer, nn.ConvTranspose2d):
                 fan_in = layer.weight[:, 0].numel() / prod(layer.stride)
             nn.init.normal_(layer.weight, std=sqrt(2.0 / fan_in))
+            assert layer.bias is not None
             nn.init.zeros_(layer.bias)
 
 

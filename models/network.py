@@ -128,7 +128,7 @@ class PopulationNetwork:
             # Taken off before the first layer, which then knows that no input needs a gradient.
             named = named[1:]
             n_members, n_pixels = means.shape
-            shape = (n_members, 1, n_pixels)
+            shape: tuple[int, ...] = (n_members, 1, n_pixels)
             if self.sample_first:
                 channel, height, width = self.image_shape
                 shape = (1, n_members * channel, height, width)

@@ -213,7 +213,7 @@ class _Training:
 
     def scores(self) -> dict[tuple[int, int], float]:
         """Restore each member's best weights, and measure them on what its fold holds out."""
-        found = {}
+        found: dict[tuple[int, int], float] = {}
         for runner in self._runners:
             population, members = runner.group.population, runner.group.members
             runner.stopping.restore(population)

@@ -245,7 +245,7 @@ def _shortcut_disagreements(model: ModelSpec, space: SpaceSpec) -> list[Problem]
     """List what does not go with a shortcut that was asked for."""
     if model.shortcut != "pca":
         return []
-    codes = (model.code_activation,)
+    codes: tuple[str, ...] = (model.code_activation,)
     if space.code_activation is not None:
         codes = space.code_activation.choices
     problems = []
@@ -375,22 +375,23 @@ def _lengths(spec: StudySpec, n_train: int) -> tuple[int, int, int, int]:
 
     What was set stays as it is; the last counts from 0.
     """
-    training, folds = spec.training, spec.search.folds
-    fixed = training.epochs != "auto"
-    batch_size = training.batch_size
-    if batch_size == "auto":
-        share, largest = (60, 1000) if fixed else (240, 256)
-        batch_size = min(max(n_train // share, 32), largest)
-    max_epochs = spec.retrain.max_epochs
-    if max_epochs == "auto":
-        steps = -(-n_train // batch_size)
-        max_epochs = 200 if fixed else min(max(LONGEST_TRAINING // steps, 30), 500)
-    if training.epochs != "auto":
-        epochs = training.epochs
+    folds = spec.search.folds
+    fixed = not spec.scores_delivery
+    share, largest = (60, 1000) if fixed else (240, 256)
+    batch_size = _given(spec.training.batch_size, min(max(n_train // share, 32), largest))
+    n_steps = -(-n_train // batch_size)
+    enough = 200 if fixed else min(max(LONGEST_TRAINING // n_steps, 30), 500)
+    max_epochs = _given(spec.retrain.max_epochs, enough)
+    if fixed:
+        epochs = _given(spec.training.epochs, max_epochs)
         return batch_size, max_epochs, epochs, min(max(1, epochs // 20), epochs - 1)
     n_inner = n_train * (folds - 1) / folds * (1 - spec.retrain.holdout)
     steps_of_fold = max(1, round(n_inner / batch_size))
     return batch_size, max_epochs, max_epochs, min(-(-FIRST_RUNG // steps_of_fold), max_epochs - 1)
+
+
+def _given(value: int | str, automatic: int) -> int:
+    return automatic if isinstance(value, str) else value
 
 
 def _shortcut_and_output(spec: StudySpec, pixels: int) -> dict[str, str]:

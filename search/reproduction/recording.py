@@ -158,7 +158,7 @@ class StoredStudy:
                 yield RecordedMeasure(asked=each, values=numbers(values))
 
     def _trial(self, trial: TrialRecord, curves: Sequence[tuple[Any, ...]]) -> RecordedTrial:
-        losses = np.full((2, self.spec.search.folds, self.spec.training.epochs), np.nan)
+        losses = np.full((2, self.spec.search.folds, self.spec.trial_epochs), np.nan)
         for number, fold, epoch, train, validation in curves:
             if number == trial.number:
                 losses[:, fold, epoch - 1] = train, validation

@@ -104,7 +104,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         batch_size: int | str = _TRAINING.batch_size,
         corruption: str = _TRAINING.corruption,
         corruption_level: float = _TRAINING.corruption_level,
-        max_epochs: int = _RETRAIN.max_epochs,
+        max_epochs: int | str = _RETRAIN.max_epochs,
         patience: int = _RETRAIN.patience,
         min_delta: float = _RETRAIN.min_delta,
         holdout: float = _RETRAIN.holdout,

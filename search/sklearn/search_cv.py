@@ -106,7 +106,7 @@ class AutoencoderSearchCV(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         *,
         folds: int = _SEARCH.folds,
         trials: int = _SEARCH.trials,
-        epochs: int = _SPEC.training.epochs,
+        epochs: int | str = _SPEC.training.epochs,
         space: Mapping[str, Any] | None = None,
         sampler: str = _SEARCH.sampler,
         pruner: str = _SEARCH.pruner,
