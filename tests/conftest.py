@@ -10,11 +10,16 @@ from urllib.parse import urlsplit
 
 import pytest
 import torch
+from hypothesis import settings
 
 pytest_plugins = ("postgres",)  # tests/postgres.py: a server, where its programs are here
 
 # As the workers do: results are bitwise equal for equal counts, and small tensors gain nothing.
 torch.set_num_threads(1)
+
+# No test may fail because a machine is busy.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

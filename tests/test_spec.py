@@ -105,6 +105,10 @@ def test_configuration_takes_parameters_over_defaults():
         encoding_dim=4,
         dropout=0.25,
         code_activation="linear",
+        activation="relu",
+        shortcut="none",
+        output="sigmoid",
+        initialization="torch",
         channels=(8, 16, 32),
         conv_hidden=128,
         learning_rate=1e-3,
@@ -177,7 +181,7 @@ def test_resolve_twice_changes_nothing():
 def test_resolve_keeps_what_is_given():
     spec = study(
         name="mine",
-        model={"dense": {"hidden": "none"}},
+        model={"dense": {"hidden": "none"}, "output": "clamp"},
         training={"batch_size": 7},
         search={"warmup_epochs": 0, "score_epochs": 2, "generation_size": 9, "lookahead": 3}
         | {"sampler": "random", "startup_trials": 4},

@@ -25,7 +25,7 @@ HIDDEN_RULE = "must be widths >= 1 such as 256-128, [256, 128] or none"
         ("\nserch: {}", "serch: unknown key; did you mean 'search'? (line 2)"),
         ("folds: 3", "folds: unknown key; did you mean 'search.folds'? (line 1)"),
         ("lerning_rate: 1", "lerning_rate: unknown key; did you mean 'training.learning_rate'? (line 1)"),
-        ("retrain: {xyz: 1}", "retrain.xyz: unknown key; known here: seeds, max_epochs, patience, min_delta, holdout (line 1)"),
+        ("retrain: {xyz: 1}", "retrain.xyz: unknown key; known here: seeds, max_epochs, patience, min_delta, min_delta_mode, holdout (line 1)"),
         ("space: {learning_rat: null}", "space.learning_rat: unknown key; did you mean 'learning_rate'? (line 1)"),
         ("space: {dropout: {low: 0, hihg: 0.5, high: 0.5}}", "space.dropout.hihg: unknown key; did you mean 'high'? (line 1)"),
         ("space: {dropout: {low: 0, choices: [0]}}", "space.dropout.low: must not be given beside choices (line 1)"),
@@ -165,7 +165,7 @@ def test_every_problem_is_reported_at_once():
 def test_no_problem_follows_from_another():
     """score_epochs is not compared with the default of an epochs that is broken."""
     found = problems("search: {score_epochs: 50}\ntraining: {epochs: many}")
-    assert found == ["training.epochs: must be a whole number, got 'many' (line 2)"]
+    assert found == ["training.epochs: must be a whole number >= 1 or auto, got 'many' (line 2)"]
 
 
 def test_message_names_the_source_and_counts(tmp_path):
