@@ -216,8 +216,12 @@ def former_key(spec, configuration):
         "compute": spec.compute.model_dump(mode="json"),
         "limit": spec.data.limit,
     }
-    for section in ("configuration", "training"):
-        parts[section] = {k: v for k, v in parts[section].items() if "corruption" not in k}
+    later = ("activation", "shortcut", "output", "initialization", "averaging")
+    later += ("averaging_decay", "min_delta_mode")  # there were no such settings
+    for section in ("configuration", "training", "retrain"):
+        parts[section] = {
+            k: v for k, v in parts[section].items() if "corruption" not in k and k not in later
+        }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -76,10 +76,11 @@ def test_the_samplers_offered_are_those_looked_at():
     offered = set(get_args(SearchSpec.model_fields["sampler"].annotation))
     assert offered == {*SAMPLERS, "grid", "auto"}
     named = {use for use in uses(Path(suggest.__file__)) if use.startswith("optuna.samplers.")}
-    assert named == {f"optuna.samplers.{kind.__name__}" for kind in SAMPLERS.values()}
+    kinds = (*SAMPLERS.values(), optuna.samplers.PartialFixedSampler)
+    assert named == {f"optuna.samplers.{kind.__name__}" for kind in kinds}
 
 
-@pytest.mark.parametrize("kind", SAMPLERS.values(), ids=SAMPLERS)
+@pytest.mark.parametrize("kind", [*SAMPLERS.values(), optuna.samplers.PartialFixedSampler])
 def test_no_sampler_keeps_a_pickle_in_the_store(kind):
     """Optuna's CMA-ES does, and unpickles what it finds there: it is not offered."""
     assert "pickle" not in inspect.getsource(inspect.getmodule(kind))
