@@ -90,7 +90,7 @@ def search(
     data_dir: str | Path | None = None,
     folds: int | None = None,
     trials: int | None = None,
-    epochs: int | None = None,
+    epochs: int | str | None = None,
     batch_size: int | str | None = None,
     architecture: str | Sequence[str] | None = None,
     corruption: str | None = None,

@@ -64,7 +64,7 @@ def train_as_delivered(
         for number in pruner.losers(list(best), reports):
             reason = f"pruned at epoch {epoch} with a loss of {best[number]:.6g} on fold 0"
             rung.outcomes.append(_pruned(number, best[number], reason, pruner))
-        training.keep({n for n in best if n not in {o.number for o in rung.outcomes}})
+        training.keep(best.keys() - {outcome.number for outcome in rung.outcomes})
         on_rung(rung, not training.alive)
         if not training.alive:
             return
@@ -94,8 +94,7 @@ def train_as_delivered(
         for number, own in scores.items()
         if number in others.alive
     ]
-    everything = True
-    on_rung(rung, everything)
+    on_rung(rung, True)  # noqa: FBT003 - done
 
 
 @dataclass

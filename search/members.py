@@ -31,7 +31,8 @@ class Group:
             The positions that stay, where some do not; empty where none does, which drops
             nothing.
         """
-        positions = [i for i, (number, _) in enumerate(self.members) if number in set(numbers)]
+        staying = set(numbers)
+        positions = [i for i, (number, _) in enumerate(self.members) if number in staying]
         if len(positions) == len(self.members):
             return None
         if positions:

@@ -47,7 +47,7 @@ FLAGS: Mapping[str, Flag] = {
     "data_dir": Flag("data.data_dir", "Where named data sets are kept", "the user's cache folder"),
     "folds": Flag("search.folds", "Parts of the cross-validation", "3"),
     "trials": Flag("search.trials", "Trials of the whole study", "50"),
-    "epochs": Flag("training.epochs", "Epochs of every trial", "20"),
+    "epochs": Flag("training.epochs", "Epochs of every trial, or auto", "20"),
     "batch_size": Flag("training.batch_size", "Images per gradient step, or auto", "auto"),
     "architecture": Flag(
         "space.architecture.choices",
@@ -107,7 +107,7 @@ def spec_values(options: Mapping[str, Any]) -> dict[str, Any]:
             value = value.item()  # noqa: PLW2901 - the same value
         if name == "architecture":
             values |= _architecture_values(value)
-        elif name == "batch_size":
+        elif name in ("batch_size", "epochs"):
             values[FLAGS[name].path] = int(value) if str(value).isdecimal() else value
         elif name in ("dataset", "data_dir"):
             values[FLAGS[name].path] = str(value)

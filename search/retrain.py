@@ -18,17 +18,12 @@ from aesearch.models.runtime import is_out_of_memory
 from aesearch.problem import Problem
 from aesearch.seeds import derive_seed
 from aesearch.studies.errors import RunFailedError
+from aesearch.studies.former import MEANT
 from aesearch.studies.spec import Configuration, StudySpec
 
 log = logging.getLogger("aesearch.worker")
 
 _CURVE = "curve"
-_FORMER_CONFIGURATION = {
-    "activation": "relu",
-    "shortcut": "none",
-    "output": "sigmoid",
-    "initialization": "torch",
-}
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ def retrain_key(spec: StudySpec, configuration: Configuration) -> str:
         chosen = {name: value for name, value in chosen.items() if "corruption" not in name}
         training = {name: value for name, value in training.items() if "corruption" not in name}
     # Keys from before there were these settings still name the same weights.
-    for name, former in _FORMER_CONFIGURATION.items():
+    for name, former in MEANT["model"].items():
         if chosen[name] == former:
             del chosen[name]
     if spec.training.averaging == "none":

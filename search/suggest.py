@@ -283,19 +283,20 @@ class Pruner:
             self._study.add_trial(create_trial(state=TrialState.FAIL))
 
     def losers(self, alive: Sequence[int], reports: Mapping[int, Mapping[int, float]]) -> list[int]:
-        """Report the mean over folds and name the trials that stop here, in number order.
+        """Report the losses of trials and name those that stop here, in number order.
 
         Parameters
         ----------
         alive : sequence of int
             Trial numbers that are still training.
-        reports : mapping of trial number to {epoch: mean over folds}
-            Epochs since the last rung, the rung itself last.
+        reports : mapping of trial number to {epoch: loss}
+            Epochs since the last rung, the rung itself last: means over folds, or of fold 0
+            alone where that comes first, and at the rung the lowest so far.
         """
         search = self._spec.search
         if search.pruner == "none" or not alive:
             return []
-        return [n for n in self._judged(alive, reports) if n >= self._protected]
+        return sorted(n for n in self._judged(alive, reports) if n >= self._protected)
 
     def losers_after_fold(self, scores: Mapping[int, float]) -> list[int]:
         """Name the trials that train on no other fold, by their scores on the first one.

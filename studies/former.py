@@ -8,7 +8,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-_MEANT: Mapping[str, Mapping[str, Any]] = {
+MEANT: Mapping[str, Mapping[str, Any]] = {
     "model": {
         "activation": "relu",
         "shortcut": "none",
@@ -34,7 +34,7 @@ def with_former_settings(document: Mapping[str, Any]) -> dict[str, Any]:
         A copy; settings that are there are left as they are.
     """
     completed = copy.deepcopy(dict(document))
-    for section, settings in _MEANT.items():
+    for section, settings in MEANT.items():
         written = completed.get(section)
         if isinstance(written, dict):
             completed[section] = {**settings, **written}

@@ -213,6 +213,11 @@ def _disagreements(spec: StudySpec) -> list[Problem]:
         rule = f"be <= data.limit ({spec.data.limit})"
         problems.append(must(rule, search.folds, ("search", "folds"), (("data", "limit"),)))
     problems += _corruption_disagreements(spec)
+    retrain = spec.retrain
+    if retrain.min_delta_mode == "relative" and retrain.min_delta >= 1:
+        uses = (("retrain", "min_delta_mode"),)
+        rule = "be < 1 for retrain.min_delta_mode relative"
+        problems.append(must(rule, retrain.min_delta, ("retrain", "min_delta"), uses))
     if not spec.space.dimensions():
         model_path = (("model", "architecture"),)
         problems.append(must("search at least one name", "none", ("space",), model_path))

@@ -83,9 +83,10 @@ def summary(snapshot: StudySnapshot, evaluation: Mapping[str, Any] | None = None
         ``number, value, p``); ``unstable``, ``failed`` (``number, reason``); ``retrain``
         (None before the first seed is done, else ``seeds``; ``max_epochs, patience`` as they were
         set, None if unknown; ``n_cut_off``, the seeds whose patience was not over at the limit of
-        epochs; ``seeds_apart``, the validation loss of the worst seed over that of the best where
-        it is at least ``SEEDS_APART`` and none is still to be trained, else None; ``test_mse``:
-        ``mean, sd, n_seeds``); ``retraining`` (whether seeds are still to be trained);
+        epochs; ``longer_is_another_study``, whether another limit means another study;
+        ``seeds_apart``, the validation loss of the worst seed over that of the best where it is at
+        least ``SEEDS_APART`` and none is still to be trained, else None; ``test_mse``: ``mean,
+        sd, n_seeds``); ``retraining`` (whether seeds are still to be trained);
         ``evaluation`` (None where there is none, else of the exported seed ``seed_index, n_test,
         encoding_dim, n_live_units``, the four metrics with ``mean, low, high``, ``pca``: its
         ``encoding_dim`` and metrics, and ``denoised``: None, or the row of the robustness under
@@ -121,7 +122,7 @@ def summary(snapshot: StudySnapshot, evaluation: Mapping[str, Any] | None = None
             for trial in trials
             if trial.state == "failed"
         ],
-        "retrain": _retrain(snapshot.retrains, snapshot.spec.get("retrain", {}), retraining),
+        "retrain": _retrain(snapshot.retrains, snapshot.spec, retraining),
         "retraining": retraining,
         "evaluation": None if evaluation is None else _evaluation(evaluation, snapshot.spec),
         "test_looks": snapshot.test_looks,
@@ -231,10 +232,11 @@ def _near_ties(
 
 
 def _retrain(
-    retrains: Sequence[RetrainRecord], settings: Mapping[str, Any], retraining: bool
+    retrains: Sequence[RetrainRecord], spec: Mapping[str, Any], retraining: bool
 ) -> dict[str, Any] | None:
     if not retrains:
         return None
+    settings = spec.get("retrain", {})
     limit, patience = settings.get("max_epochs"), settings.get("patience")
     ordered = sorted(retrains, key=lambda record: record.seed_index)
     tested = [m for m in (_finite(record.test_mse) for record in ordered) if m is not None]
@@ -254,6 +256,8 @@ def _retrain(
         "max_epochs": limit,
         "patience": patience,
         "n_cut_off": _n_cut_off(retrains, limit, patience),
+        # By these settings the trials are scored too: others are another study.
+        "longer_is_another_study": spec.get("training", {}).get("epochs") == "auto",
         "seeds_apart": None
         if retraining
         else seeds_apart([record.validation_loss for record in retrains]),
@@ -265,6 +269,12 @@ def _retrain(
             "n_seeds": len(tested),
         },
     }
+
+
+def longer_training(retrain: Mapping[str, Any]) -> str:
+    """Say how a summary's ``retrain`` trains for longer, from its limit of epochs."""
+    how = "begin a new study" if retrain["longer_is_another_study"] else "run again"
+    return f"{how} with --set retrain.max_epochs={2 * retrain['max_epochs']} to train for longer"
 
 
 def _n_cut_off(retrains: Sequence[RetrainRecord], limit: int | None, patience: int | None) -> int:
@@ -407,8 +417,7 @@ def _retrain_lines(facts: Mapping[str, Any]) -> list[str]:
     if retrain["n_cut_off"]:
         lines.append(
             f"  {retrain['n_cut_off']} of {_count(len(seeds), 'seed')} still got better at the "
-            f"limit of {retrain['max_epochs']} epochs; run again with "
-            f"--set retrain.max_epochs={2 * retrain['max_epochs']} to train for longer"
+            f"limit of {retrain['max_epochs']} epochs; {longer_training(retrain)}"
         )
     if retrain["seeds_apart"]:
         lines.append(

@@ -1,13 +1,26 @@
 """A trial is scored by what would be delivered: early stopping inside a fold, folds bought last."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
+from chaos import (
+    bury,
+    check_whole,
+    create,
+    finish,
+    forked_worker,
+    killer,
+    on_commits,
+    table_of,
+)
 
 from aesearch.members import build_member, build_population, early_stopping
 from aesearch.problem import load_problem
 from aesearch.seeds import derive_seed
 from aesearch.studies import store
+from aesearch.studies.errors import SpecError
 from aesearch.studies.former import with_former_settings
 from aesearch.studies.spec_yaml import diff, load_spec
 
@@ -25,12 +38,25 @@ DELIVERED = (
 )
 
 
-@pytest.fixture
-def finished(tiny_spec, create_study, work, tmp_path):
-    """A finished study of nine trials: its engine."""
-    engine = create_study(tmp_path / "study.db", tiny_spec(*DELIVERED))
-    work(engine)
-    return engine
+COMMITS = 30  # so many does a worker need for this study
+
+
+def commits():
+    """All of them, of which the ordinary run takes some."""
+    return [
+        pytest.param(commit, marks=() if commit % 9 == 4 else pytest.mark.slow)
+        for commit in range(1, COMMITS + 1)
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_spec, tmp_path_factory):
+    """A finished study of nine trials, done by one worker in one go: its engine."""
+    path = tmp_path_factory.mktemp("whole") / "study.db"
+    engine = create(path, tiny_spec(*DELIVERED))
+    finish(path)
+    yield engine
+    engine.dispose()
 
 
 def test_a_fold_score_is_that_of_a_network_stopped_early_and_measured_once(finished):
@@ -109,3 +135,42 @@ def test_what_was_written_before_a_setting_came_means_what_was_done_then():
     assert former["model"]["shortcut"] == "none"
     assert former["model"]["activation"] == "relu"
     assert former["training"]["averaging"] == "none"
+
+
+def test_every_commit_is_swept(tmp_path, tiny_spec, create_study, work):
+    """The number above is that of this study: no commit comes after it."""
+    engine = create_study(tmp_path / "s.db", tiny_spec(*DELIVERED))
+    seen = []
+    on_commits(engine, lambda number, _connection: seen.append(number))
+    work(engine)
+    assert seen[-1] == COMMITS
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("commit", commits())
+def test_killed_at_a_commit(tmp_path, tiny_spec, create_study, finished, commit, after):
+    """Also between fold 0 and the other folds: the same table."""
+    storage = tmp_path / "killed.db"
+    engine = create_study(storage, tiny_spec(*DELIVERED))
+    child = forked_worker(storage, killer(commit, after=after))
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    bury(engine, child)
+    finish(storage)
+    assert table_of(engine) == table_of(finished)
+    check_whole(engine)
+
+
+def test_three_workers_end_with_the_table_of_one(tmp_path, tiny_spec, create_study, finished):
+    """Whoever comes first to a generation."""
+    storage = tmp_path / "three.db"
+    engine = create_study(storage, tiny_spec(*DELIVERED))
+    children = [forked_worker(storage) for _ in range(3)]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    assert table_of(engine) == table_of(finished)
+    check_whole(engine)
+
+
+def test_a_share_of_all_the_loss_is_no_progress():
+    """Nothing would ever count as progress."""
+    with pytest.raises(SpecError, match="min_delta: must be < 1"):
+        load_spec(overrides=["retrain.min_delta=1", "retrain.min_delta_mode=relative"])

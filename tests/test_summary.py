@@ -313,6 +313,14 @@ def test_text_says_when_the_limit_of_epochs_cut_the_retraining_off(study, said):
         )
 
 
+def test_text_sends_a_longer_training_to_another_study_where_it_decides_the_scores():
+    """A study that is scored by its retraining would refuse another limit."""
+    study = retrained(200, 20, (200, 195), (150, 141))
+    study = replace(study, spec=study.spec | {"training": {"epochs": "auto"}})
+    text = summary_text(summary(study))
+    assert "begin a new study with --set retrain.max_epochs=400 to train for longer" in text
+
+
 def with_losses(*losses: float) -> StudySnapshot:
     """Make a study whose seeds ended at these validation losses."""
     records = (RetrainRecord(i, 77 + i, 60, 41, x, "abc", x) for i, x in enumerate(losses))

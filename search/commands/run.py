@@ -47,7 +47,7 @@ def run(  # noqa: PLR0917 - Typer calls it by name
     data_dir: Annotated[Path | None, _flag("data_dir", _WHERE)] = None,
     folds: Annotated[int | None, _flag("folds", _STUDY)] = None,
     trials: Annotated[int | None, _flag("trials", _STUDY)] = None,
-    epochs: Annotated[int | None, _flag("epochs", _STUDY)] = None,
+    epochs: Annotated[str | None, _flag("epochs", _STUDY)] = None,
     batch_size: Annotated[str | None, _flag("batch_size", _STUDY)] = None,
     architecture: Annotated[str | None, _flag("architecture", _STUDY)] = None,
     corruption: Annotated[str | None, _flag("corruption", _STUDY)] = None,

@@ -32,8 +32,11 @@ def retrained(facts: Mapping[str, Any], document: Mapping[str, Any] | None) -> M
     advice = Markup("")
     if retrain["n_cut_off"]:
         advice = Markup(
-            " Run again with <code>--set retrain.max_epochs={}</code> to train for longer."
-        ).format(2 * retrain["max_epochs"])
+            " {} with <code>--set retrain.max_epochs={}</code> to train for longer."
+        ).format(
+            "Begin a new study" if retrain["longer_is_another_study"] else "Run again",
+            2 * retrain["max_epochs"],
+        )
     if retrain["seeds_apart"]:
         advice += Markup(
             " <strong>Its seeds lie far apart:</strong> {}. Run again with "
