@@ -21,6 +21,14 @@ ROUNDING = {"rtol": 1e-4, "atol": 1e-5}
 MODELS = {
     "dense": {"architecture": "dense", "image_shape": (1, 9, 8), "hidden": (12,), "dropout": 0.5},
     "conv": {"architecture": "conv", "image_shape": (3, 9, 8), "channels": (3, 4)},
+    "pca": {
+        "architecture": "conv",
+        "image_shape": (3, 9, 8),
+        "channels": (3, 4),
+        "activation": "gelu",
+        "shortcut": "pca",
+        "output": "clamp",
+    },
 }
 PARTS = ("model", "encoder", "decoder")
 # An ONNX export takes seconds; the convolutional network has every kind of layer.
@@ -28,6 +36,8 @@ CASES = [
     ("dense", "pt2"),
     ("conv", "pt2"),
     ("conv", "onnx"),
+    ("pca", "pt2"),
+    ("pca", "onnx"),
     pytest.param(("dense", "onnx"), marks=pytest.mark.slow),
 ]
 
