@@ -13,7 +13,13 @@ from aesearch.decisions import settle
 from aesearch.device import planned_device
 from aesearch.display import FINISHED, Display
 from aesearch.local_workers import free_the_dead
-from aesearch.problem import Problem, Progress, check_same_data, load_problem
+from aesearch.problem import (
+    Problem,
+    Progress,
+    check_same_data,
+    load_problem,
+    principal_components_by_fold,
+)
 from aesearch.studies import database, ledger, migrations, retrain_results, status, store
 from aesearch.studies.errors import StudyMismatchError, StudyNotFoundError
 from aesearch.studies.evaluation_results import read_evaluation
@@ -119,7 +125,7 @@ def create_or_resume(
         engine,
         name,
         spec=spec.model_dump(mode="json"),
-        facts=problem.facts(),
+        facts=problem.facts() | {"pca": principal_components_by_fold(problem)},
         n_trials=n_trials,
         generation_size=_generation_size(spec),
         version=__version__,

@@ -47,12 +47,16 @@ FLAGS: Mapping[str, Flag] = {
     "data_dir": Flag("data.data_dir", "Where named data sets are kept", "the user's cache folder"),
     "folds": Flag("search.folds", "Parts of the cross-validation", "3"),
     "trials": Flag("search.trials", "Trials of the whole study", "50"),
-    "epochs": Flag("training.epochs", "Epochs of every trial, or auto", "20"),
+    "epochs": Flag(
+        "training.epochs",
+        "auto scores a trial as it would be delivered, stopped early; or epochs of every trial",
+        "auto",
+    ),
     "batch_size": Flag("training.batch_size", "Images per gradient step, or auto", "auto"),
     "architecture": Flag(
-        "space.architecture.choices",
-        "dense or conv alone, or both with a comma to search over them",
-        "dense,conv",
+        "space.architecture",
+        "dense or conv alone, or both with a comma to search over them; auto goes by the image",
+        "auto",
     ),
     "corruption": Flag(
         "training.corruption",
@@ -119,9 +123,12 @@ def spec_values(options: Mapping[str, Any]) -> dict[str, Any]:
 def _architecture_values(value: str | Sequence[str]) -> dict[str, Any]:
     parts = value.split(",") if isinstance(value, str) else list(value)
     names = [str(part).strip() for part in parts if str(part).strip()]
+    path = FLAGS["architecture"].path
+    if names == ["auto"]:
+        return {path: "auto"}
     if len(names) == 1:
-        return {"model.architecture": names[0], "space.architecture": None}
-    return {FLAGS["architecture"].path: names}
+        return {"model.architecture": names[0], path: None}
+    return {f"{path}.choices": names}
 
 
 def study_spec(
@@ -254,7 +261,9 @@ def _outside(spec: "StudySpec", setting: str) -> "tuple[Dimension, Any] | None":
     from aesearch.studies.dimensions import hidden_name  # noqa: PLC0415 - imports pydantic
 
     name = setting.rpartition(".")[2]
-    dimension, value = getattr(spec.space, name), attrgetter(setting)(spec)
+    dimension, value = spec.space.dimensions().get(name), attrgetter(setting)(spec)
+    if spec.space.architecture == "auto" and name == "architecture":
+        return None
     if name == "hidden":
         # Only dense networks have it: no condition leaves it to the setting.
         if value == "auto":
@@ -280,7 +289,9 @@ def _networks(specs: "Sequence[StudySpec]") -> str:
     found = [
         architecture
         for spec in specs
-        for architecture in getattr(spec.space.architecture, "choices", [spec.model.architecture])
+        for architecture in getattr(
+            spec.space.architecture_dimension, "choices", [spec.model.architecture]
+        )
     ]
     return " and ".join(dict.fromkeys(found))
 

@@ -11,6 +11,7 @@ from aesearch.data.load import load as load_images
 from aesearch.data.split import folds, holdout, limited, split_hash, split_test
 from aesearch.seeds import derive_seed
 from aesearch.studies.errors import DataError, StudyMismatchError
+from aesearch.studies.space import Range
 from aesearch.studies.spec import StudySpec, resolve
 
 Progress = Callable[[str, int, int | None], None]
@@ -91,6 +92,39 @@ class Problem:
             "split_sha256": self.split_sha256,
             "versions": versions(),
         }
+
+
+def principal_components_by_fold(problem: Problem) -> list[dict[str, Any]]:
+    """What principal components reach on the folds, for each searched size of the code.
+
+    Returns
+    -------
+    list of dict
+        ``encoding_dim``, ascending, and ``mse``: of the images that a fold holds out, by the
+        components of its training part, mean squared error per pixel and mean over the folds.
+        Empty where the sizes are a range.
+    """
+    from aesearch.evaluation.baseline import pca_baseline  # noqa: PLC0415 - imports torch
+
+    spec = problem.spec
+    searched = spec.space.encoding_dim
+    if isinstance(searched, Range):
+        return []
+    sizes = (spec.model.encoding_dim,) if searched is None else sorted(searched.choices)
+    errors = dict.fromkeys(sizes, 0.0)
+    for fold in range(spec.search.folds):
+        train, held_out = problem.fold_indices(fold)
+        found = pca_baseline(
+            problem.images[train],
+            problem.images[held_out],
+            encoding_dim=sizes[-1],
+            curve_dims=sizes,
+            seed=spec.seed,
+        )
+        curve = {row["encoding_dim"]: row["mse"] for row in found["curve"]}
+        for size in sizes:
+            errors[size] += curve[min(size, max(curve))] / spec.search.folds
+    return [{"encoding_dim": size, "mse": errors[size]} for size in sizes]
 
 
 def versions() -> dict[str, str]:

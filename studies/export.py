@@ -83,6 +83,7 @@ def chosen_spec(spec: StudySpec, configuration: Configuration) -> StudySpec:
         "dropout": configuration.dropout,
         "code_activation": configuration.code_activation,
         "shortcut": configuration.shortcut,
+        "initialization": configuration.initialization,
     }
     if configuration.architecture == "dense":
         model["dense"] = {"hidden": hidden_name(configuration.hidden)}

@@ -33,7 +33,8 @@ def check_weights(spec: StudySpec, pixels: int, backend: str) -> None:
     SpecError
         With the setting that makes them so large.
     """
-    architecture, hidden, code = spec.space.architecture, spec.space.hidden, spec.space.encoding_dim
+    architecture = spec.space.architecture_dimension
+    hidden, code = spec.space.hidden, spec.space.encoding_dim
     kinds = (spec.model.architecture,) if architecture is None else architecture.choices
     if "dense" not in kinds:
         return

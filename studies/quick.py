@@ -30,14 +30,13 @@ def quick_spec(spec: StudySpec) -> StudySpec:
         numbers mean nothing.
     """
     training, search, robustness = spec.training, spec.search, spec.evaluation.robustness
-    epochs = min(training.epochs, EPOCHS)
     batch_size: Any = training.batch_size
     changes: dict[str, Any] = {
         "name": (spec.name or automatic_name(spec.data.dataset))[:LONGEST_NAME] + QUICK,
         "data": _with(spec.data, limit=min(spec.data.limit or IMAGES, IMAGES)),
         "training": _with(
             training,
-            epochs=epochs,
+            epochs=_at_most(training.epochs, EPOCHS, of_auto="auto"),
             batch_size=batch_size if batch_size == "auto" else min(batch_size, BATCH_SIZE),
         ),
         "search": _with(
@@ -51,7 +50,7 @@ def quick_spec(spec: StudySpec) -> StudySpec:
         "retrain": _with(
             spec.retrain,
             seeds=min(spec.retrain.seeds, SEEDS),
-            max_epochs=min(spec.retrain.max_epochs, EPOCHS),
+            max_epochs=_at_most(spec.retrain.max_epochs, EPOCHS, of_auto=EPOCHS),
         ),
         "evaluation": _with(
             spec.evaluation,
@@ -63,6 +62,10 @@ def quick_spec(spec: StudySpec) -> StudySpec:
         ),
     }
     return StudySpec.model_validate(spec.model_copy(update=changes).model_dump(mode="json"))
+
+
+def _at_most(value: int | str, largest: int, *, of_auto: int | str) -> int | str:
+    return of_auto if isinstance(value, str) else min(value, largest)
 
 
 def _with(section: Any, **changes: Any) -> Any:

@@ -20,7 +20,8 @@ class TrialRecord:
         Mean over folds of the fold scores (validation MSE per pixel); the last
         mean reported for a pruned trial; None where there is none.
     standard_error : float or None
-        Standard error of ``value`` over folds.
+        Standard error of ``value``, by the variance over folds that is pooled over the trials
+        where there are several; see :mod:`aesearch.studies.selection`.
     fold_scores : tuple of float
         One score per fold, in fold order; empty until the trial is complete.
     unstable : str or None

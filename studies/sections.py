@@ -97,7 +97,7 @@ class ConvSpec(Section):
 
     channels: Annotated[
         tuple[PositiveCount, ...], Field(strict=False, min_length=3, max_length=3)
-    ] = Field(default=(8, 16, 32), description="Channels of the three convolutions.")
+    ] = Field(default=(16, 32, 64), description="Channels of the three convolutions.")
     hidden: PositiveCount = Field(
         default=128,
         description="Width of the linear layer between the convolutions and the code.",
@@ -117,10 +117,10 @@ class ModelSpec(Section):
         default="linear", description="Activation of the code; relu kills some of its units."
     )
     activation: Activation = Field(
-        default="relu", description="Activation of the layers before and behind the code."
+        default="gelu", description="Activation of the layers before and behind the code."
     )
     shortcut: Auto | Literal["pca", "none"] = Field(
-        default="none",
+        default="auto",
         description="pca: linear maps to the code and back beside the layers, which start as the "
         "principal components of the training images, so that the network starts as PCA; needs a "
         "linear code and output clamp. auto is pca for such networks, unless an image has more "
@@ -131,10 +131,10 @@ class ModelSpec(Section):
         description="How a reconstruction gets into [0, 1]: clamp cuts it off, sigmoid bends it; "
         "auto is clamp where there is a shortcut, else sigmoid.",
     )
-    initialization: Literal["torch", "he"] = Field(
-        default="torch",
-        description="Of the weights of the layers: torch's default, or normal with variance "
-        "2 / fan-in.",
+    initialization: Literal["by-architecture", "torch", "he"] = Field(
+        default="by-architecture",
+        description="Of the weights of the layers: torch's default, or he: normal with variance "
+        "2 / fan-in; by-architecture is torch for dense networks, he for convolutional ones.",
     )
     dense: DenseSpec = Field(default=DenseSpec(), description="Dense networks only.")
     conv: ConvSpec = Field(default=ConvSpec(), description="Convolutional networks only.")
@@ -144,11 +144,15 @@ class TrainingSpec(Section):
     """How a network trains where the space does not vary it."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = Field(
-        default="adam",
+        default="adamw",
         description="adam adds weight decay to the gradient (L2), adamw decouples.",
     )
-    learning_rate: LearningRate = Field(default=1e-3, description="Learning rate; > 0.")
-    weight_decay: WeightDecay = Field(default=1e-5, description="Weight decay; >= 0.")
+    learning_rate: LearningRate = Field(default=3e-3, description="Learning rate; > 0.")
+    weight_decay: WeightDecay = Field(
+        default=0.3,
+        description="Weight decay; >= 0. Of adam and sgd, which add it to the gradient, 1e-5 where "
+        "nothing is said, and from 1e-7 to 1e-3 in the space.",
+    )
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.9, description="Momentum in [0, 1); sgd only."
     )
@@ -165,7 +169,7 @@ class TrainingSpec(Section):
         default=10, description="Epochs without progress that make a plateau; plateau only."
     )
     averaging: Literal["ema", "none"] = Field(
-        default="none",
+        default="ema",
         description="ema: an exponential moving average of the weights is what is validated, "
         "stopped by, scored and delivered.",
     )
@@ -180,7 +184,7 @@ class TrainingSpec(Section):
         "240th of them within 32 to 256, or a 60th within 32 to 1000 where epochs is a number.",
     )
     epochs: AutoPositiveCount = Field(
-        default=20,
+        default="auto",
         description="auto: a trial's score on a fold is the error of the network that the "
         "retraining would deliver there (stopped early by an inner held-out share, measured once "
         "on the fold), fold 0 comes first, and only trials that do well there train on the "
@@ -227,7 +231,7 @@ class SearchSpec(Section):
     warmup_epochs: AutoCountFromZero = Field(
         default="auto",
         description="No trial is pruned before so many epochs; auto is a twentieth of the epochs, "
-        "or as many as take 600 steps where training.epochs is auto.",
+        "or as many as take 150 steps where training.epochs is auto.",
     )
     reduction_factor: Annotated[int, Field(ge=2)] = Field(
         default=4, description="One in so many trials survives a rung; halving and hyperband only."
@@ -276,7 +280,7 @@ class RetrainSpec(Section):
 
     seeds: PositiveCount = Field(default=3, description="Networks trained, each from its own seed.")
     max_epochs: AutoPositiveCount = Field(
-        default=200,
+        default="auto",
         description="Epochs at most; auto is 200, or as many as take 6,000 steps, within 30 to "
         "500, where training.epochs is auto.",
     )
@@ -284,10 +288,10 @@ class RetrainSpec(Section):
         default=20, description="Stop after so many epochs without progress on the held-out part."
     )
     min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        default=1e-5, description="Smallest fall of the loss that counts as progress."
+        default=1e-3, description="Smallest fall of the loss that counts as progress."
     )
     min_delta_mode: Literal["relative", "absolute"] = Field(
-        default="absolute",
+        default="relative",
         description="Whether min_delta is a share of the loss, or a mean squared error per pixel.",
     )
     holdout: OpenFraction = Field(

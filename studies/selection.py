@@ -3,14 +3,32 @@
 | symbol | meaning |
 |---|---|
 | k | number of folds |
+| n | number of trials that completed on all folds and are stable |
+| x | score of a trial on a fold, (trial, fold); m its mean over the folds |
 | d | score of one trial minus score of another, per fold |
-| s2 | sample variance of d, with k - 1 degrees of freedom |
+| s2 | variance of what a fold adds to a score by chance, relative to the score |
+
+Three folds say little about the variance of one trial, and all trials have the same folds: so
+the variance is pooled over the trials. A fold that is harder for all of them is no chance: it is
+taken off. That is a two-way analysis of variance without replication, of the relative scores:
+
+    r = x / m                                   (trial, fold), the mean of each trial is 1
+    e = r - (mean of r over the trials)         what is left without the effect of the fold
+    s2 = sum(e**2) / ((n - 1) * (k - 1))        with (n - 1) * (k - 1) degrees of freedom
+
+A trial's standard error is then ``m * sqrt(s2 / k)``. Where only one trial is complete, it is that
+of its own scores, ``sqrt(var(x) / k)``, fold effects and all.
+
+References
+----------
+Montgomery: Design and Analysis of Experiments (2012), section 4.1 (blocks: here the folds).
 """
 
 import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -72,6 +90,64 @@ def mean_and_standard_error(scores: npt.ArrayLike) -> tuple[float, float]:
     """
     values = _at_least_two("scores", scores)
     return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What a fold adds to a score by chance, relative to the score.
+
+    Attributes
+    ----------
+    variance : float
+        s2; > 0.
+    degrees : int
+        Of freedom: ``(n - 1) * (k - 1)``.
+    """
+
+    variance: float
+    degrees: int
+
+
+def pooled_spread(trials: Sequence[TrialRecord]) -> Spread | None:
+    """Estimate the spread of scores over folds from all trials that may be chosen.
+
+    Parameters
+    ----------
+    trials : sequence of TrialRecord
+        Those that are not complete and stable, or miss a fold, are passed over.
+
+    Returns
+    -------
+    Spread or None
+        None for fewer than two such trials, or where their scores leave nothing to chance.
+    """
+    scores = [trial.fold_scores for trial in eligible_trials(trials)]
+    n_folds = max(map(len, scores), default=0)
+    rows = np.array([own for own in scores if len(own) == n_folds], dtype=np.float64)
+    if len(rows) < 2 or n_folds < 2 or not (rows > 0).all():
+        return None
+    relative = rows / rows.mean(axis=1, keepdims=True)
+    residuals = relative - relative.mean(axis=0)
+    degrees = (len(rows) - 1) * (n_folds - 1)
+    variance = float((residuals**2).sum() / degrees)
+    # Rounding leaves this much where every trial found each fold equally hard.
+    return Spread(variance, degrees) if variance > 1e-28 else None
+
+
+def with_pooled_errors(trials: Sequence[TrialRecord]) -> tuple[TrialRecord, ...]:
+    """Give complete trials the standard errors of the pooled variance, where there is one."""
+    spread = pooled_spread(trials)
+    if spread is None:
+        return tuple(trials)
+    return tuple(
+        replace(
+            trial,
+            standard_error=trial.value * math.sqrt(spread.variance / len(trial.fold_scores)),
+        )
+        if trial.state == "complete" and len(trial.fold_scores) > 1 and trial.value is not None
+        else trial
+        for trial in trials
+    )
 
 
 def eligible_trials(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -177,9 +253,11 @@ def indistinguishable(
 ) -> list[tuple[TrialRecord, float]]:
     """Trials that the folds cannot tell apart from the winner, each with its p.
 
-    Each trial is tested against the winner by itself; no correction for many tests,
-    which would only make the list longer. With k = 3 the test has two degrees of
-    freedom, so a long list is the honest answer to few folds.
+    ``t = (m - m_winner) / sqrt(s2 * (m**2 + m_winner**2) * (1/k + n_test/n_train))`` with the
+    pooled variance and its degrees of freedom, and the correction of Nadeau and Bengio (2003)
+    for training sets that overlap; where there is no pooled variance,
+    :func:`corrected_resampled_t_test` of the two alone. Each trial is tested against the winner
+    by itself; no correction for many tests, which would only make the list longer.
 
     Parameters
     ----------
@@ -204,16 +282,36 @@ def indistinguishable(
         If the winner has fewer than two fold scores, or the sample counts make no sense.
     """
     reference = _at_least_two("fold_scores of the winner", winner.fold_scores)
+    spread = pooled_spread(trials)
     ties = []
     for trial in eligible_trials(trials):
         if trial.number == winner.number or len(trial.fold_scores) != len(reference):
             continue
-        _, p = corrected_resampled_t_test(
-            np.asarray(trial.fold_scores) - reference, n_train=n_train, n_test=n_validation
-        )
+        scores = np.asarray(trial.fold_scores)
+        if spread is None:
+            _, p = corrected_resampled_t_test(
+                scores - reference, n_train=n_train, n_test=n_validation
+            )
+        else:
+            p = _pooled_p(scores, reference, spread, n_train=n_train, n_test=n_validation)
         if p >= alpha:
             ties.append((trial, p))
     return ties
+
+
+def _pooled_p(
+    scores: npt.NDArray[np.float64],
+    others: npt.NDArray[np.float64],
+    spread: Spread,
+    *,
+    n_train: float,
+    n_test: float,
+) -> float:
+    from scipy.special import stdtr  # noqa: PLC0415 - half a second that the display need not pay
+
+    one, other = float(scores.mean()), float(others.mean())
+    variance = spread.variance * (one**2 + other**2) * (1.0 / len(scores) + n_test / n_train)
+    return float(2.0 * stdtr(spread.degrees, -abs(one - other) / math.sqrt(variance)))
 
 
 def _may_be_chosen(trial: TrialRecord) -> bool:

@@ -3,9 +3,9 @@
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from aesearch.studies.dimensions import (
     ARCHITECTURES,
@@ -30,7 +30,7 @@ from aesearch.studies.dimensions import (
     hidden_widths,
 )
 from aesearch.studies.errors import SpecError
-from aesearch.studies.spec_problems import Problem, broken, must
+from aesearch.studies.spec_problems import AUTO_TAG, CHOICES_TAG, Problem, broken, must
 
 __all__ = [
     "ARCHITECTURES",
@@ -45,6 +45,23 @@ __all__ = [
 ]
 
 LARGEST_GRID = 100_000
+# The least side of an image at which convolutions are searched without being asked for: on 8x8
+# digits they took six times as long as dense networks and found nothing better, at 28x28 three
+# times as long and their error was 4% to 17% lower (docs/decisions.md, 30).
+LEAST_SIDE_FOR_CONV = 16
+# So many training images at most on a CPU: 50 trials with 60,000 would take hours.
+MOST_IMAGES_FOR_CONV = 20_000
+ArchitectureDimension = Choices[Annotated[Architecture, Field(title="Architecture")]]
+
+
+def _form(value: Any) -> str | None:
+    return AUTO_TAG if isinstance(value, str) else CHOICES_TAG
+
+
+_AutoOrArchitectures = Annotated[
+    Annotated[ArchitectureDimension, Tag(CHOICES_TAG)] | Annotated[Literal["auto"], Tag(AUTO_TAG)],
+    Discriminator(_form),
+]
 
 
 class SpaceSpec(Section):
@@ -69,26 +86,26 @@ class SpaceSpec(Section):
         description="Whether names that are not given keep their default dimension; with false, "
         "only what is written here is searched.",
     )
-    architecture: Choices[Annotated[Architecture, Field(title="Architecture")]] | None = Field(
-        default=Choices[Annotated[Architecture, Field(title="Architecture")]](
-            choices=ARCHITECTURES
-        ),
-        description="Architectures to choose from; null keeps model.architecture.",
+    architecture: _AutoOrArchitectures | None = Field(
+        default="auto",
+        description="Architectures to choose from; null keeps model.architecture. auto is dense "
+        "and conv for images of at least 16 pixels a side, and on a CPU at most 20,000 of them; "
+        "else null, and where model.architecture is conv.",
     )
     encoding_dim: EncodingDimDimension | None = Field(
         default=Choices[EncodingDim](choices=(4, 8, 16, 32)),
         description="Size of the code; null keeps model.encoding_dim.",
     )
     learning_rate: LearningRateDimension | None = Field(
-        default=Range[LearningRate](low=1e-4, high=1e-2, log=True),
+        default=Range[LearningRate](low=1e-3, high=8e-3, log=True),
         description="Learning rate; null keeps training.learning_rate.",
     )
     weight_decay: WeightDecayDimension | None = Field(
-        default=Range[WeightDecay](low=1e-7, high=1e-3, log=True),
+        default=Range[WeightDecay](low=0.03, high=1.0, log=True),
         description="Weight decay; null keeps training.weight_decay.",
     )
     dropout: DropoutDimension | None = Field(
-        default=Range[Dropout](low=0.0, high=0.5),
+        default=Range[Dropout](low=0.0, high=0.1),
         description="Dropout after each hidden layer, and after a relu code; null keeps "
         "model.dropout.",
     )
@@ -121,8 +138,9 @@ class SpaceSpec(Section):
     @model_validator(mode="after")
     def _conditions(self) -> "SpaceSpec":
         problems = []
-        if self.architecture is not None and self.architecture.when is not None:
-            given = list(self.architecture.when.architecture)
+        searched = self.architecture_dimension
+        if searched is not None and searched.when is not None:
+            given = list(searched.when.architecture)
             rule = "be null: the architecture cannot depend on itself"
             problems.append(must(rule, given, ("architecture", "when")))
         if self.hidden is not None and not self.hidden.applies("dense"):
@@ -131,9 +149,44 @@ class SpaceSpec(Section):
             raise broken(*problems)
         return self
 
+    @property
+    def architecture_dimension(self) -> ArchitectureDimension | None:
+        """The architectures to choose from, if any; all that there are where that is ``auto``."""
+        if self.architecture == "auto":
+            return ArchitectureDimension(choices=ARCHITECTURES)
+        return self.architecture
+
+    def for_images(
+        self, fixed: Architecture, *, side: int, n_train: int, device: str
+    ) -> "SpaceSpec":
+        """Decide what ``auto`` is.
+
+        Parameters
+        ----------
+        fixed : str
+            ``model.architecture``.
+        side : int
+            The shorter side of an image, in pixels.
+        n_train : int
+            Training images, all folds together.
+        device : {"cpu", "cuda"}
+        """
+        if self.architecture != "auto":
+            return self
+        bearable = device != "cpu" or n_train <= MOST_IMAGES_FOR_CONV
+        both = fixed == "dense" and side >= LEAST_SIDE_FOR_CONV and bearable
+        return self.with_architecture(self.architecture_dimension if both else None, fixed)
+
+    def with_architecture(
+        self, dimension: ArchitectureDimension | Literal["auto"] | None, fixed: Architecture
+    ) -> "SpaceSpec":
+        """Search these architectures, and nothing that they do not have."""
+        return self.model_copy(update={"architecture": dimension}).restricted(fixed)
+
     def dimensions(self) -> dict[str, Dimension]:
         """Give the searched dimensions by name, the architecture first."""
         found = {name: getattr(self, name) for name in SEARCHABLE}
+        found["architecture"] = self.architecture_dimension
         return {name: dimension for name, dimension in found.items() if dimension is not None}
 
     def active(self, architecture: str) -> dict[str, Dimension]:
@@ -145,7 +198,8 @@ class SpaceSpec(Section):
 
         ``fixed`` is the architecture of every trial where none is searched.
         """
-        possible = (fixed,) if self.architecture is None else self.architecture.choices
+        searched = self.architecture_dimension
+        possible = (fixed,) if searched is None else searched.choices
         changes: dict[str, Any] = {}
         for name, dimension in self.dimensions().items():
             where = [a for a in possible if dimension.applies(a)]
@@ -156,7 +210,8 @@ class SpaceSpec(Section):
                 if len(where) == len(possible)
                 else When.model_construct(architecture=tuple(where))
             )
-            changes[name] = dimension.model_copy(update={"when": when}) if where else None
+            if name != "architecture":  # which may be auto still, and depends on nothing
+                changes[name] = dimension.model_copy(update={"when": when}) if where else None
         return self.model_copy(update=changes)
 
     def grid_problems(self) -> list[Problem]:
@@ -189,10 +244,11 @@ class SpaceSpec(Section):
 
     def _branches(self) -> Iterator[dict[str, Dimension]]:
         """Yield the active dimensions once per architecture, or once where none is searched."""
-        if self.architecture is None:
+        searched = self.architecture_dimension
+        if searched is None:
             yield self.dimensions()
         else:
-            yield from (self.active(a) for a in self.architecture.choices)
+            yield from (self.active(a) for a in searched.choices)
 
     @property
     def grid_size(self) -> int:

@@ -30,11 +30,21 @@ LARGEST_SHORTCUT = 65_536
 # Steps after which a network with a shortcut hardly gets better, and at which losers are known:
 # docs/decisions.md has the measurement.
 LONGEST_TRAINING = 6000
-FIRST_RUNG = 600
+FIRST_RUNG = 150
 # A Gaussian process takes a second per suggestion then; its cost grows with the third power.
 LARGEST_GP = 500
 # Weights of a dense network that nobody chose: 400 MB, which any store takes.
 _AUTOMATIC_WEIGHTS = 100_000_000
+
+
+# What adam and sgd have where nothing else is said: adamw's decay does not enter the gradient.
+L2_WEIGHT_DECAY = 1e-5
+L2_WEIGHT_DECAYS: Mapping[str, Any] = {"low": 1e-7, "high": 1e-3, "log": True}
+
+
+def adds_decay(training: Mapping[str, Any]) -> bool:
+    """Whether the optimizer of a section ``training`` adds weight decay to the gradient."""
+    return training.get("optimizer") in ("adam", "sgd")
 
 
 # Which setting a dimension of the space stands in for.
@@ -75,6 +85,21 @@ class StudySpec(Section):
         default=EvaluationSpec(), description="How the retrained model is measured."
     )
     compute: ComputeSpec = Field(default=ComputeSpec(), description="Where it is computed.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _decay_of_the_optimizer(cls, raw: Any) -> Any:
+        # AdamW's decay means little to the others, which add it to the gradient.
+        training = raw.get("training") if isinstance(raw, dict) else None
+        if isinstance(training, TrainingSpec):
+            training = training.model_dump(exclude_unset=True)
+        if not isinstance(training, dict) or not adds_decay(training):
+            return raw
+        completed = {**raw, "training": {"weight_decay": L2_WEIGHT_DECAY, **training}}
+        space = raw.get("space", {})
+        if isinstance(space, dict) and space.get("defaults") is not False:
+            completed["space"] = {"weight_decay": dict(L2_WEIGHT_DECAYS), **space}
+        return completed
 
     @field_validator("name")
     @classmethod
@@ -129,8 +154,9 @@ class StudySpec(Section):
         wanted = {name: attrgetter(setting)(self) for name, setting in SETTING_OF_DIMENSION.items()}
         if not isinstance(wanted["hidden"], str):
             wanted["hidden"] = hidden_name(wanted["hidden"])
-        if self.space.architecture is not None:
-            wanted["architecture"] = self.space.architecture.nearest(wanted["architecture"])
+        architecture = self.space.architecture_dimension
+        if architecture is not None:
+            wanted["architecture"] = architecture.nearest(wanted["architecture"])
         active = self.space.active(str(wanted["architecture"]))
         return {name: dimension.nearest(wanted[name]) for name, dimension in active.items()}
 
@@ -166,13 +192,19 @@ class StudySpec(Section):
             # A relu code that is searched beside a linear one: nothing leads past it.
             shortcut=model.shortcut if code_activation == "linear" else "none",
             output=model.output,
-            initialization=model.initialization,
+            initialization=_initialization(model.initialization, architecture),
             channels=model.conv.channels,
             conv_hidden=model.conv.hidden,
             learning_rate=float(params.get("learning_rate", training.learning_rate)),
             weight_decay=float(params.get("weight_decay", training.weight_decay)),
             corruption_level=float(params.get("corruption_level", training.corruption_level)),
         )
+
+
+def _initialization(asked: str, architecture: str) -> str:
+    if asked != "by-architecture":
+        return asked
+    return "he" if architecture == "conv" else "torch"
 
 
 @dataclass(frozen=True)
@@ -364,6 +396,9 @@ def resolve(
     changes["model"] = spec.model.model_copy(
         update={"dense": dense, **_shortcut_and_output(spec, pixels)}
     )
+    changes["space"] = spec.space.for_images(
+        spec.model.architecture, side=min(height, width), n_train=n_train, device=device
+    )
     if spec.name is None:
         changes["name"] = automatic_name(spec.data.dataset)
     return spec.model_copy(update=changes)
@@ -439,6 +474,10 @@ def as_stored(asked: StudySpec, resolved: StudySpec, stored: StudySpec) -> Study
     changes["model"] = _as_kept(asked.model, resolved.model, stored.model)
     if asked.model.dense.hidden == "auto":
         changes["model"] = changes["model"].model_copy(update={"dense": stored.model.dense})
+    if asked.space.architecture == "auto":
+        changes["space"] = asked.space.with_architecture(
+            stored.space.architecture, asked.model.architecture
+        )
     return resolved.model_copy(update=changes)
 
 

@@ -20,6 +20,8 @@ _LONGEST_VALUE = 120
 # them. No key of a YAML file can be confused with them where they appear (right below a name).
 RANGE_TAG = "<range>"
 CHOICES_TAG = "<choices>"
+AUTO_TAG = "<auto>"
+_TAGS = {RANGE_TAG, CHOICES_TAG, AUTO_TAG}
 
 
 class Problem(NamedTuple):
@@ -130,7 +132,7 @@ def _problems(model: type[BaseModel], error: ValidationError) -> Iterator[tuple[
 
 
 def _without_tags(location: Path) -> Path:
-    return tuple(p for i, p in enumerate(location) if i != 2 or p not in {RANGE_TAG, CHOICES_TAG})
+    return tuple(p for i, p in enumerate(location) if i != 2 or p not in _TAGS)
 
 
 def _rule(detail: Any) -> str:
@@ -164,6 +166,8 @@ def _rule(detail: Any) -> str:
         words, key = bounds[detail["type"]]
         bound = context[key]
         return f"{words} {int(bound) if bound == int(bound) else bound}"
+    if detail["type"] == "literal_error" and context["expected"] == "'auto'":
+        return "be {choices}, auto or null"
     if detail["type"] == "literal_error":
         return "be " + context["expected"].replace("'", "")
     return "be valid (" + detail["msg"] + ")"

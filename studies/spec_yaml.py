@@ -10,7 +10,7 @@ import yaml
 
 from aesearch.studies.errors import SpecError
 from aesearch.studies.space import SEARCHABLE, SpaceSpec
-from aesearch.studies.spec import StudySpec
+from aesearch.studies.spec import L2_WEIGHT_DECAYS, StudySpec, adds_decay
 from aesearch.studies.spec_problems import validated
 from aesearch.studies.spec_text import KeyPath, StrictDumper, parse, read_text
 
@@ -161,7 +161,8 @@ def layered(
     problems: list[str] = []
     for key, value in flags.items():
         problems += _put(tree, key, copy.deepcopy(value), lines)
-    for override in overrides:
+    # The optimizer first: the rest of a dimension that is given in part may go by it.
+    for override in sorted(overrides, key=lambda given: "training.optimizer" not in given):
         key, equals, value_text = override.partition("=")
         if not equals or not all(part.strip() for part in key.split(".")):
             problems.append(f"--set: must be KEY=VALUE with a dotted key, got {override!r}")
@@ -218,7 +219,7 @@ def _put(tree: dict[str, Any], key: str, value: Any, lines: dict[KeyPath, int]) 
     for depth, part in enumerate(path[:-1], start=1):
         if section.get(part) is None:
             is_dimension = path[:depth] == ("space", part)
-            section[part] = _default_dimension(part, section) if is_dimension else {}
+            section[part] = _default_dimension(part, tree) if is_dimension else {}
         section = section[part]
         if not isinstance(section, dict):
             dotted = ".".join(path[:depth])
@@ -245,11 +246,17 @@ def without_other_form(dimension: Mapping[str, Any], given: Mapping[str, Any]) -
     return {key: value for key, value in dimension.items() if key not in other}
 
 
-def _default_dimension(name: str, space: Mapping[str, Any]) -> dict[str, Any]:
-    if space.get("defaults") is False or name not in SEARCHABLE:
+def _default_dimension(name: str, tree: Mapping[str, Any]) -> dict[str, Any]:
+    if tree["space"].get("defaults") is False or name not in SEARCHABLE:
         return {}
+    training = tree.get("training")
+    if name == "weight_decay" and isinstance(training, dict) and adds_decay(training):
+        return dict(L2_WEIGHT_DECAYS)
     dimension = getattr(SpaceSpec(), name)
-    return {} if dimension is None else dimension.model_dump(mode="json", exclude_none=True)
+    if dimension is None or dimension == "auto":
+        return {}
+    written: dict[str, Any] = dimension.model_dump(mode="json", exclude_none=True)
+    return written
 
 
 def to_yaml(spec: StudySpec) -> str:
@@ -265,7 +272,9 @@ def to_yaml(spec: StudySpec) -> str:
     return yaml.dump(tree, Dumper=StrictDumper, sort_keys=False, allow_unicode=True, width=100)
 
 
-def _written_dimension(value: dict[str, Any]) -> _Inline:
+def _written_dimension(value: dict[str, Any] | str) -> _Inline | str:
+    if isinstance(value, str):
+        return value
     given = {key: inner for key, inner in value.items() if inner is not None}
     # The condition reads better at the end.
     when = given.pop("when", None)

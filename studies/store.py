@@ -15,6 +15,7 @@ from aesearch.studies.errors import StudyNotFoundError
 from aesearch.studies.former import with_former_settings
 from aesearch.studies.records import LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
 from aesearch.studies.records import TrialState as RecordedState
+from aesearch.studies.selection import with_pooled_errors
 from aesearch.studies.spec import StudySpec
 from aesearch.studies.spec_yaml import spec_from_mapping
 from aesearch.studies.store_errors import describe
@@ -323,7 +324,7 @@ def snapshot(engine: Engine, name: str) -> StudySnapshot:
         name=name,
         spec=row.spec,
         n_trials=len(trials),
-        trials=tuple(map(trial_record, trials)),
+        trials=with_pooled_errors(list(map(trial_record, trials))),
         leases=tuple(
             LeaseRecord(
                 kind=lease.kind,

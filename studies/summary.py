@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
@@ -21,6 +22,7 @@ ALPHA = 0.05  # p of the corrected resampled t-test from which two trials are ca
 # Worst over best retrained seed, from where it is said. The settings in docs/reports.md end at up
 # to 1.2, but those with a ReLU behind the code at 1.4 to 1.9, with a rate too high at 2.6 and 13.
 SEEDS_APART = 1.3
+SIZES_SHOWN = 20  # a range of sizes is no table
 REASONS_SHOWN = 5  # a study whose every trial failed still fits on a screen
 
 
@@ -78,15 +80,20 @@ def summary(snapshot: StudySnapshot, evaluation: Mapping[str, Any] | None = None
         (None, or the ``corruption`` of all validation images and its ``level``); ``winner`` and
         ``best`` (the chosen trial, and the lowest value so far, or None: ``number, params,
         architecture, value, standard_error, fold_scores``); ``edges`` (of the winner, see
-        :func:`aesearch.studies.edges.edges`); ``indistinguishable`` (None
+        :func:`aesearch.studies.edges.edges`); ``sizes`` (of each searched size of the code, where
+        there are several, ``encoding_dim``, ``n_trials``, ``best``: a trial or None, and ``pca``:
+        the error of as many principal components on the same folds, or None);
+        ``indistinguishable`` (None
         where there is nothing to test, else ``test, alpha, n_compared`` and ``trials``:
         ``number, value, p``); ``unstable``, ``failed`` (``number, reason``); ``retrain``
         (None before the first seed is done, else ``seeds``; ``max_epochs, patience`` as they were
         set, None if unknown; ``n_cut_off``, the seeds whose patience was not over at the limit of
         epochs; ``longer_is_another_study``, whether another limit means another study;
-        ``seeds_apart``, the validation loss of the worst seed over that of the best where it is at
-        least ``SEEDS_APART`` and none is still to be trained, else None; ``test_mse``: ``mean,
-        sd, n_seeds``); ``retraining`` (whether seeds are still to be trained);
+        ``score_over_test``, the winner's value over the mean test MSE, None where either is
+        missing or the study denoises; ``seeds_apart``, the validation loss of the worst seed
+        over that of the best where it is at least ``SEEDS_APART`` and none is still to be
+        trained, else None; ``test_mse``: ``mean, sd, n_seeds``); ``retraining`` (whether
+        seeds are still to be trained);
         ``evaluation`` (None where there is none, else of the exported seed ``seed_index, n_test,
         encoding_dim, n_live_units``, the four metrics with ``mean, low, high``, ``pca``: its
         ``encoding_dim`` and metrics, and ``denoised``: None, or the row of the robustness under
@@ -110,7 +117,8 @@ def summary(snapshot: StudySnapshot, evaluation: Mapping[str, Any] | None = None
         "denoising": denoising(snapshot.spec),
         "winner": None if winner is None else _trial(winner, snapshot.spec),
         "best": _trial(ranked[0], snapshot.spec) if ranked else None,
-        "edges": [] if winner is None else edges(winner.params, snapshot.spec.get("space", {})),
+        "edges": _edges(winner, snapshot.spec),
+        "sizes": _sizes(trials, snapshot),
         "indistinguishable": _near_ties(ranked, winner, snapshot.facts),
         "unstable": [
             {"number": trial.number, "reason": trial.unstable}
@@ -122,7 +130,7 @@ def summary(snapshot: StudySnapshot, evaluation: Mapping[str, Any] | None = None
             for trial in trials
             if trial.state == "failed"
         ],
-        "retrain": _retrain(snapshot.retrains, snapshot.spec, retraining),
+        "retrain": _retrain(snapshot.retrains, snapshot.spec, winner, retraining),
         "retraining": retraining,
         "evaluation": None if evaluation is None else _evaluation(evaluation, snapshot.spec),
         "test_looks": snapshot.test_looks,
@@ -132,6 +140,41 @@ def summary(snapshot: StudySnapshot, evaluation: Mapping[str, Any] | None = None
 def _evaluation(document: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
     denoised = own_corruption(document, spec.get("training", {}))
     return evaluation_numbers(document) | {"denoised": denoised and dict(denoised)}
+
+
+def _sizes(trials: Sequence[TrialRecord], snapshot: StudySnapshot) -> list[dict[str, Any]]:
+    by_size: dict[int, list[TrialRecord]] = {}
+    for trial in trials:
+        size = trial.params.get("encoding_dim")
+        if size is not None:
+            by_size.setdefault(int(size), []).append(trial)
+    if len(by_size) < 2 or len(by_size) > SIZES_SHOWN:
+        return []
+    pca = {row["encoding_dim"]: row["mse"] for row in snapshot.facts.get("pca", ())}
+    found = []
+    for size, own in sorted(by_size.items()):
+        ranked = eligible_trials(own)
+        found.append(
+            {
+                "encoding_dim": size,
+                "n_trials": len(own),
+                "best": _trial(ranked[0], snapshot.spec) if ranked else None,
+                "pca": _finite(pca.get(size)),
+            }
+        )
+    return found
+
+
+def _edges(winner: TrialRecord | None, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    # After a fixed number of epochs fast learners score best, which says nothing of the end.
+    if winner is None or not scores_delivery(spec):
+        return []
+    return edges(winner.params, spec.get("space", {}))
+
+
+def scores_delivery(spec: Mapping[str, Any]) -> bool:
+    """Whether a resolved specification scores trials by what would be delivered."""
+    return spec.get("training", {}).get("epochs") == "auto"
 
 
 def selection_rule(spec: Mapping[str, Any]) -> str | None:
@@ -177,6 +220,7 @@ def summary_text(facts: Mapping[str, Any]) -> str:
     lines += _set_aside("unstable and set aside", facts["unstable"])
     lines += _set_aside("failed", facts["failed"], verb=False)
     lines += [*_retrain_lines(facts), *evaluation_lines(facts["evaluation"])]
+    lines += size_lines(facts)
     return "\n".join(one_line(line) for line in lines)
 
 
@@ -232,7 +276,10 @@ def _near_ties(
 
 
 def _retrain(
-    retrains: Sequence[RetrainRecord], spec: Mapping[str, Any], retraining: bool
+    retrains: Sequence[RetrainRecord],
+    spec: Mapping[str, Any],
+    winner: TrialRecord | None,
+    retraining: bool,
 ) -> dict[str, Any] | None:
     if not retrains:
         return None
@@ -257,7 +304,8 @@ def _retrain(
         "patience": patience,
         "n_cut_off": _n_cut_off(retrains, limit, patience),
         # By these settings the trials are scored too: others are another study.
-        "longer_is_another_study": spec.get("training", {}).get("epochs") == "auto",
+        "longer_is_another_study": scores_delivery(spec),
+        "score_over_test": _score_over_test(winner, tested, spec),
         "seeds_apart": None
         if retraining
         else seeds_apart([record.validation_loss for record in retrains]),
@@ -269,6 +317,16 @@ def _retrain(
             "n_seeds": len(tested),
         },
     }
+
+
+def _score_over_test(
+    winner: TrialRecord | None, tested: Sequence[float], spec: Mapping[str, Any]
+) -> float | None:
+    # Test images are clean, validation images of a study that denoises are not.
+    if winner is None or not tested or winner.value is None or denoising(spec) is not None:
+        return None
+    mean = float(np.mean(tested))
+    return _finite(winner.value / mean) if mean > 0 else None
 
 
 def longer_training(retrain: Mapping[str, Any]) -> str:
@@ -365,6 +423,34 @@ def edge_text(edge: Mapping[str, Any]) -> str:
     )
 
 
+def size_lines(facts: Mapping[str, Any]) -> list[str]:
+    """Tell the best of each size of the code, beside principal components; nothing for one."""
+    rows = facts["sizes"]
+    if not rows:
+        return []
+    lines = ["Best of each code size, mean ± standard error over the folds:"]
+    width = max(len(str(row["encoding_dim"])) for row in rows)
+    for row in rows:
+        best, pca = row["best"], row["pca"]
+        words = f"  {row['encoding_dim']:>{width}}: "
+        if best is None:
+            lines.append(f"{words}none of {_count(row['n_trials'], 'trial')} may be chosen")
+            continue
+        words += value_text(best["value"], best["standard_error"])
+        if pca:
+            change = best["value"] / pca - 1
+            words += (
+                f", PCA {value_text(pca)} ({abs(change):.0%} {'lower' if change < 0 else 'higher'})"
+            )
+        lines.append(f"{words}, trial {best['number']} ({row['n_trials']} tried)")
+    if facts["winner"] is not None:
+        lines.append(
+            f"  another size than the winner's: aesearch train {shlex.quote(facts['study'])} "
+            "--encoding-dim <size>"
+        )
+    return lines
+
+
 def _so_far(facts: Mapping[str, Any]) -> str:
     return "." if facts["finished"] else ": the search is not finished."
 
@@ -435,6 +521,15 @@ def _retrain_lines(facts: Mapping[str, Any]) -> list[str]:
     )
     clean = "" if facts["denoising"] is None else " of clean images"
     lines.append(f"Test MSE per pixel{clean}: {value_text(test['mean'], test['sd'])} ({over})")
+    if retrain["score_over_test"] is not None:
+        why = (
+            "a fold's network trains as the delivered one does, on the other folds only"
+            if retrain["longer_is_another_study"]
+            else "a fold's network trains for a fixed number of epochs, on the other folds only"
+        )
+        lines.append(
+            f"  the mean over the folds is {retrain['score_over_test']:.2f} times that: {why}"
+        )
     if looks > 1:
         lines.append(
             f"The test set was looked at {looks} times; only the first look is free of bias."

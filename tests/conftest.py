@@ -57,6 +57,7 @@ def mnist_dir() -> Path:
 
 TINY = (
     "data.limit=90",
+    "space.architecture.choices=[dense, conv]",
     "training.epochs=3",
     "training.batch_size=16",
     "model.dense.hidden=[24]",

@@ -11,11 +11,22 @@ from aesearch.studies.records import RetrainPoint, RetrainRecord, StudySnapshot,
 from aesearch.studies.spec import resolve
 from aesearch.studies.spec_yaml import load_spec
 
+# What the records below are drawn from, whatever the defaults are.
+SPACE = (
+    "space.architecture.choices=[dense, conv]",
+    "space.learning_rate={low: 1.0e-04, high: 1.0e-02, log: true}",
+    "space.weight_decay={low: 1.0e-07, high: 1.0e-03, log: true}",
+    "space.dropout={low: 0.0, high: 0.5}",
+    "training.epochs=20",
+    "retrain.max_epochs=200",
+)
+
 
 def report_arguments(n_trials: int = 30, text: str = "pens") -> dict[str, Any]:
     """Make the arguments of ``report_page``; ``text`` stands for every name in the study."""
     rng = np.random.default_rng(5)
-    spec = load_spec(overrides=[f"search.trials={n_trials}"]).model_copy(update={"name": text})
+    spec = load_spec(overrides=[*SPACE, f"search.trials={n_trials}"])
+    spec = spec.model_copy(update={"name": text})
     spec = resolve(spec, image_shape=(1, 8, 8), n_train=1438, device="cpu")
     trials, losses = [], []
     for number in range(n_trials):

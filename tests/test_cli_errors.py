@@ -122,11 +122,11 @@ def test_debug_shows_the_traceback(here):
 
 
 def test_print_config_resolves_and_makes_nothing(here):
-    """The YAML has no auto left, is accepted back, and no file was made."""
+    """No auto is left but how trials are scored; it is accepted back, and no file was made."""
     done = invoke("run", "--folds", "4", "--set", "data.limit=100", "--print-config")
     assert done.exit_code == 0
     assert "folds: 4" in done.stdout
-    assert "auto" not in done.stdout
+    assert [line for line in done.stdout.splitlines() if "auto" in line] == ["  epochs: auto"]
     assert list(here.iterdir()) == []
     (here / "again.yaml").write_text(done.stdout)
     assert invoke("run", "--spec", "again.yaml", "--print-config").stdout == done.stdout
@@ -216,9 +216,13 @@ def test_a_dimension_that_no_trial_has_is_refused(here, told):
                 "it with --set space.encoding_dim.choices=[100]"
             ),
         ),
-        (["training.learning_rate = 0.1"], "learning_rate must be from 0.0001 to 0.01, over which"),
-        (["training . weight_decay=0"], "training.weight_decay must be from 1e-07 to 0.001"),
-        (["model.dropout=0.9"], "--set model.dropout must be from 0.0 to 0.5"),
+        (["training.learning_rate = 0.1"], "learning_rate must be from 0.001 to 0.008, over which"),
+        (["training . weight_decay=0"], "training.weight_decay must be from 0.03 to 1.0"),
+        (
+            ["training.weight_decay=0", "training.optimizer=adam"],
+            "training.weight_decay must be from 1e-07 to 0.001",
+        ),
+        (["model.dropout=0.9"], "--set model.dropout must be from 0.0 to 0.1"),
         (
             ["model.dropout=0.15", "space.dropout={low: 0, high: 0.5, step: 0.1}"],
             "must be from 0.0 to 0.5 in steps of 0.1, over which it is searched, got 0.15",
@@ -271,8 +275,9 @@ def test_an_architecture_that_no_trial_has_is_refused(here):
     "told",
     [
         ["model.encoding_dim=32"],
-        ["training.learning_rate=0.01"],
+        ["training.learning_rate=0.008"],
         ["model.architecture=conv"],
+        ["model.architecture=conv", "space.architecture.choices=[dense, conv]"],
         ["model.encoding_dim=100", "model.encoding_dim=8"],
         ["model.dropout=0.9", "space.dropout.when.architecture=[conv]"],
         ["model.dense.hidden=[64]"],

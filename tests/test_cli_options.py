@@ -192,7 +192,9 @@ def test_overrides_win_over_options_and_options_over_the_preset():
 @pytest.mark.parametrize("kind", ["spec", "mapping", "file"])
 def test_a_spec_may_be_an_object_a_mapping_or_a_file(kind, tmp_path):
     """All three start from the same values; 1e-05 stays a number on the way."""
-    spec = study_spec({"folds": 4}, overrides=["training.weight_decay=1e-5"])
+    spec = study_spec(
+        {"folds": 4}, overrides=["training.weight_decay=1e-5", "space.weight_decay=null"]
+    )
     (tmp_path / "a.yaml").write_text(to_yaml(spec))
     start = {"spec": spec, "mapping": spec.model_dump(mode="python"), "file": tmp_path / "a.yaml"}
     assert study_spec({}, spec=start[kind]) == spec

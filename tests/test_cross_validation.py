@@ -1,5 +1,7 @@
 """The stored fold scores are those of nested loops in plain PyTorch."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,21 @@ from aesearch.data.load import load
 from aesearch.data.split import folds, split_test
 from aesearch.heartbeat import Heartbeat
 from aesearch.models.autoencoder import build_autoencoder
+from aesearch.models.principal import principal_components
 from aesearch.models.randomness import minibatch_order
+from aesearch.models.shortcut import start_at
 from aesearch.seeds import derive_seed
 from aesearch.studies import store
+
+
+class LeakyClamp(nn.Module):
+    """Cuts to [0, 1], with a slope of 0.01 outside for the gradient alone."""
+
+    def forward(self, values):
+        """Outputs (image, ...) with the slope added to what is cut off."""
+        cut = values.clamp(0, 1)
+        slope = 0.01 * (values - cut)
+        return cut + slope - slope.detach()
 
 
 def nested_loops(images, spec, params, number):
@@ -31,14 +45,28 @@ def nested_loops(images, spec, params, number):
             hidden=configuration.hidden,
             channels=configuration.channels,
             conv_hidden=configuration.conv_hidden,
+            activation=configuration.activation,
+            shortcut=configuration.shortcut,
+            output=configuration.output,
+            initialization=configuration.initialization,
             seed=seed,
         )
-        optimizer = torch.optim.Adam(
+        train = torch.from_numpy(np.flatnonzero(fold_of_sample != fold))
+        if configuration.shortcut == "pca":
+            pixels = torch.from_numpy(images).flatten(1)
+            principal = principal_components(pixels, train, configuration.encoding_dim)
+            start_at(model.encoder, model.decoder, principal)
+        measured, steps = model, 0
+        if training.averaging == "ema":
+            measured = copy.deepcopy(model)
+        if configuration.output == "clamp":
+            last = next(i for i, m in enumerate(model.decoder) if isinstance(m, nn.Hardtanh))
+            model.decoder[last] = LeakyClamp()
+        optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[training.optimizer](
             model.parameters(),
             lr=configuration.learning_rate,
             weight_decay=configuration.weight_decay,
         )
-        train = torch.from_numpy(np.flatnonzero(fold_of_sample != fold))
         validation = torch.from_numpy(np.flatnonzero(fold_of_sample == fold))
         for epoch in range(training.epochs):
             order = train[minibatch_order(seed, epoch, len(train))]
@@ -46,15 +74,35 @@ def nested_loops(images, spec, params, number):
                 optimizer.zero_grad()
                 nn.functional.mse_loss(model(x[batch]), x[batch]).backward()
                 optimizer.step()
+                if training.averaging == "ema":
+                    decay = min(training.averaging_decay, (1 + steps) / (10 + steps))
+                    with torch.no_grad():
+                        for mean, now in zip(
+                            measured.parameters(), model.parameters(), strict=True
+                        ):
+                            mean.lerp_(now, 1 - decay)
+                steps += 1
             with torch.no_grad():
-                loss = nn.functional.mse_loss(model(x[validation]), x[validation])
+                loss = nn.functional.mse_loss(measured(x[validation]), x[validation])
             curves[fold, epoch] = loss.item()
     return curves[:, -spec.search.score_epochs :].mean(axis=1)
 
 
+# Networks and training of version 0.1.0, as in many published studies.
+PLAIN = (
+    "model.activation=relu",
+    "model.shortcut=none",
+    "model.output=sigmoid",
+    "model.initialization=torch",
+    "training.averaging=none",
+    "training.optimizer=adam",
+)
+
+
+@pytest.mark.parametrize("settings", [(), PLAIN], ids=["default", "plain"])
 @pytest.mark.parametrize("architecture", ["dense", "conv"])
 def test_fold_scores_are_those_of_nested_loops(
-    tmp_path, tiny_spec, create_study, work, architecture
+    tmp_path, tiny_spec, create_study, work, architecture, settings
 ):
     """Trials of a study, trained as populations, score as if each fold were trained alone."""
     spec = tiny_spec(
@@ -62,11 +110,13 @@ def test_fold_scores_are_those_of_nested_loops(
         "space={architecture: null, dropout: null}",
         "search.pruner=none",
         "search.trials=3",
+        *settings,
     )
     engine = create_study(tmp_path / "s.db", spec)
     work(engine, kinds=("search",))
     snapshot = store.snapshot(engine, "digits")
     resolved = store.stored_spec(store.find_study(engine, "digits"))
+    assert resolved.model.shortcut == ("none" if settings else "pca")
     images = split_test(
         load("digits"), test_fraction=spec.data.test_fraction, seed=spec.seed
     ).train_images[: spec.data.limit]
@@ -97,6 +147,7 @@ def test_progress_never_goes_back(tmp_path, tiny_spec, create_study, work, monke
         "search.trials=6",
         "search.generation_size=6",
         f"search.pruner={pruner}",
+        "space.architecture.choices=[dense, conv]",
         "training.epochs=4",
         "compute.population=2",
     )

@@ -31,6 +31,7 @@ DELIVERED = (
     "search.warmup_epochs=1",
     "search.reduction_factor=2",
     "retrain.max_epochs=6",
+    "space.architecture.choices=[dense, conv]",
     "space.encoding_dim.choices=[2,5]",
     "model.shortcut=auto",
     "model.activation=gelu",

@@ -32,6 +32,28 @@ DENOISING = (
     "space.corruption_level.high=0.6",
 )
 
+# Networks and training of version 0.1.0: what plain loops below do.
+PLAIN = (
+    "model.activation=relu",
+    "model.shortcut=none",
+    "model.output=sigmoid",
+    "model.initialization=torch",
+    "training.averaging=none",
+    "training.optimizer=adam",
+)
+
+# Everything that a specification without settings meant in version 0.1.0.
+FORMER = (
+    *PLAIN,
+    "model.conv.channels=[8, 16, 32]",
+    "training.learning_rate=1.0e-03",
+    "training.weight_decay=1.0e-05",
+    "training.epochs=20",
+    "retrain.max_epochs=200",
+    "retrain.min_delta=1.0e-05",
+    "retrain.min_delta_mode=absolute",
+)
+
 
 def resolved(*overrides):
     spec = load_spec(overrides=overrides)
@@ -90,6 +112,7 @@ def test_fold_scores_are_those_of_nested_loops(tmp_path, tiny_spec, create_study
         "space={architecture: null, dropout: null}",
         "search.pruner=none",
         "search.trials=3",
+        *PLAIN,
         *DENOISING,
     )
     engine = create_study(tmp_path / "s.db", spec)
@@ -182,7 +205,7 @@ def test_a_study_from_before_there_were_corruptions_goes_on():
 
 def test_the_key_of_a_retraining_stays_as_it_is():
     """Else every model that is there would be trained once more: of version 0.1.0."""
-    spec = resolved()
+    spec = resolved(*FORMER)
     key = retrain_key(spec, spec.configuration({}))
     assert key == "82673c84096a9932975e70a7e1903f7c0481c15d5b7363e8b2bb68ec71af9863"
 
@@ -201,7 +224,7 @@ def test_the_key_of_a_retraining_stays_as_it_is():
 )
 def test_networks_that_train_otherwise_got_another_key(overrides, changed):
     """Dropout came behind the ReLU of the code, and bfloat16 to convolutions: other weights."""
-    spec = resolved(*overrides)
+    spec = resolved(*FORMER, *overrides)
     configuration = spec.configuration({})
     assert (retrain_key(spec, configuration) != former_key(spec, configuration)) is changed
 
@@ -227,7 +250,7 @@ def former_key(spec, configuration):
 
 def test_a_retraining_from_before_there_were_corruptions_keeps_its_key():
     """Else weights that are there would be trained once more; the formula is that of then."""
-    spec = resolved()
+    spec = resolved(*FORMER)
     configuration = spec.configuration({})
     assert retrain_key(spec, configuration) == former_key(spec, configuration)
 

@@ -14,6 +14,9 @@ SPACE = load_spec(
     overrides=(
         "space.hidden.choices=[none, 32, 64]",
         "space.code_activation.choices=[relu, linear]",
+        "space.learning_rate={low: 1e-4, high: 1e-2, log: true}",
+        "space.weight_decay={low: 1e-7, high: 1e-3, log: true}",
+        "space.dropout={low: 0, high: 0.5}",
     )
 ).space.model_dump(mode="json")
 
@@ -61,9 +64,12 @@ def test_the_summary_and_the_report_say_so():
     """Of the winner, with the range and what to do."""
     winner = next(trial for trial in FINISHED.trials if trial.number == FINISHED.chosen)
     trials = (replace(winner, params=winner.params | {"learning_rate": 0.01}), *FINISHED.trials[2:])
-    study = replace(FINISHED, spec=FINISHED.spec | {"space": SPACE}, trials=trials)
+    scored_by_delivery = {"space": SPACE, "training": {"epochs": "auto"}}
+    study = replace(FINISHED, spec=FINISHED.spec | scored_by_delivery, trials=trials)
     facts = summary(study)
     said = "learning_rate lies at the upper end of what was searched (0.0001 to 0.01)"
     assert said in summary_text(facts)
     assert said in " ".join(lead(study, facts, None))
     assert "lies at the" not in summary_text(summary(FINISHED))
+    fixed = replace(FINISHED, spec=FINISHED.spec | {"space": SPACE}, trials=trials)
+    assert "lies at the" not in summary_text(summary(fixed))  # fast learners win there

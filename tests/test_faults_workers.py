@@ -26,7 +26,10 @@ from aesearch.models.population import Population
 from aesearch.studies import database, ledger, retrain_results, store, tables, waiting
 from aesearch.worker import Worker
 
-SMALL = ("search.trials=6", "search.pruner=median", "retrain.seeds=1", "evaluation.bootstrap=10")
+SMALL = (
+    *("search.trials=6", "search.pruner=median", "retrain.seeds=1", "evaluation.bootstrap=10"),
+    "space.architecture.choices=[dense, conv]",
+)
 GENERATIONS = 3
 
 

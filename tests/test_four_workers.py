@@ -72,6 +72,7 @@ def trials(n_trials):
     return (
         *(f"search.trials={n_trials}", "search.lookahead=4", "search.pruner=median"),
         *("training.epochs=8", "search.startup_trials=6"),
+        "space.architecture.choices=[dense, conv]",
     )
 
 

@@ -48,6 +48,7 @@ SMALL = [
     "model.dense.hidden=[24]",
     "model.conv.channels=[3,4,5]",
     "model.conv.hidden=12",
+    "space.architecture.choices=[dense, conv]",
     "search.trials=4",
     "search.score_epochs=2",
     "search.unstable_loss=1.0",

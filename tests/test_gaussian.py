@@ -76,7 +76,14 @@ def test_where_nothing_is_complete_nothing_is_expected():
 def test_what_was_pruned_is_not_tried_again():
     """A small learning rate was pruned eight times: the next suggestions leave it alone."""
     spec = resolve(
-        load_spec(overrides=("search.sampler=gp",)),
+        load_spec(
+            overrides=(
+                "search.sampler=gp",
+                "training.epochs=20",
+                "space.architecture.choices=[dense,conv]",
+                "space.learning_rate={low: 1e-4, high: 1e-2, log: true}",
+            )
+        ),
         image_shape=(1, 8, 8),
         n_train=1000,
         device="cpu",

@@ -11,6 +11,7 @@ from aesearch.studies import ledger, store, waiting
 COMMAND = [
     *("run", "--folds", "3", "--trials", "8", "--epochs", "12", "--batch-size", "16", "--quiet"),
     *("--set", "data.limit=400", "--set", "retrain.seeds=2", "--set", "retrain.max_epochs=4"),
+    *("--architecture", "dense,conv", "--set", "model.conv.channels=[8,16,32]"),
     *("--set", "search.generation_size=1", "--set", "search.unstable_loss=1", "--seed", "3"),
 ]
 

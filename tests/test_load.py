@@ -72,7 +72,10 @@ def test_weights_are_written_one_by_one_and_read_for_no_look(new_store, tiny_spe
 
 def test_what_was_read_is_not_read_again(new_store, tiny_spec, create_study):
     """Rows that a history reads from the store do not grow with what is finished."""
-    engine = create_study(new_store("s"), tiny_spec(*SMALL, "search.trials=60"))
+    engine = create_study(
+        new_store("s"),
+        tiny_spec(*SMALL, "search.trials=60", "space.architecture.choices=[dense, conv]"),
+    )
     study = store.find_study(engine, "digits")
     finished: dict[int, object] = {}
     parameters = {"architecture": "dense"}
@@ -106,7 +109,7 @@ def complete_trials(n_trials):
         replace(
             trial,
             number=number,
-            params={"learning_rate": 0.001 + number * 1e-6, "dropout": 0.1 * (number % 5)},
+            params={"learning_rate": 0.001 + number * 1e-6, "dropout": 0.02 * (number % 5)},
             value=0.1 + number,
         )
         for number in range(n_trials)

@@ -195,7 +195,7 @@ COMMAND = [
     *("run", "--folds", "3", "--trials", "8", "--epochs", "12", "--batch-size", "16", "--quiet"),
     *("--set", "data.limit=400", "--set", "retrain.seeds=2", "--set", "retrain.max_epochs=4"),
     *("--set", "search.generation_size=1", "--set", "search.unstable_loss=1", "--seed", "3"),
-    *("--device", "cpu"),
+    *("--device", "cpu", "--architecture", "dense,conv"),
 ]
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
 FILES = ("trials.csv", "curves.csv", "model.safetensors", "best.yaml")

@@ -340,7 +340,7 @@ def test_a_logarithmic_range_counts_by_its_logarithm():
 @pytest.mark.parametrize(
     ("setting", "value", "written"),
     [
-        ("training.learning_rate", 0.1, "training.learning_rate=0.01"),
+        ("training.learning_rate", 0.1, "training.learning_rate=0.008"),
         ("model.encoding_dim", 100, "model.encoding_dim=32"),
     ],
 )

@@ -17,6 +17,8 @@ from aesearch.studies.selection import (
     fold_scores,
     indistinguishable,
     mean_and_standard_error,
+    pooled_spread,
+    with_pooled_errors,
 )
 from aesearch.studies.stability import unstable_reason
 
@@ -288,16 +290,76 @@ def test_indistinguishable_lists_near_ties_by_value_without_the_winner():
     ]
     ties = indistinguishable(trials, winner, n_train=200, n_validation=100)
     assert [trial.number for trial, _ in ties] == [2, 0]
-    difference = np.subtract(trials[2].fold_scores, winner.fold_scores)
-    _, p = corrected_resampled_t_test(difference, n_train=200, n_test=100)
-    assert ties[0][1] == p
+    spread = pooled_spread(trials)
+    variance = spread.variance * (0.021**2 + 0.020**2) * (1 / 3 + 100 / 200)
+    p = 2 * stats.t.sf((0.021 - 0.020) / math.sqrt(variance), spread.degrees)
+    assert ties[0][1] == pytest.approx(p)
 
 
 def test_clear_loser_on_every_fold_is_a_near_tie_only_below_its_p():
-    winner = complete(0, 0.020, fold_scores=(0.010, 0.020, 0.030))
-    loser = complete(1, 0.050, fold_scores=(0.040, 0.0501, 0.060))
+    winner = complete(0, 0.020, fold_scores=(0.0198, 0.0200, 0.0202))
+    loser = complete(1, 0.050, fold_scores=(0.0496, 0.0501, 0.0503))
     trials = [winner, loser]
     assert indistinguishable(trials, winner, n_train=2, n_validation=1, alpha=1e-9) == [
         (loser, pytest.approx(0.0, abs=1e-4))
     ]
     assert indistinguishable(trials, winner, n_train=2, n_validation=1) == []
+
+
+def test_equal_residuals_leave_the_test_of_two():
+    """Each trial finds every fold equally hard, so nothing is left to pool."""
+    winner = complete(0, 0.020, fold_scores=(0.010, 0.020, 0.030))
+    other = complete(1, 0.040, fold_scores=(0.020, 0.040, 0.060))
+    assert pooled_spread([winner, other]) is None
+    ties = indistinguishable([winner, other], winner, n_train=2, n_validation=1)
+    difference = np.subtract(other.fold_scores, winner.fold_scores)
+    _, p = corrected_resampled_t_test(difference, n_train=2, n_test=1)
+    assert ties == ([(other, p)] if p >= 0.05 else [])
+
+
+@given(st.lists(st.lists(st.floats(0.5, 2.0), min_size=3, max_size=3), min_size=2, max_size=6))
+def test_the_pooled_variance_is_that_of_least_squares(rows):
+    """With one dummy variable per trial and per fold, on scores relative to their trial."""
+    scores = np.array(rows)
+    trials = [
+        complete(i, float(row.mean()), fold_scores=tuple(row)) for i, row in enumerate(scores)
+    ]
+    n, k = scores.shape
+    relative = (scores / scores.mean(axis=1, keepdims=True)).ravel()
+    dummies = np.hstack([np.kron(np.eye(n), np.ones((k, 1))), np.kron(np.ones((n, 1)), np.eye(k))])
+    fitted = dummies @ np.linalg.lstsq(dummies, relative, rcond=None)[0]
+    wanted = ((relative - fitted) ** 2).sum() / ((n - 1) * (k - 1))
+    spread = pooled_spread(trials)
+    if spread is None:
+        assert wanted < 1e-20
+        return
+    assert spread.degrees == (n - 1) * (k - 1)
+    assert spread.variance == pytest.approx(wanted, rel=1e-6, abs=1e-25)
+    for trial in with_pooled_errors(trials):
+        wanted_error = trial.value * math.sqrt(spread.variance / k)
+        assert trial.standard_error == pytest.approx(wanted_error)
+
+
+def test_the_test_is_wrong_as_often_as_it_says():
+    """Equal trials on folds of unequal hardness: told apart in about one case of twenty."""
+    rng = np.random.default_rng(0)
+    told_apart, cases = 0, 2000
+    for _ in range(cases):
+        hardness = 1 + 0.1 * rng.standard_normal(3)
+        rows = 0.01 * hardness * (1 + 0.02 * rng.standard_normal((5, 3)))
+        trials = [complete(i, row.mean(), fold_scores=tuple(row)) for i, row in enumerate(rows)]
+        # Folds without a training set in common: the correction is for those that share one.
+        ties = indistinguishable(trials, trials[0], n_train=1, n_validation=0)
+        told_apart += trials[1].number not in {trial.number for trial, _ in ties}
+    assert 0.03 < told_apart / cases < 0.07
+
+
+def test_what_has_no_pooled_error_keeps_its_own():
+    """Trials that are pruned, and the only one that is complete."""
+    pruned = TrialRecord(1, "pruned", value=0.02, fold_scores=(0.02,))
+    alone = complete(0, 0.02, fold_scores=(0.01, 0.02, 0.03))
+    assert with_pooled_errors([alone, pruned]) == (alone, pruned)
+    other = complete(2, 0.02, fold_scores=(0.011, 0.019, 0.03))
+    found = with_pooled_errors([alone, pruned, other])
+    assert found[1] == pruned
+    assert found[0].standard_error < 0.001  # without what the folds have in common

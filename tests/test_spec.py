@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from aesearch.studies.errors import SpecError
 from aesearch.studies.placement import Placement, placement
+from aesearch.studies.sections import TrainingSpec
 from aesearch.studies.spec import (
     Configuration,
     StudySpec,
@@ -15,6 +16,7 @@ from aesearch.studies.spec import (
     hidden_widths,
     resolve,
 )
+from aesearch.studies.spec_yaml import load_spec
 
 
 def study(**sections) -> StudySpec:
@@ -41,8 +43,8 @@ def test_default_first_trial_is_the_default_configuration():
     assert StudySpec().default_configuration_params() == {
         "architecture": "dense",
         "encoding_dim": 16,
-        "learning_rate": 1e-3,
-        "weight_decay": 1e-5,
+        "learning_rate": 3e-3,
+        "weight_decay": 0.3,
         "dropout": 0.0,
     }
 
@@ -55,8 +57,8 @@ def test_a_specification_cannot_be_changed():
 @pytest.mark.parametrize(
     ("sections", "name", "moved"),
     [
-        ({"training": {"learning_rate": 1.0}}, "learning_rate", 1e-2),
-        ({"training": {"weight_decay": 0.0}}, "weight_decay", 1e-7),
+        ({"training": {"learning_rate": 1.0}}, "learning_rate", 8e-3),
+        ({"training": {"weight_decay": 0.0}}, "weight_decay", 0.03),
         ({"model": {"encoding_dim": 100}}, "encoding_dim", 32),
         ({"model": {"encoding_dim": 5}}, "encoding_dim", 4),
         ({"space": {"dropout": {"low": 0.1, "high": 0.5, "step": 0.1}}}, "dropout", 0.1),
@@ -105,15 +107,75 @@ def test_configuration_takes_parameters_over_defaults():
         encoding_dim=4,
         dropout=0.25,
         code_activation="linear",
-        activation="relu",
-        shortcut="none",
-        output="sigmoid",
+        activation="gelu",
+        shortcut="pca",
+        output="clamp",
         initialization="torch",
-        channels=(8, 16, 32),
+        channels=(16, 32, 64),
         conv_hidden=128,
-        learning_rate=1e-3,
-        weight_decay=1e-5,
+        learning_rate=3e-3,
+        weight_decay=0.3,
         corruption_level=0.3,
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "dense", "conv"),
+    [("by-architecture", "torch", "he"), ("torch", "torch", "torch"), ("he", "he", "he")],
+)
+def test_networks_start_by_their_architecture(asked, dense, conv):
+    spec = resolved(study(model={"initialization": asked}))
+    assert spec.configuration({"architecture": "dense"}).initialization == dense
+    assert spec.configuration({"architecture": "conv"}).initialization == conv
+
+
+@pytest.mark.parametrize(
+    ("shape", "n_train", "device", "model", "searched"),
+    [
+        ((1, 8, 8), 1000, "cpu", "dense", None),
+        ((1, 15, 200), 1000, "cuda", "dense", None),
+        ((3, 16, 16), 1000, "cpu", "dense", ("dense", "conv")),
+        ((1, 28, 28), 20_000, "cpu", "dense", ("dense", "conv")),
+        ((1, 28, 28), 20_001, "cpu", "dense", None),
+        ((1, 28, 28), 60_000, "cuda", "dense", ("dense", "conv")),
+        ((1, 28, 28), 1000, "cpu", "conv", None),
+    ],
+)
+def test_convolutions_are_searched_where_they_pay(shape, n_train, device, model, searched):
+    """Unless something else is asked for; what they lack goes with them."""
+    asked = study(
+        model={"architecture": model},
+        space={"hidden": {"choices": ["32"], "when": {"architecture": "dense"}}},
+    )
+    space = resolved(asked, shape=shape, n_train=n_train, device=device).space
+    found = None if space.architecture is None else space.architecture.choices
+    assert found == searched
+    assert (space.hidden is None) == (model == "conv")
+    if searched is None and space.hidden is not None:
+        assert space.hidden.when is None
+    both = study(space={"architecture": {"choices": ["conv", "dense"]}})
+    assert resolved(both, shape=shape).space.architecture.choices == ("conv", "dense")
+    assert resolved(study(space={"architecture": None}), shape=shape).space.architecture is None
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_weight_decay_follows_the_optimizer(optimizer):
+    """What suits AdamW would stop the others from learning, which add it to the gradient."""
+    spec = study(training={"optimizer": optimizer})
+    assert spec.training.weight_decay == 1e-5
+    assert (spec.space.weight_decay.low, spec.space.weight_decay.high) == (1e-7, 1e-3)
+    assert StudySpec(training=TrainingSpec(optimizer=optimizer)).training.weight_decay == 1e-5
+    overrides = ["space.weight_decay.high=1e-4", f"training.optimizer={optimizer}"]
+    assert load_spec(overrides=overrides).space.weight_decay.low == 1e-7
+    told = study(
+        training={"optimizer": optimizer, "weight_decay": 0.5},
+        space={"defaults": False} | {"dropout": {"choices": [0]}},
+    )
+    assert told.training.weight_decay == 0.5
+    assert told.space.weight_decay is None
+    assert (
+        study(space={"weight_decay": None}, training={"optimizer": "adam"}).space.weight_decay
+        is None
     )
 
 
@@ -170,7 +232,9 @@ def test_a_short_training_scores_the_epochs_it_has(epochs, expected):
 
 def test_resolve_leaves_no_auto():
     assert automatic_paths(StudySpec()) != []
-    assert automatic_paths(resolved(StudySpec())) == []
+    # How trials are scored; no number stands for it.
+    assert automatic_paths(resolved(StudySpec())) == ["training.epochs"]
+    assert automatic_paths(resolved(study(training={"epochs": 2}))) == []
 
 
 def test_resolve_twice_changes_nothing():
@@ -181,8 +245,10 @@ def test_resolve_twice_changes_nothing():
 def test_resolve_keeps_what_is_given():
     spec = study(
         name="mine",
-        model={"dense": {"hidden": "none"}, "output": "clamp"},
-        training={"batch_size": 7},
+        model={"dense": {"hidden": "none"}, "output": "clamp", "shortcut": "none"},
+        training={"batch_size": 7, "epochs": 9},
+        space={"architecture": {"choices": ["conv", "dense"]}},
+        retrain={"max_epochs": 8},
         search={"warmup_epochs": 0, "score_epochs": 2, "generation_size": 9, "lookahead": 3}
         | {"sampler": "random", "startup_trials": 4},
         compute={"device": "cpu", "precision": "bfloat16", "population": 11, "threads": 2},
@@ -206,10 +272,14 @@ def test_hidden_width_follows_pixels(shape, width):
 
 
 @pytest.mark.parametrize(
-    ("n_train", "batch"), [(1437, 32), (12_000, 200), (60_000, 1000), (240_000, 1000)]
+    ("n_train", "by_steps", "by_epochs"),
+    [(1437, 32, 32), (12_000, 50, 200), (60_000, 250, 1000), (240_000, 256, 1000)],
 )
-def test_batch_size_follows_training_images(n_train, batch):
-    assert resolved(StudySpec(), n_train=n_train).training.batch_size == batch
+def test_batch_size_follows_training_images(n_train, by_steps, by_epochs):
+    """Smaller ones where the training goes on until it gets no better."""
+    assert resolved(StudySpec(), n_train=n_train).training.batch_size == by_steps
+    fixed = study(training={"epochs": 20})
+    assert resolved(fixed, n_train=n_train).training.batch_size == by_epochs
 
 
 @pytest.mark.parametrize(

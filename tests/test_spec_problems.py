@@ -85,7 +85,9 @@ HIDDEN_RULE = "must be widths >= 1 such as 256-128, [256, 128] or none"
         ("space: {defaults: false}", "space: must search at least one name, got 'none' (line 1)"),
         # Between sections.
         ("search: {score_epochs: 3}\ntraining: {epochs: 2}", "search.score_epochs: must be <= training.epochs (2), got 3 (line 1)"),
-        ("search: {warmup_epochs: 20}", "search.warmup_epochs: must be < training.epochs (20), got 20 (line 1)"),
+        ("search: {warmup_epochs: 20}\ntraining: {epochs: 20}", "search.warmup_epochs: must be < training.epochs (20), got 20 (line 1)"),
+        ("search: {warmup_epochs: 20}\nretrain: {max_epochs: 20}", "search.warmup_epochs: must be < retrain.max_epochs (20), got 20 (line 1)"),
+        ("space: {architecture: both}", "space.architecture: must be {choices}, auto or null, got 'both' (line 1)"),
         ("data: {limit: 20}\nsearch: {folds: 21}", "search.folds: must be <= data.limit (20), got 21 (line 2)"),
         ("search: {sampler: grid}\nspace: {defaults: false, dropout: {low: 0, high: 0.5}}", "space.dropout: must have choices or step for sampler grid, got a range (line 2)"),
         # Corruptions.
@@ -151,6 +153,7 @@ def test_every_problem_is_reported_at_once():
         space:
           encoding_dim: {choices: [0, 4]}
           dropout: {low: 0.5, high: 0.1, log: true, step: 0.1}
+        training: {epochs: 20}
         """
     ) == [
         "space.encoding_dim.choices.0: must be >= 1, got 0 (line 5)",

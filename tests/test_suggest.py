@@ -13,7 +13,9 @@ from aesearch.suggest import Pruner, distributions, rungs, suggest
 
 
 def resolved(*overrides):
-    spec = load_spec(overrides=overrides)
+    """Both kinds of networks, all of them for a fixed number of epochs."""
+    fixed = ("training.epochs=20", "space.architecture.choices=[dense,conv]")
+    spec = load_spec(overrides=(*fixed, *overrides))
     return resolve(spec, image_shape=(1, 8, 8), n_train=1000, device="cpu")
 
 
@@ -222,5 +224,5 @@ def test_scratch_studies_stay_out_of_optunas_log(capfd):
     """Hundreds of scratch studies leave no line on the screen."""
     optuna.logging.set_verbosity(optuna.logging.INFO)
     spec = resolved()
-    assert math.isclose(suggest(spec, 0, range(1), [], [])[0]["learning_rate"], 1e-3)
+    assert math.isclose(suggest(spec, 0, range(1), [], [])[0]["learning_rate"], 3e-3)
     assert capfd.readouterr().err == ""

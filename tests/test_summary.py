@@ -99,6 +99,47 @@ def test_summary_holds_the_figures_of_the_study():
     }
 
 
+def by_size():
+    """Two sizes that completed, one of which no trial may be chosen, and what PCA reaches."""
+    small = {"params": {"encoding_dim": 4}}
+    trials = (
+        *FINISHED.trials,
+        trial(6, 0.021, 0.020, 0.022, **small),
+        trial(7, 0.031, 0.030, 0.032, **small),
+        TrialRecord(8, "pruned", value=0.05, params={"encoding_dim": 8}),
+    )
+    pca = [{"encoding_dim": 4, "mse": 0.042}, {"encoding_dim": 8, "mse": 0.03}]
+    return replace(FINISHED, trials=trials, facts=FINISHED.facts | {"pca": pca})
+
+
+def test_the_best_of_each_size_stands_beside_pca():
+    """Also a size of which nothing may be chosen; nothing is said of one size alone."""
+    found = summary(by_size())
+    rows = {row["encoding_dim"]: row for row in found["sizes"]}
+    assert {size: row["n_trials"] for size, row in rows.items()} == {4: 2, 8: 1, 32: 4}
+    assert rows[4]["best"]["number"] == 6
+    assert rows[8]["best"] is None
+    assert (rows[4]["pca"], rows[32]["pca"]) == (0.042, None)
+    lines = summary_text(found).splitlines()
+    start = lines.index("Best of each code size, mean ± standard error over the folds:")
+    assert lines[start + 1 : start + 5] == [
+        "   4: 0.02100 ± 0.00012, PCA 0.042 (50% lower), trial 6 (2 tried)",
+        "   8: none of 1 trial may be chosen",
+        "  32: 0.01100 ± 0.00012, trial 5 (4 tried)",
+        "  another size than the winner's: aesearch train pens --encoding-dim <size>",
+    ]
+    assert summary(FINISHED)["sizes"] == []
+
+
+def test_score_and_test_number_stand_side_by_side():
+    """Not of a study that denoises: its validation images are corrupted, the test's are not."""
+    found = summary(FINISHED)
+    assert found["retrain"]["score_over_test"] == pytest.approx(0.037 / 3 / 0.012)
+    noisy = {"corruption": "gaussian", "validation_corruption_level": 0.3}
+    denoises = replace(FINISHED, spec=FINISHED.spec | {"training": noisy})
+    assert summary(denoises)["retrain"]["score_over_test"] is None
+
+
 def test_near_ties_of_the_summary_are_those_of_the_test_with_the_folds_sizes():
     expected = indistinguishable(FINISHED.trials, FINISHED.trials[1], n_train=958, n_validation=479)
     ties = summary(FINISHED)["indistinguishable"]
@@ -142,6 +183,8 @@ Retrained with 2 seeds:
   seed 0: best epoch 41 of 60, validation MSE 0.011, test MSE 0.011
   seed 1: best epoch 50 of 70, validation MSE 0.0111, test MSE 0.013
 Test MSE per pixel: 0.0120 ± 0.0014 (mean ± standard deviation over 2 seeds)
+  the mean over the folds is 1.03 times that: a fold's network trains for a fixed number of \
+epochs, on the other folds only
 The model was not evaluated further: 'aesearch evaluate' does it, or says why not."""
     )
 
@@ -358,7 +401,7 @@ def test_seeds_that_lie_far_apart_are_said_once_all_are_done():
 
 def test_text_of_one_seed_claims_no_spread():
     alone = summary_text(summary(replace(FINISHED, retrains=FINISHED.retrains[:1])))
-    assert alone.splitlines()[-2] == "Test MSE per pixel: 0.013 (1 seed)"
+    assert alone.splitlines()[-3] == "Test MSE per pixel: 0.013 (1 seed)"
 
 
 def test_text_says_when_the_test_set_was_looked_at_again():

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aesearch.commands.arguments import Debug
+from aesearch.commands.arguments import Debug, Storage
 from aesearch.commands.ending import ending
 from aesearch.studies.errors import AesearchError
 
 if TYPE_CHECKING:
     from aesearch.again import TrainedSeed
     from aesearch.problem import Problem
+    from aesearch.studies.spec import StudySpec
 
 BestFile = Annotated[
     Path, typer.Argument(metavar="BEST.yaml", help="The file that a run wrote.", show_default=False)
@@ -34,14 +35,26 @@ class OverwriteError(AesearchError, ValueError):
 
 
 def train(
-    best: BestFile,
+    best: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BEST.yaml",
+            help="The file that a run wrote; with --encoding-dim the name of a study.",
+            show_default=False,
+        ),
+    ],
+    encoding_dim: Annotated[
+        int | None,
+        typer.Option(min=1, help="Train the best network of this code size of a study."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write. Default: runs/<study>-retrained.")
     ] = None,
     dataset: Dataset = None,
+    *,
     data_dir: DataDir = None,
     device: Device = None,
-    *,
+    storage: Storage = None,
     force: Annotated[
         bool, typer.Option("--force", help="Write over a model that is in the folder.")
     ] = False,
@@ -51,12 +64,15 @@ def train(
 ) -> None:
     """Retrain a best.yaml (or the defaults of any specification) from the file alone.
 
+    Or deliver the best network of another code size of a study in the store.
+
     The seed with the lowest validation loss is exported and measured; the test set is looked at
     once more.
 
     \b
     Example:
       aesearch train runs/digits/best.yaml --out again
+      aesearch train digits --encoding-dim 8
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted="interrupted"):
         from aesearch.again import train_seeds  # noqa: PLC0415 - imports pydantic, torch
@@ -73,11 +89,15 @@ def train(
         from aesearch.studies.export import best_yaml, make_folder, write_whole  # noqa: PLC0415
         from aesearch.studies.spec_yaml import to_yaml  # noqa: PLC0415
 
-        spec, before = load_trainable(best)
+        if encoding_dim is None:
+            spec, before = load_trainable(best)
+        else:
+            spec, before = _of_size(str(best), encoding_dim, storage)
         problem = _problem(
             best, spec, before, dataset=dataset, data_dir=data_dir, device=device, quiet=quiet
         )
-        folder = out or default_folder(f"{problem.spec.name}-retrained")
+        ending_of_name = "retrained" if encoding_dim is None else str(encoding_dim)
+        folder = out or default_folder(f"{problem.spec.name}-{ending_of_name}")
         read = best / BEST if best.is_dir() else best
         if (folder / BEST).absolute().resolve() == read.expanduser().absolute().resolve():
             raise OverwriteError(
@@ -118,6 +138,20 @@ def train(
             f"of {len(seeds)}; look {looks} at the test set)\n"
             f"Files: {files['best']}, {files['model']}"
         )
+
+
+def _of_size(
+    study: str, encoding_dim: int, storage: str | None
+) -> "tuple[StudySpec, dict[str, Any]]":
+    from aesearch.commands.stored import open_existing  # noqa: PLC0415
+    from aesearch.options import storage_or_default  # noqa: PLC0415 - imports pydantic
+    from aesearch.sizes import best_of_size  # noqa: PLC0415
+
+    engine = open_existing(storage_or_default(storage))
+    try:
+        return best_of_size(engine, study, encoding_dim)
+    finally:
+        engine.dispose()
 
 
 def _evaluated(

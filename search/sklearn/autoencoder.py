@@ -45,23 +45,34 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     dropout : float
         In [0, 1).
     code_activation : {"linear", "relu"}
+    activation : {"gelu", "relu"}
+        Of the layers before and behind the code.
+    shortcut : {"auto", "pca", "none"}
+        ``pca``: the network starts as the principal components of the rows that it trains on.
+        ``auto`` does so for a linear code.
     image_shape : tuple of int, optional
         (height, width) or (channel, height, width) of a row of X; None where rows are no images.
     data_range : (float, float), optional
         Values of X that are black and white, the same for all columns: (0, 1), (0, 255). None
         learns the smallest and the largest value of X in ``fit``. Later values may lie
         outside; what comes back lies inside. Training sees 256 levels between both.
-    learning_rate, weight_decay : float
+    learning_rate : float
+    weight_decay : float or "auto"
+        ``auto`` goes by the optimizer.
     optimizer : {"adam", "adamw", "sgd"}
     batch_size : int or "auto"
+    averaging : {"ema", "none"}
+        ``ema``: an exponential moving average of the weights is validated and kept.
     corruption : {"none", "gaussian", "uniform", "salt-and-pepper", "occlusion"}
         What inputs suffer in training; other than none, it learns to denoise.
     corruption_level : float
         How strongly, in units of the data range.
-    max_epochs, patience : int
-        Epochs at most, and without progress before it stops.
+    max_epochs : int or "auto"
+        Epochs at most; ``auto`` goes by the number of rows.
+    patience : int
+        Epochs without progress before it stops.
     min_delta : float
-        Smallest fall of the loss (mean squared error, data range 1) that is progress.
+        Smallest fall of the loss, as a share of it, that is progress.
     holdout : float
         Share of the rows that stop the training; in (0, 1).
     device : {"auto", "cpu", "cuda"}
@@ -96,12 +107,15 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         hidden: str | tuple[int, ...] = _MODEL.dense.hidden,
         dropout: float = _MODEL.dropout,
         code_activation: str = _MODEL.code_activation,
+        activation: str = _MODEL.activation,
+        shortcut: str = _MODEL.shortcut,
         image_shape: tuple[int, ...] | None = None,
         data_range: tuple[float, float] | None = None,
         learning_rate: float = _TRAINING.learning_rate,
-        weight_decay: float = _TRAINING.weight_decay,
+        weight_decay: float | str = "auto",
         optimizer: str = _TRAINING.optimizer,
         batch_size: int | str = _TRAINING.batch_size,
+        averaging: str = _TRAINING.averaging,
         corruption: str = _TRAINING.corruption,
         corruption_level: float = _TRAINING.corruption_level,
         max_epochs: int | str = _RETRAIN.max_epochs,
@@ -116,12 +130,15 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.hidden = hidden
         self.dropout = dropout
         self.code_activation = code_activation
+        self.activation = activation
+        self.shortcut = shortcut
         self.image_shape = image_shape
         self.data_range = data_range
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.optimizer = optimizer
         self.batch_size = batch_size
+        self.averaging = averaging
         self.corruption = corruption
         self.corruption_level = corruption_level
         self.max_epochs = max_epochs
@@ -234,19 +251,23 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         hidden: Any = plain(self.hidden)
         if isinstance(hidden, Sequence | np.ndarray) and not isinstance(hidden, str):
             hidden = [plain(width) for width in hidden]
+        decay = {} if self.weight_decay == "auto" else {"weight_decay": plain(self.weight_decay)}
         return {
             "model": {
                 "architecture": self.architecture,
                 "encoding_dim": plain(self.encoding_dim),
                 "dropout": plain(self.dropout),
                 "code_activation": self.code_activation,
+                "activation": self.activation,
+                "shortcut": self.shortcut,
                 "dense": {"hidden": hidden},
             },
             "training": {
                 "learning_rate": plain(self.learning_rate),
-                "weight_decay": plain(self.weight_decay),
                 "optimizer": self.optimizer,
                 "batch_size": plain(self.batch_size),
+                "averaging": self.averaging,
+                **decay,
                 "corruption": self.corruption,
                 "corruption_level": plain(self.corruption_level),
             },

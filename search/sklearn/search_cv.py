@@ -52,8 +52,8 @@ class AutoencoderSearchCV(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         Parts of the cross-validation, shuffled by ``random_state``; >= 2.
     trials : int
         Configurations to try.
-    epochs : int
-        Epochs of every trial.
+    epochs : int or "auto"
+        ``auto`` scores a trial as it would be refitted, stopped early; or epochs of every trial.
     space : dict, optional
         What is searched, as in the section ``space`` of a specification: ``{"encoding_dim":
         {"choices": [4, 8]}, "dropout": None}``. A name that is not given keeps its default

@@ -1,0 +1,67 @@
+"""The best of another code size than the winner's, ready to be trained like a ``best.yaml``."""
+
+from typing import Any
+
+from sqlalchemy.engine import Engine
+
+from aesearch.run_folder import data_result
+from aesearch.studies import store
+from aesearch.studies.errors import AesearchError
+from aesearch.studies.export import chosen_spec
+from aesearch.studies.selection import eligible_trials
+from aesearch.studies.spec import StudySpec
+
+
+class SizeError(AesearchError, ValueError):
+    """A code size of which a study has no trial that may be chosen."""
+
+
+def best_of_size(engine: Engine, name: str, encoding_dim: int) -> tuple[StudySpec, dict[str, Any]]:
+    """Give what trains a study's best network of one code size.
+
+    Parameters
+    ----------
+    name : str
+        Of the study.
+    encoding_dim : int
+        Size of the code.
+
+    Returns
+    -------
+    spec : StudySpec
+        Its defaults are the best stable trial of that size: the lowest mean over the folds.
+    result : dict
+        Which trial that is and what it reached on the folds, on which images, and how often the
+        study's test set was looked at.
+
+    Raises
+    ------
+    StudyNotFoundError
+        There is no study of that name.
+    SizeError
+        None of its complete, stable trials has that size.
+    """
+    snapshot = store.snapshot(engine, name)
+    spec = store.stored_spec(store.find_study(engine, name))
+    ranked = eligible_trials(snapshot.trials)
+    sizes = [spec.configuration(trial.params).encoding_dim for trial in ranked]
+    if encoding_dim not in sizes:
+        found = ", ".join(map(str, sorted(set(sizes)))) or "none"
+        raise SizeError(
+            f"encoding-dim must be a size of which study {name!r} has a complete, stable trial "
+            f"({found}), got {encoding_dim}"
+        )
+    best = ranked[sizes.index(encoding_dim)]
+    result = {
+        "study": snapshot.name,
+        "trial": best.number,
+        "n_trials": snapshot.n_trials,
+        "cross_validation": {
+            "mean": best.value,
+            "standard_error": best.standard_error,
+            "per_fold": list(best.fold_scores),
+        },
+        "test": {"looks": snapshot.test_looks},
+        **data_result(snapshot.facts),
+    }
+    return chosen_spec(spec, spec.configuration(best.params)), result
