@@ -334,7 +334,8 @@ def test_every_default_is_that_of_the_specification():
     spec, one, search = StudySpec(), Autoencoder(), AutoencoderSearchCV()
     for section in (spec.model, spec.training, spec.retrain):
         shared = set(type(section).model_fields) & set(one.get_params())
-        # Of the training section this is the patience of a schedule, not of the stopping.
+        # Of the training section this is the patience of a schedule, not of the stopping; the
+        # weight decay is below.
         shared -= {"patience", "weight_decay"} if section is spec.training else set()
         assert shared
         assert {name: getattr(one, name) for name in shared} == {
