@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+from dataclasses import replace
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -45,6 +46,11 @@ def table_of(engine, name="digits"):
     ]
     retrains = [(r.seed, r.epochs, r.weights_sha256, r.test_mse) for r in snapshot.retrains]
     return trials, store.curves(engine, study), snapshot.chosen, retrains, snapshot.test_looks
+
+
+def by_themselves(trials):
+    """Trials without their standard errors, which come of all complete trials together."""
+    return [replace(trial, standard_error=None) for trial in trials]
 
 
 def check_whole(engine, name="digits"):

@@ -4,7 +4,7 @@ import os
 
 import optuna
 import pytest
-from chaos import at_epoch, bury, check_whole, die, finish, forked_worker, table_of
+from chaos import at_epoch, bury, by_themselves, check_whole, die, finish, forked_worker, table_of
 from optuna.trial import TrialState
 from typer.testing import CliRunner
 
@@ -43,7 +43,8 @@ def in_epoch(monkeypatch):
 
 def others(engine):
     """Every trial but the second, which is the one that goes wrong."""
-    return [trial for trial in store.snapshot(engine, "digits").trials if trial.number != 1]
+    trials = store.snapshot(engine, "digits").trials
+    return by_themselves(trial for trial in trials if trial.number != 1)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from chaos import (
     Telephone,
     at_epoch,
+    by_themselves,
     check_whole,
     create,
     die,
@@ -81,11 +82,11 @@ def test_killed_in_an_epoch_only_that_generation_is_trained_again(
     child = forked_worker(new_store("s"), prepare=at_epoch(epochs, die))
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
     assert [row.done for row in leases(engine)] == [True, True, False]
-    finished = store.snapshot(engine, "digits").trials[:4]
+    finished = by_themselves(store.snapshot(engine, "digits").trials[:4])
     move_expiry(engine, -1e6)
     again = epochs_of(lambda: work(engine, kinds=("search",)), monkeypatch)
     assert 0 < again < epochs / 2
-    assert store.snapshot(engine, "digits").trials[:4] == finished
+    assert by_themselves(store.snapshot(engine, "digits").trials[:4]) == finished
     work(engine)
     assert table_of(engine) == uninterrupted
 
@@ -297,7 +298,8 @@ def test_more_trials_leave_the_first_as_they_were(
     check_whole(engine)
     trials = store.snapshot(engine, "digits").trials
     assert len(trials) == many
-    assert trials[:few] == store.snapshot(alone, "digits").trials
+    first = store.snapshot(alone, "digits").trials
+    assert by_themselves(trials[:few]) == by_themselves(first)
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
