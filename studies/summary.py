@@ -11,6 +11,7 @@ import numpy as np
 
 from aesearch.studies.edges import edges
 from aesearch.studies.evaluation_text import (
+    against,
     evaluation_lines,
     evaluation_numbers,
     own_corruption,
@@ -150,7 +151,9 @@ def _sizes(trials: Sequence[TrialRecord], snapshot: StudySnapshot) -> list[dict[
             by_size.setdefault(int(size), []).append(trial)
     if len(by_size) < 2 or len(by_size) > SIZES_SHOWN:
         return []
-    pca = {row["encoding_dim"]: row["mse"] for row in snapshot.facts.get("pca", ())}
+    # Principal components see clean images, a denoiser corrupted ones.
+    rows = () if denoising(snapshot.spec) else snapshot.facts.get("pca", ())
+    pca = {row["encoding_dim"]: row["mse"] for row in rows}
     found = []
     for size, own in sorted(by_size.items()):
         ranked = eligible_trials(own)
@@ -438,10 +441,7 @@ def size_lines(facts: Mapping[str, Any]) -> list[str]:
             continue
         words += value_text(best["value"], best["standard_error"])
         if pca:
-            change = best["value"] / pca - 1
-            words += (
-                f", PCA {value_text(pca)} ({abs(change):.0%} {'lower' if change < 0 else 'higher'})"
-            )
+            words += f", PCA {value_text(pca)} ({against(best['value'], pca)})"
         lines.append(f"{words}, trial {best['number']} ({row['n_trials']} tried)")
     if facts["winner"] is not None:
         lines.append(

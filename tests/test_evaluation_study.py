@@ -365,6 +365,7 @@ def test_the_summary_tells_the_main_numbers(tested):
     [
         ({}, "(16): MSE 0.02000, PSNR 17.00 dB, SSIM 0.500; the model's MSE is 50% lower"),
         ({"pca_mse": 0.005}, "the model's MSE is 100% higher"),
+        ({"pca_mse": 1e-16}, "the model's MSE is higher: they reconstruct the images exactly"),
         ({"pca_mse": 0.0}, "MSE 0.000, PSNR 17.00 dB, SSIM 0.500"),
         ({"pca_dim": 9}, "PCA of dimension (9)"),
         ({"n_live_units": 5}, "encoding dimension 16, 5 of 16 units in use"),

@@ -129,6 +129,9 @@ def test_the_best_of_each_size_stands_beside_pca():
         "  another size than the winner's: aesearch train pens --encoding-dim <size>",
     ]
     assert summary(FINISHED)["sizes"] == []
+    noisy = {"corruption": "gaussian", "validation_corruption_level": 0.3}
+    denoises = replace(by_size(), spec=FINISHED.spec | {"training": noisy})
+    assert {row["pca"] for row in summary(denoises)["sizes"]} == {None}
 
 
 def test_score_and_test_number_stand_side_by_side():
