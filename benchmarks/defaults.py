@@ -64,14 +64,19 @@ VARIANTS = {
     "patience 10": {"retrain.patience": 10},
     "max_epochs x 2": {"retrain.max_epochs": 2},
     "float32": {"compute.precision": "float32"},
-    "conv": {"model.architecture": "conv"},
-    "conv 16-32-64": {"model.architecture": "conv", "model.conv.channels": [16, 32, 64]},
-    "conv 16-32-64, He": {
-        "model.architecture": "conv",
-        "model.conv.channels": [16, 32, 64],
-        "model.initialization": "he",
+    **{
+        f"conv{words}": {
+            "model.architecture": "conv",
+            "model.conv.channels": channels,
+            "model.initialization": start,
+        }
+        for words, channels, start in (
+            ("", [8, 16, 32], "torch"),
+            (" 16-32-64", [16, 32, 64], "torch"),
+            (" 16-32-64, He", [16, 32, 64], "he"),
+            (" 32-64-128", [32, 64, 128], "torch"),
+        )
     },
-    "conv 32-64-128": {"model.architecture": "conv", "model.conv.channels": [32, 64, 128]},
 }
 
 
@@ -138,7 +143,6 @@ def train(problem, seed):
 def run_all(arguments):
     """Measure every variant; one JSON line each."""
     torch.set_num_threads(1)
-
     about = {"versions": versions(), "machine": machine()}
     with tempfile.TemporaryDirectory() as name:
         for dataset in arguments.datasets:

@@ -26,7 +26,7 @@ from aesearch.studies.export import (
     write_tables,
     write_whole,
 )
-from aesearch.studies.records import StudySnapshot
+from aesearch.studies.records import StudySnapshot, TrialRecord
 from aesearch.studies.report.stored import stored_report
 from aesearch.studies.spec import StudySpec, as_stored, resolve
 from aesearch.studies.spec_yaml import MAY_DIFFER_ON_RESUME, diff, to_yaml
@@ -197,7 +197,15 @@ def result(snapshot: StudySnapshot, rows: list[Any], exported: int) -> dict[str,
         Seed index of the model that is exported.
     """
     assert snapshot.chosen is not None, "retraining exists only after the choice"
-    trial = snapshot.trials[snapshot.chosen]
+    return {
+        **trial_result(snapshot, snapshot.trials[snapshot.chosen]),
+        **retrained_result(rows, exported, snapshot.test_looks),
+        **data_result(snapshot.facts),
+    }
+
+
+def trial_result(snapshot: StudySnapshot, trial: TrialRecord) -> dict[str, Any]:
+    """Give the parts of a result that say which trial it is of, and what that reached."""
     return {
         "study": snapshot.name,
         "trial": trial.number,
@@ -207,8 +215,6 @@ def result(snapshot: StudySnapshot, rows: list[Any], exported: int) -> dict[str,
             "standard_error": trial.standard_error,
             "per_fold": list(trial.fold_scores),
         },
-        **retrained_result(rows, exported, snapshot.test_looks),
-        **data_result(snapshot.facts),
     }
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy.engine import Engine
 
-from aesearch.run_folder import data_result
+from aesearch.run_folder import data_result, trial_result
 from aesearch.studies import store
 from aesearch.studies.errors import AesearchError
 from aesearch.studies.export import chosen_spec
@@ -53,14 +53,7 @@ def best_of_size(engine: Engine, name: str, encoding_dim: int) -> tuple[StudySpe
         )
     best = ranked[sizes.index(encoding_dim)]
     result = {
-        "study": snapshot.name,
-        "trial": best.number,
-        "n_trials": snapshot.n_trials,
-        "cross_validation": {
-            "mean": best.value,
-            "standard_error": best.standard_error,
-            "per_fold": list(best.fold_scores),
-        },
+        **trial_result(snapshot, best),
         "test": {"looks": snapshot.test_looks},
         **data_result(snapshot.facts),
     }

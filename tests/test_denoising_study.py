@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from test_cross_validation import PLAIN
 from torch import nn
 
 from aesearch import model_file
@@ -30,16 +31,6 @@ DENOISING = (
     "training.corruption_level=0.4",
     "space.corruption_level.low=0.1",
     "space.corruption_level.high=0.6",
-)
-
-# Networks and training of version 0.1.0: what plain loops below do.
-PLAIN = (
-    "model.activation=relu",
-    "model.shortcut=none",
-    "model.output=sigmoid",
-    "model.initialization=torch",
-    "training.averaging=none",
-    "training.optimizer=adam",
 )
 
 # Everything that a specification without settings meant in version 0.1.0.
