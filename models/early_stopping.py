@@ -33,9 +33,9 @@ class EarlyStopping:
     best_loss : Tensor, (member,), float64
         Infinite before the first finite loss.
     best_epoch : Tensor, (member,), int64
-        From 1; 0 before the first finite loss.
+        From 1; 0 before the first finite loss, and where the start is best (``consider_start``).
     best_weights : Tensor, (member, n_parameters) or None
-        None before the first update.
+        None before the first loss.
     """
 
     def __init__(
@@ -54,6 +54,13 @@ class EarlyStopping:
         self._reference_loss = self.best_loss.clone()
         self._reference_epoch = self.best_epoch.clone()
 
+    def consider_start(self, population: Population) -> None:
+        """Measure untrained members, so that no epoch is kept that is worse than their start.
+
+        Patience does not count from here: a start may be hard to better in the first epochs.
+        """
+        self._keep_better(population, population.validate())
+
     def update(self, population: Population, losses: Tensor) -> None:
         """Take the losses of the epoch that ended, and stop members whose patience is over.
 
@@ -64,6 +71,16 @@ class EarlyStopping:
             Validation losses; NaN (a frozen member) changes nothing.
         """
         losses = losses.double()
+        self._keep_better(population, losses)
+        # Infinite before the first loss, from which nothing is a share.
+        needed = self._reference_loss * (1.0 - self._min_delta)
+        clearly = losses < (needed if self._relative else self._reference_loss - self._min_delta)
+        self._reference_loss = torch.where(clearly, losses, self._reference_loss)
+        self._reference_epoch = torch.where(clearly, population.epoch, self._reference_epoch)
+        over = population.epoch - self._reference_epoch >= self._patience
+        population.stop(over.nonzero().flatten().tolist())
+
+    def _keep_better(self, population: Population, losses: Tensor) -> None:
         if self.best_weights is None:
             rows = [population.weights(p) for p in range(population.n_members)]
             self.best_weights = torch.stack(rows)
@@ -72,13 +89,6 @@ class EarlyStopping:
             self.best_weights[position] = population.weights(position)
         self.best_loss = torch.where(better, losses, self.best_loss)
         self.best_epoch = torch.where(better, population.epoch, self.best_epoch)
-        # Infinite before the first loss, from which nothing is a share.
-        needed = self._reference_loss * (1.0 - self._min_delta)
-        clearly = losses < (needed if self._relative else self._reference_loss - self._min_delta)
-        self._reference_loss = torch.where(clearly, losses, self._reference_loss)
-        self._reference_epoch = torch.where(clearly, population.epoch, self._reference_epoch)
-        over = population.epoch - self._reference_epoch >= self._patience
-        population.stop(over.nonzero().flatten().tolist())
 
     def keep(self, positions: Sequence[int]) -> None:
         """Forget all members but those at ``positions``, as the population does."""
@@ -91,7 +101,7 @@ class EarlyStopping:
 
     def restore(self, population: Population) -> None:
         """Give every member the weights of its best epoch; none without a finite loss."""
-        for position in (self.best_epoch > 0).nonzero().flatten().tolist():
+        for position in self.best_loss.isfinite().nonzero().flatten().tolist():
             assert self.best_weights is not None
             population.set_weights(position, self.best_weights[position])
 

@@ -89,6 +89,7 @@ class Population:
         By position; :meth:`keep` shortens it.
     epoch : int
         Epochs completed.
+    starts_as_pca : bool
 
     Raises
     ------
@@ -141,6 +142,7 @@ class Population:
         self._momentum = momentum
         self._averaging = averaging
         self._output = output
+        self.starts_as_pca = shortcut == "pca"
         self._network_settings: dict[str, Any] = {
             "architecture": architecture,
             "image_shape": tuple(images.shape[1:]),
@@ -176,7 +178,7 @@ class Population:
     def _started(self, member: Member) -> tuple[Tensor, Tensor | None]:
         """A member's weights before its first step (1, parameter), and the mean it takes off."""
         module, mean = self._plain(member), None
-        if self._network_settings["shortcut"] == "pca":
+        if self.starts_as_pca:
             principal = principal_components(
                 self._images, member.train_indices, member.encoding_dim
             )
@@ -233,6 +235,19 @@ class Population:
         finite = train.isfinite() & validation.isfinite()
         self._freeze([p for p in live if not finite[p]], "diverged")
         return EpochLosses(train, validation, accuracy)
+
+    def validate(self) -> Tensor:
+        """Measure every member as it is on its validation images, as each epoch ends.
+
+        Returns
+        -------
+        Tensor, (member,), float64
+            Mean squared errors per pixel, on the CPU; NaN for members that are frozen.
+        """
+        losses = torch.full((self.n_members,), math.nan, dtype=torch.float64)
+        if self._states.live:
+            losses[self._states.live] = self._validate(binary_accuracy=False)[0]
+        return losses
 
     def _train_epoch(self) -> Tensor:
         """Losses (live member,) of one epoch of steps."""

@@ -52,7 +52,7 @@ def train_as_delivered(
         def tell(epoch: int, n_members: int) -> None:
             on_epoch(epochs_before + epoch * len(folds), n_members)
 
-        runners = [_Runner(group, early_stopping(spec, len(group.members))) for group in groups]
+        runners = [_Runner(group, early_stopping(spec, group.population)) for group in groups]
         return _Training(problem, runners, tell)
 
     training = train_on(range(1), configurations, 0)

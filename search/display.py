@@ -17,7 +17,7 @@ from rich.text import Text
 from aesearch.downloads import Downloads, download_text, download_view
 from aesearch.studies.records import LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
 from aesearch.studies.selection import eligible_trials
-from aesearch.studies.summary import one_line, parameter_text, value_text
+from aesearch.studies.summary import kept_text, one_line, parameter_text, value_text
 
 BEST_SHOWN = 5
 UNITS_SHOWN = 8  # more bars than this would push the table off a small terminal
@@ -292,7 +292,7 @@ def trial_line(trial: TrialRecord, n_finished: int, n_trials: int) -> str:
 def seed_line(record: RetrainRecord) -> str:
     """Tell a finished seed of the retraining in one line."""
     return (
-        f"seed {record.seed_index} retrained: best epoch {record.best_epoch} of {record.epochs}, "
+        f"seed {record.seed_index} retrained: {kept_text(record.best_epoch, record.epochs)}, "
         f"validation MSE {value_text(record.validation_loss)}"
     )
 

@@ -150,14 +150,20 @@ def build_population(
     )
 
 
-def early_stopping(spec: StudySpec, n_members: int) -> EarlyStopping:
-    """Stop members as the specification's retraining says."""
-    return EarlyStopping(
-        n_members,
+def early_stopping(spec: StudySpec, population: Population) -> EarlyStopping:
+    """Stop members as the specification's retraining says; none is kept worse than PCA.
+
+    The population is untrained. A network that starts as PCA and gets no better stays PCA.
+    """
+    stopping = EarlyStopping(
+        population.n_members,
         patience=spec.retrain.patience,
         min_delta=spec.retrain.min_delta,
         relative=spec.retrain.min_delta_mode == "relative",
     )
+    if population.starts_as_pca:
+        stopping.consider_start(population)
+    return stopping
 
 
 def denoising_of(spec: StudySpec) -> Denoising | None:

@@ -33,7 +33,8 @@ class RetrainedSeed:
     Attributes
     ----------
     epochs : int
-        Epochs trained; ``best_epoch`` (from 1) is the one whose weights are kept.
+        Epochs trained; ``best_epoch`` (from 1) is the one whose weights are kept; 0 where
+        those that it started with, as PCA, are better than those of every epoch.
     validation_loss : float
         Of that epoch, on the held-out part of the training set; MSE per pixel.
     curve : list of (train, validation, accuracy)
@@ -173,7 +174,7 @@ def _together(
         configuration,
         epochs=max_epochs,
     )
-    stopping = early_stopping(spec, len(seeds))
+    stopping = early_stopping(spec, population)
     curve = np.full((max_epochs, 3, len(seeds)), np.nan)
     checkpoint = restore()
     if checkpoint is not None:
@@ -190,7 +191,7 @@ def _together(
         on_epoch(population.epoch, population.status.count("training"))
         save(make)
     stopping.restore(population)
-    if not (stopping.best_epoch > 0).all():
+    if not np.isfinite(curve[0, 1]).all():
         raise RunFailedError(
             f"retraining must reach a finite loss with every seed, got seeds {list(seed_indices)} "
             "of which one diverged in its first epoch; choose a smaller learning rate"

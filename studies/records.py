@@ -114,7 +114,8 @@ class LeaseRecord:
 class RetrainRecord:
     """One seed of the retraining of the chosen configuration.
 
-    Losses are mean squared errors per pixel. ``best_epoch`` counts from 1;
+    Losses are mean squared errors per pixel. ``best_epoch`` counts from 1,
+    0 being the start as PCA;
     ``test_mse`` is None until the test set has been looked at.
     """
 

@@ -27,6 +27,13 @@ SIZES_SHOWN = 20  # a range of sizes is no table
 REASONS_SHOWN = 5  # a study whose every trial failed still fits on a screen
 
 
+def kept_text(best_epoch: int, epochs: int) -> str:
+    """Say which epoch's weights a retrained network has, out of how many."""
+    if best_epoch == 0:
+        return f"stays the PCA it started as (none of {epochs} epochs is better)"
+    return f"best epoch {best_epoch} of {epochs}"
+
+
 def value_text(value: float | None, standard_error: float | None = None) -> str:
     """Write a loss to the digits that its standard error leaves meaningful.
 
@@ -497,7 +504,7 @@ def _retrain_lines(facts: Mapping[str, Any]) -> list[str]:
     for seed in seeds:
         tested = "" if seed["test_mse"] is None else f", test MSE {value_text(seed['test_mse'])}"
         lines.append(
-            f"  seed {seed['seed_index']}: best epoch {seed['best_epoch']} of {seed['epochs']}, "
+            f"  seed {seed['seed_index']}: {kept_text(seed['best_epoch'], seed['epochs'])}, "
             f"validation MSE {value_text(seed['validation_loss'])}{tested}"
         )
     if retrain["n_cut_off"]:

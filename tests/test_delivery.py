@@ -39,7 +39,7 @@ DELIVERED = (
 )
 
 
-COMMITS = 30  # so many does a worker need for this study
+COMMITS = 32  # so many does a worker need for this study
 
 
 def commits():
@@ -77,7 +77,7 @@ def test_a_fold_score_is_that_of_a_network_stopped_early_and_measured_once(finis
             seed = derive_seed(spec.seed, "member", trial.number, fold)
             member = build_member(configuration, seed, train, inner)
             population = build_population(problem, images, [member], configuration, epochs=6)
-            stopping = early_stopping(spec, 1)
+            stopping = early_stopping(spec, population)
             while population.epoch < 6 and population.status == ["training"]:
                 stopping.update(population, population.run_epoch().validation)
             stopping.restore(population)
@@ -86,6 +86,29 @@ def test_a_fold_score_is_that_of_a_network_stopped_early_and_measured_once(finis
                 errors = population.extract(0).double()(rows) - rows
             # float32, and summed in another order than beside other members.
             assert score == pytest.approx(errors.square().mean().item(), rel=1e-4)
+
+
+def test_a_trial_that_gets_no_better_than_pca_scores_as_pca(
+    tmp_path, tiny_spec, create_study, work
+):
+    """Of images that the code holds whole, the fold's score is rounding: nothing was kept worse."""
+    levels = np.random.default_rng(1).integers(0, 100, size=(2, 8, 8))
+    mix = np.random.default_rng(2).integers(0, 2, size=(120, 2))
+    np.save(tmp_path / "digits.npy", np.tensordot(mix, levels, 1).astype(np.uint8))
+    spec = tiny_spec(
+        *DELIVERED,
+        f"data.dataset={tmp_path / 'digits.npy'}",
+        "data.limit=null",
+        "space.architecture=null",
+        "training.learning_rate=0.01",
+    )
+    engine = create_study(tmp_path / "study.db", spec)
+    work(engine)
+    snapshot = store.snapshot(engine, "digits")
+    complete = [trial for trial in snapshot.trials if trial.state == "complete"]
+    assert complete
+    assert all(max(trial.fold_scores) < 1e-12 for trial in complete)
+    assert [record.best_epoch for record in snapshot.retrains] == [0] * len(snapshot.retrains)
 
 
 def test_only_those_that_do_well_on_fold_0_train_on_the_others(finished):

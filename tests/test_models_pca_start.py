@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from aesearch.models import principal
 from aesearch.models.autoencoder import build_autoencoder
+from aesearch.models.early_stopping import EarlyStopping
 from aesearch.models.population import Member, Population
 from aesearch.models.principal import principal_components
 from aesearch.models.randomness import minibatch_order
@@ -195,6 +196,27 @@ def trained_alone(one, images, architecture, *, n_epochs):
         with torch.no_grad():
             losses.append(F.mse_loss(averaged(held_out), held_out).item())
     return losses, averaged
+
+
+@BOTH
+def test_no_epoch_is_kept_that_is_worse_than_the_start(architecture):
+    """Of two members the one with a learning rate far too high goes back to PCA, bit for bit."""
+    members = [member(1), member(1, learning_rate=3.0)]
+    population = Population(members, random_images(), architecture=architecture, **SETTINGS)
+    start = population.weights(1)
+    measured = population.validate()
+    stopping = EarlyStopping(2, patience=5, min_delta=0.0)
+    stopping.consider_start(population)
+    # The first learns something at last: the start counts as its epochs do.
+    for losses in ([9.0, 9.0], [0.0, 9.0]):
+        population.run_epoch()
+        stopping.update(population, torch.tensor(losses))
+    kept = population.weights(0)
+    stopping.restore(population)
+    assert stopping.best_epoch.tolist() == [2, 0]
+    assert torch.equal(population.weights(0), kept)
+    assert torch.equal(population.weights(1), start)
+    assert stopping.best_loss.tolist() == [0.0, measured[1].item()]
 
 
 @BOTH

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from aesearch.again import TrainedSeed
-from aesearch.studies.summary import value_text
+from aesearch.studies.summary import kept_text, value_text
 
 
 class TrainingDisplay(Protocol):
@@ -39,7 +39,7 @@ def make_training_display(*, quiet: bool, stream: TextIO | None = None) -> Train
 def finished_line(seed: TrainedSeed) -> str:
     """Tell a finished seed in one line."""
     return (
-        f"seed {seed.seed_index}: best epoch {seed.best_epoch} of {seed.epochs}, "
+        f"seed {seed.seed_index}: {kept_text(seed.best_epoch, seed.epochs)}, "
         f"validation MSE {value_text(seed.validation_loss)}, test MSE {value_text(seed.test_mse)}"
     )
 

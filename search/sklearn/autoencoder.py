@@ -86,7 +86,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     image_shape_ : (channel, height, width)
     data_range_ : (float, float)
     n_iter_, best_epoch_ : int
-        Epochs trained, and the one whose weights are kept (from 1).
+        Epochs trained, and the one whose weights are kept (from 1; 0 where none was better
+        than the principal components that the network starts as).
     validation_loss_ : float
         Mean squared error of that epoch on the held-out rows, for a data range of 1.
     n_features_in_ : int

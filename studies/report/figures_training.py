@@ -120,7 +120,7 @@ def retraining(rows: Sequence[RetrainPoint], best_epochs: Mapping[int, int]) -> 
     ----------
     rows : sequence of RetrainPoint
     best_epochs : mapping
-        Seed index to the epoch, from 1, that was kept.
+        Seed index to the epoch, from 1, that was kept; 0 for the start as PCA.
     """
     if not rows:
         return "Nothing has been retrained yet: that comes after the search, with the winner."
@@ -160,7 +160,9 @@ def retraining(rows: Sequence[RetrainPoint], best_epochs: Mapping[int, int]) -> 
             },
         ]
         kept = best_epochs.get(seed)
-        if kept is not None and kept in epochs:
+        if kept == 0:
+            told.append(f"seed {seed} keeps the PCA that it started as: no epoch was better")
+        elif kept in epochs:
             loss = held_out[epochs.index(kept)]
             told.append(f"seed {seed} keeps epoch {kept} of {epochs[-1]} with {value_text(loss)}")
             data.append(
