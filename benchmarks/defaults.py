@@ -123,7 +123,7 @@ def train(problem, seed):
     population = build_population(
         problem, images, [member], configuration, epochs=spec.trial_epochs
     )
-    stopping = early_stopping(spec, 1)
+    stopping = early_stopping(spec, population)
     while population.epoch < spec.trial_epochs and "training" in population.status:
         stopping.update(population, population.run_epoch().validation)
     stopping.restore(population)

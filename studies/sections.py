@@ -87,8 +87,8 @@ class DenseSpec(Section):
     hidden: HiddenWidths = Field(
         default="auto",
         description="Widths of the encoder's hidden layers, mirrored in the decoder: a list, "
-        "words such as 256-128 or none, or auto for one layer of half the pixels "
-        "(at least 128, at most 2048).",
+        "words such as 256-128 or none, or auto for two layers: half the values of an "
+        "image (at least 128, at most 2048), and half of that.",
     )
 
 
@@ -281,7 +281,7 @@ class RetrainSpec(Section):
     seeds: PositiveCount = Field(default=3, description="Networks trained, each from its own seed.")
     max_epochs: AutoPositiveCount = Field(
         default="auto",
-        description="Epochs at most; auto is 200, or as many as take 6,000 steps, within 30 to "
+        description="Epochs at most; auto is 200, or as many as take 6,000 steps, within 20 to "
         "500, where training.epochs is auto.",
     )
     patience: PositiveCount = Field(

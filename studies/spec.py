@@ -390,9 +390,9 @@ def resolve(
         changes["training"] = changes["training"].model_copy(
             update={"validation_corruption_level": spec.training.corruption_level}
         )
-    # Half the values of an image, where the weights of that are not too many for a store.
-    hidden = min(max(pixels // 2, 128), 2048, max(_AUTOMATIC_WEIGHTS // (2 * pixels), 1))
-    dense = _with_automatic(spec.model.dense, {"hidden": (hidden,)})
+    # Half the values of an image and half of that, where a store takes so many weights.
+    hidden = min(max(pixels // 2, 128), 2048, max(_AUTOMATIC_WEIGHTS // (2 * pixels), 2))
+    dense = _with_automatic(spec.model.dense, {"hidden": (hidden, hidden // 2)})
     changes["model"] = spec.model.model_copy(
         update={"dense": dense, **_shortcut_and_output(spec, pixels)}
     )
@@ -420,7 +420,7 @@ def _lengths(spec: StudySpec, n_train: int) -> tuple[int, int, int, int]:
     share, largest = (60, 1000) if fixed else (240, 256)
     batch_size = _given(spec.training.batch_size, min(max(n_train // share, 32), largest))
     n_steps = -(-n_train // batch_size)
-    enough = 200 if fixed else min(max(LONGEST_TRAINING // n_steps, 30), 500)
+    enough = 200 if fixed else min(max(LONGEST_TRAINING // n_steps, 20), 500)
     max_epochs = _given(spec.retrain.max_epochs, enough)
     if fixed:
         epochs = _given(spec.training.epochs, max_epochs)
