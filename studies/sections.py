@@ -281,7 +281,7 @@ class RetrainSpec(Section):
     seeds: PositiveCount = Field(default=3, description="Networks trained, each from its own seed.")
     max_epochs: AutoPositiveCount = Field(
         default="auto",
-        description="Epochs at most; auto is 200, or as many as take 6,000 steps, within 20 to "
+        description="Epochs at most; auto is 200, or as many as take 5,000 steps, within 20 to "
         "500, where training.epochs is auto.",
     )
     patience: PositiveCount = Field(

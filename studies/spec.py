@@ -29,7 +29,7 @@ SCORE_EPOCHS = 3
 LARGEST_SHORTCUT = 65_536
 # Steps after which a network with a shortcut hardly gets better, and at which losers are known:
 # docs/decisions.md has the measurement.
-LONGEST_TRAINING = 6000
+LONGEST_TRAINING = 5000
 FIRST_RUNG = 150
 # A Gaussian process takes a second per suggestion then; its cost grows with the third power.
 LARGEST_GP = 500
