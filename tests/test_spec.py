@@ -267,8 +267,8 @@ def test_resolve_keeps_what_is_given():
         ((3, 512, 512), 63),
     ],
 )
-def test_hidden_width_follows_pixels(shape, width):
-    assert resolved(StudySpec(), shape=shape).model.dense.hidden == (width,)
+def test_hidden_widths_follow_pixels(shape, width):
+    assert resolved(StudySpec(), shape=shape).model.dense.hidden == (width, width // 2)
 
 
 @pytest.mark.parametrize(
