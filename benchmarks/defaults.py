@@ -82,8 +82,8 @@ VARIANTS = {
 
 def problem_of(path, size, seed, changes):
     """The study's images and splits with some settings changed."""
-    from aesearch.problem import load_problem
-    from aesearch.studies.spec import StudySpec
+    from aesearch.data.study_data import load_problem
+    from aesearch.studies.spec.study import StudySpec
 
     def spec_with(settings):
         sections = {"seed": seed, "data": {"dataset": str(path)}}
@@ -114,7 +114,7 @@ def problem_of(path, size, seed, changes):
 
 def train(problem, seed):
     """Train the default configuration on fold 0; its score, and what it took."""
-    from aesearch.members import build_member, build_population, early_stopping
+    from aesearch.training.members import build_member, build_population, early_stopping
 
     spec, images = problem.spec, torch.from_numpy(problem.images)
     configuration = spec.configuration({})

@@ -41,7 +41,7 @@ def say(**facts):
 
 
 def spec_of(*overrides):
-    from aesearch.studies.spec_yaml import load_spec
+    from aesearch.studies.spec.load import load_spec
 
     return load_spec(overrides=[*TINY, *overrides])
 
@@ -161,15 +161,15 @@ def one_worker():
     """Be one of them: told when to begin, tells what it did."""
     from chaos import on_commits
 
-    from aesearch.studies import store
     from aesearch.studies.errors import TransientStoreError
-    from aesearch.worker import Worker
+    from aesearch.studies.store import study_rows
+    from aesearch.workers.worker import Worker
 
     with tempfile.TemporaryDirectory() as folder:  # what is imported and compiled only once
         warm = created(f"{folder}/warm.db", spec_of("search.trials=2", "training.epochs=1"))
         Worker(warm, "digits", kinds=("search",), stop=threading.Event()).run()
         warm.dispose()
-    engine = store.open_store(os.environ["LOAD_STORAGE"])  # without patience: an error is one
+    engine = study_rows.open_store(os.environ["LOAD_STORAGE"])  # without patience: an error is one
     commits, units, errors = [0], [], 0
     on_commits(engine, lambda number, _connection: commits.append(number))
 
@@ -202,22 +202,22 @@ def fill(engine, spec, n_trials, left):
     import numpy as np
     from optuna.trial import TrialState
 
-    from aesearch.studies import database, optuna_rows, store, tables
-    from aesearch.suggest import distributions, suggest
+    from aesearch.sampling.suggest import distributions, suggest
+    from aesearch.studies.store import database, optuna_tables, study_rows, tables
 
-    study = store.find_study(engine, "load")
+    study = study_rows.find_study(engine, "load")
     n_folds, n_epochs = spec.search.folds, spec.training.epochs
     rng = np.random.default_rng(0)
     drawn = spec.model_copy(update={"search": spec.search.model_copy(update={"sampler": "random"})})
     kinds = distributions(spec)
     with database.reading(engine) as connection:
-        ids = optuna_rows.trial_ids(connection, study.study_id)
+        ids = optuna_tables.trial_ids(connection, study.study_id)
     for start in range(0, n_trials - left, 500):
         numbers = range(start, min(start + 500, n_trials - left))
         params = suggest(drawn, start, numbers, [], [])
         with database.writing(engine) as connection:
             for number, chosen in zip(numbers, params, strict=True):
-                optuna_rows.start_trial(connection, ids[number], chosen, kinds)
+                optuna_tables.start_trial(connection, ids[number], chosen, kinds)
                 curve = 0.02 + 0.1 * np.exp(-np.arange(n_epochs) / 5) + rng.normal(0, 1e-3)
                 folds = curve + rng.normal(0, 1e-3, (n_folds, 1))
                 rows = [
@@ -231,12 +231,12 @@ def fill(engine, spec, n_trials, left):
                     for fold in range(n_folds)
                     for epoch in range(n_epochs)
                 ]
-                optuna_rows.insert_new(connection, tables.curve, rows)
+                optuna_tables.insert_new(connection, tables.curve, rows)
                 means = {i + 1: float(v) for i, v in enumerate(folds.mean(axis=0))}
-                optuna_rows.report(connection, ids[number], means)
+                optuna_tables.report(connection, ids[number], means)
                 scores = folds[:, -1].tolist()
                 attributes = {"standard_error": float(folds[:, -1].std()), "fold_scores": scores}
-                optuna_rows.finish_trial(
+                optuna_tables.finish_trial(
                     connection,
                     ids[number],
                     TrialState.COMPLETE,
@@ -248,28 +248,28 @@ def fill(engine, spec, n_trials, left):
                     {"trial_id": ids[number], "fold": f, "score": s, "status": "complete"}
                     for f, s in enumerate(scores)
                 ]
-                optuna_rows.insert_new(connection, tables.fold, marks)
+                optuna_tables.insert_new(connection, tables.fold, marks)
     with database.writing(engine) as connection:
         connection.execute(
             tables.lease.update()
             .where(tables.lease.c.first < n_trials - left)
-            .values(suggested=True, done=True, finished=store.now(connection))
+            .values(suggested=True, done=True, finished=study_rows.now(connection))
         )
 
 
 def measure_large(database, new_store, size_of, n_trials, sampler):
     """Everything that reads the whole of a study, and what its next generation costs."""
     from aesearch.commands.status import status as status_command  # noqa: F401 - imported once
-    from aesearch.creation import leave_study
     from aesearch.dashboard.server import dashboard_application
-    from aesearch.display import make_display
-    from aesearch.problem import load_problem
-    from aesearch.studies import ledger, store
+    from aesearch.data.study_data import load_problem
+    from aesearch.driver.create import leave_study
     from aesearch.studies.dashboard.publishing import publish
     from aesearch.studies.report.stored import stored_report
-    from aesearch.studies.status import statuses
-    from aesearch.studies.summary import summary, summary_text
-    from aesearch.worker import Worker
+    from aesearch.studies.results.summary import summary, summary_text
+    from aesearch.studies.store import ledger, study_rows
+    from aesearch.studies.store.status import statuses
+    from aesearch.terminal.display import make_display
+    from aesearch.workers.worker import Worker
 
     storage = new_store()
     asked = spec_of(
@@ -286,7 +286,7 @@ def measure_large(database, new_store, size_of, n_trials, sampler):
     fill(engine, spec, n_trials, 40)
     facts["fill_s"] = round(time.perf_counter() - began, 1)
     facts["bytes_per_trial"] = round((size_of(storage) - empty) / (n_trials - 40))
-    study = store.find_study(engine, "load")
+    study = study_rows.find_study(engine, "load")
     worker = Worker(engine, "load", stop=threading.Event())
 
     def page(application, path):
@@ -313,7 +313,7 @@ def measure_large(database, new_store, size_of, n_trials, sampler):
         "generation": worker.step,
         "next_generation": worker.step,
         "status": lambda: statuses(engine),
-        "show": lambda: summary_text(summary(store.snapshot(engine, "load"))),
+        "show": lambda: summary_text(summary(study_rows.snapshot(engine, "load"))),
         "report": lambda: stored_report(engine, "load"),
         "publish": lambda: publish(engine, "load"),
         "publish_again": lambda: publish(engine, "load"),

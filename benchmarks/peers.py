@@ -195,8 +195,8 @@ def lightning_trainer(arguments, images, train, validation):
 
 def population(arguments, images, train, validation):
     """Ours: ``members`` folds as one population."""
-    from aesearch.models.population import Member, Population
     from aesearch.models.runtime import prepare_process
+    from aesearch.models.training.population import Member, Population
 
     prepare_process(arguments.threads)
     pixels = images[0].numel()

@@ -24,13 +24,13 @@ from pathlib import Path
 import numpy as np
 from optuna.trial import TrialState, create_trial
 
-from aesearch.decisions import known_results
+from aesearch.data.study_data import load_problem
 from aesearch.models.runtime import prepare_process
-from aesearch.problem import load_problem
-from aesearch.studies import search_results, store
-from aesearch.studies.spec_yaml import load_spec
-from aesearch.suggest import Pruner, rungs
-from aesearch.worker import Worker
+from aesearch.sampling.suggest import Pruner, rungs
+from aesearch.studies.spec.load import load_spec
+from aesearch.studies.store import search_results, study_rows
+from aesearch.workers.schedule import known_results
+from aesearch.workers.worker import Worker
 
 PRUNERS = [
     ("none", ()),
@@ -80,8 +80,8 @@ def record(arguments, seed, pruner="none", settings=()):
         keep = arguments.keep if pruner == "none" else None
         folder = Path(keep or temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        engine = store.open_store(str(folder / f"{arguments.dataset}-{seed}.db"))
-        store.create_study(
+        engine = study_rows.open_store(str(folder / f"{arguments.dataset}-{seed}.db"))
+        study_rows.create_study(
             engine,
             spec.name,
             spec=spec.model_dump(mode="json"),
@@ -91,7 +91,7 @@ def record(arguments, seed, pruner="none", settings=()):
             version="benchmark",
         )
         Worker(engine, spec.name, kinds=("search",), stop=threading.Event()).run()
-        return search_results.history(engine, store.find_study(engine, spec.name))
+        return search_results.history(engine, study_rows.find_study(engine, spec.name))
 
 
 def replay(arguments, seed, trials, firsts, *, pruner, overrides):

@@ -45,12 +45,12 @@ def study(path, size, seed, trials, folder):
 
 def random_configurations(path, size, seed, n):
     """Train configurations drawn at random to their end; the test MSE of each."""
+    from aesearch.data.study_data import load_problem
     from aesearch.evaluation.metrics import mean_squared_error
-    from aesearch.problem import load_problem
-    from aesearch.retrain import retrain
+    from aesearch.sampling.suggest import suggest
     from aesearch.studies.errors import RunFailedError
-    from aesearch.studies.spec_yaml import spec_from_mapping
-    from aesearch.suggest import suggest
+    from aesearch.studies.spec.load import spec_from_mapping
+    from aesearch.training.retrain import retrain
 
     document = {
         "seed": seed,

@@ -18,12 +18,12 @@ import time
 import numpy as np
 import torch
 
-from aesearch.members import build_member, build_population
+from aesearch.data.study_data import load_problem
 from aesearch.models.runtime import prepare_process
-from aesearch.problem import load_problem
+from aesearch.sampling.suggest import suggest
 from aesearch.seeds import derive_seed
-from aesearch.studies.spec_yaml import load_spec
-from aesearch.suggest import suggest
+from aesearch.studies.spec.load import load_spec
+from aesearch.training.members import build_member, build_population
 
 WINDOWS = (1, 2, 3, 5, 8)
 

@@ -17,10 +17,10 @@ import optuna
 import torch
 from optuna.trial import TrialState, create_trial
 
+from aesearch.data.study_data import load_problem
 from aesearch.models.runtime import prepare_process
-from aesearch.problem import load_problem
-from aesearch.studies.spec_yaml import load_spec
-from aesearch.suggest import distributions, suggest
+from aesearch.sampling.suggest import distributions, suggest
+from aesearch.studies.spec.load import load_spec
 
 
 def resolved(sampler):

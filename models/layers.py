@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aesearch.models.products import member_products
-from aesearch.models.randomness import drop_thresholds, keep_mask, unit_hashes
+from aesearch.models.training.randomness import drop_thresholds, keep_mask, unit_hashes
 from aesearch.models.upsampling import upsampled
 
 

@@ -10,22 +10,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aesearch.best_file import load_best
+from aesearch.artifacts.best_file import load_best
+from aesearch.artifacts.model_file import load_model
+from aesearch.artifacts.run_folder import default_folder
 from aesearch.data.images import ImageSet, as_image_set
 from aesearch.data.load import load as load_images
-from aesearch.display import make_display
-from aesearch.driver import Run, run_study
-from aesearch.model_file import load_model
+from aesearch.driver.study_run import Run, run_study
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.options import OptionError, storage_or_default, study_spec
-from aesearch.ray_cluster import Cluster
-from aesearch.run_folder import default_folder
-from aesearch.studies import frames, store
 from aesearch.studies.errors import StudyMismatchError
-from aesearch.studies.evaluation_results import read_evaluation
-from aesearch.studies.export import make_folder, write_whole
-from aesearch.studies.spec import StudySpec
-from aesearch.studies.summary import summary, summary_text
+from aesearch.studies.results import frames
+from aesearch.studies.results.output_files import make_folder, write_whole
+from aesearch.studies.results.summary import summary, summary_text
+from aesearch.studies.spec.study import StudySpec
+from aesearch.studies.store import study_rows
+from aesearch.studies.store.evaluation_results import read_evaluation
+from aesearch.terminal.display import make_display
+from aesearch.workers.ray_cluster import Cluster
 
 IMAGES = "images.npz"
 
@@ -259,10 +260,10 @@ def keep_images(image_set: ImageSet, folder: Path) -> Path:
 
 def found(run: Run) -> SearchResult:
     """Read a finished study back from its store and its folder."""
-    engine = store.open_store(run.storage)
+    engine = study_rows.open_store(run.storage)
     try:
-        study = store.find_study(engine, run.name)
-        curves = store.curves(engine, study)
+        study = study_rows.find_study(engine, run.name)
+        curves = study_rows.curves(engine, study)
         evaluation = read_evaluation(engine, study)
     finally:
         engine.dispose()

@@ -1,7 +1,7 @@
 """Which devices are here, and what that means for a study or a worker; torch is asked, not used."""
 
 from aesearch.studies.errors import AesearchError, SpecError
-from aesearch.studies.spec import StudySpec
+from aesearch.studies.spec.study import StudySpec
 
 
 class DeviceLostError(AesearchError, RuntimeError):

@@ -52,11 +52,12 @@ def trials(study: "str | SearchResult", *, storage: str | None = None) -> "pd.Da
     >>> frame = aesearch.frames.trials("mnist")                       # doctest: +SKIP
     >>> frame.query("state == 'complete'").nsmallest(5, "value")      # doctest: +SKIP
     """
-    from aesearch.studies import frames, store  # noqa: PLC0415 - imports SQLAlchemy, pandas
+    from aesearch.studies.results import frames  # noqa: PLC0415 - imports SQLAlchemy, pandas
+    from aesearch.studies.store import study_rows  # noqa: PLC0415 - imports SQLAlchemy, pandas
 
     if not isinstance(study, str):
         return _of_result(study, storage).trials
-    return _read(storage, lambda engine: frames.trials(store.snapshot(engine, study)))
+    return _read(storage, lambda engine: frames.trials(study_rows.snapshot(engine, study)))
 
 
 def curves(study: "str | SearchResult", *, storage: str | None = None) -> "pd.DataFrame":
@@ -79,12 +80,16 @@ def curves(study: "str | SearchResult", *, storage: str | None = None) -> "pd.Da
     StoreError, StudyNotFoundError
         As ``trials``.
     """
-    from aesearch.studies import frames, store  # noqa: PLC0415 - imports SQLAlchemy, pandas
+    from aesearch.studies.results import frames  # noqa: PLC0415 - imports SQLAlchemy, pandas
+    from aesearch.studies.store import study_rows  # noqa: PLC0415 - imports SQLAlchemy, pandas
 
     if not isinstance(study, str):
         return _of_result(study, storage).curves
     return _read(
-        storage, lambda engine: frames.curves(store.curves(engine, store.find_study(engine, study)))
+        storage,
+        lambda engine: frames.curves(
+            study_rows.curves(engine, study_rows.find_study(engine, study))
+        ),
     )
 
 
@@ -107,11 +112,12 @@ def scores(study: "str | SearchResult", *, storage: str | None = None) -> "pd.Da
     StoreError, StudyNotFoundError
         As ``trials``.
     """
-    from aesearch.studies import frames, store  # noqa: PLC0415 - imports SQLAlchemy, pandas
+    from aesearch.studies.results import frames  # noqa: PLC0415 - imports SQLAlchemy, pandas
+    from aesearch.studies.store import study_rows  # noqa: PLC0415 - imports SQLAlchemy, pandas
 
     if not isinstance(study, str):
         return _of_result(study, storage).scores
-    return _read(storage, lambda engine: frames.scores(store.snapshot(engine, study)))
+    return _read(storage, lambda engine: frames.scores(study_rows.snapshot(engine, study)))
 
 
 def _of_result(study: "SearchResult", storage: str | None) -> "SearchResult":

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aesearch.studies.errors import AesearchError, SpecError
 
 if TYPE_CHECKING:
-    from aesearch.studies.dimensions import Dimension
-    from aesearch.studies.spec import StudySpec
+    from aesearch.studies.spec.dimensions import Dimension
+    from aesearch.studies.spec.study import StudySpec
 
 # The URL may hold a password: never on a command line of ours.
 STORAGE_VARIABLE = "AESEARCH_STORAGE"
@@ -147,7 +147,7 @@ def study_spec(
     OptionError
         A preset that is not one, or beside a spec; options or overrides without effect.
     """
-    from aesearch.studies.spec_yaml import load_spec  # noqa: PLC0415 - --help must not pay for it
+    from aesearch.studies.spec.load import load_spec  # noqa: PLC0415 - --help must not pay for it
 
     start = _start(preset, spec)
     found = load_spec(**start, flags=spec_values(options), overrides=overrides)
@@ -190,7 +190,7 @@ def study_specs(
     OptionError
         A preset that is not one, or beside a spec; options or overrides without effect.
     """
-    from aesearch.studies.series import load_series  # noqa: PLC0415 - --help must not pay for it
+    from aesearch.studies.spec.series import load_series  # noqa: PLC0415 - --help must not pay for it
 
     start = _start(preset, spec)
     found = load_series(**start, flags=spec_values(options), overrides=overrides, quick=quick)
@@ -232,7 +232,7 @@ def _check_space(overrides: Sequence[str], specs: "Sequence[StudySpec]") -> None
 def _check_settings(overrides: Sequence[str], specs: "Sequence[StudySpec]") -> None:
     # A value within its dimension is that of the first trial; one outside would be of none. In a
     # file it may stand, as the level of a corruption may.
-    from aesearch.studies.spec import SETTING_OF_DIMENSION  # noqa: PLC0415 - imports pydantic
+    from aesearch.studies.spec.study import SETTING_OF_DIMENSION  # noqa: PLC0415 - imports pydantic
 
     for override in overrides:
         key = override.partition("=")[0]
@@ -258,7 +258,7 @@ def _check_settings(overrides: Sequence[str], specs: "Sequence[StudySpec]") -> N
 
 def _outside(spec: "StudySpec", setting: str) -> "tuple[Dimension, Any] | None":
     """Give the dimension that stands in for a setting in every trial, and the value it lacks."""
-    from aesearch.studies.dimensions import hidden_name  # noqa: PLC0415 - imports pydantic
+    from aesearch.studies.spec.dimensions import hidden_name  # noqa: PLC0415 - imports pydantic
 
     name = setting.rpartition(".")[2]
     dimension, value = spec.space.dimensions().get(name), attrgetter(setting)(spec)
@@ -277,7 +277,7 @@ def _outside(spec: "StudySpec", setting: str) -> "tuple[Dimension, Any] | None":
 
 
 def _values_of(dimension: "Dimension") -> str:
-    from aesearch.studies.dimensions import Choices  # noqa: PLC0415 - imports pydantic
+    from aesearch.studies.spec.dimensions import Choices  # noqa: PLC0415 - imports pydantic
 
     if isinstance(dimension, Choices):
         return f"one of {', '.join(map(str, dimension.choices))}"
@@ -322,9 +322,9 @@ def _shown(spec: Any) -> str:
 def _as_text(spec: Any) -> str:
     import yaml  # noqa: PLC0415 - --help must not pay for it
 
-    from aesearch.studies.spec import StudySpec  # noqa: PLC0415
-    from aesearch.studies.spec_text import StrictDumper  # noqa: PLC0415
-    from aesearch.studies.spec_yaml import to_yaml  # noqa: PLC0415
+    from aesearch.studies.spec.load import to_yaml  # noqa: PLC0415
+    from aesearch.studies.spec.strict_yaml import StrictDumper  # noqa: PLC0415
+    from aesearch.studies.spec.study import StudySpec  # noqa: PLC0415
 
     if isinstance(spec, StudySpec):
         return to_yaml(spec)
@@ -341,7 +341,7 @@ def _as_text(spec: Any) -> str:
 
 def check_preset(preset: str) -> None:
     """Raise OptionError for a preset that is not one, with the one that may be meant."""
-    from aesearch.studies.spec_yaml import preset_names  # noqa: PLC0415 - as above
+    from aesearch.studies.spec.load import preset_names  # noqa: PLC0415 - as above
 
     names = preset_names()
     if preset in names:

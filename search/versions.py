@@ -4,7 +4,7 @@ import optuna
 
 from aesearch import __version__
 from aesearch.studies.errors import StudyMismatchError
-from aesearch.studies.store import StudyRow
+from aesearch.studies.store.study_rows import StudyRow
 
 
 def check_versions(study: StudyRow) -> None:

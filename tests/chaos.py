@@ -9,20 +9,20 @@ from dataclasses import replace
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from aesearch.local_workers import worker_name
-from aesearch.models.population import Population
-from aesearch.problem import load_problem
-from aesearch.studies import database, ledger, store, tables
-from aesearch.studies.waiting import Patience
-from aesearch.worker import Worker
+from aesearch.data.study_data import load_problem
+from aesearch.models.training.population import Population
+from aesearch.studies.store import database, ledger, study_rows, tables
+from aesearch.studies.store.retry import Patience
+from aesearch.workers.local_workers import worker_name
+from aesearch.workers.worker import Worker
 
 
 def create(storage, spec, *, again=False):
     """Create a study of a spec in a store and give its engine; ``again``: it may be there."""
-    engine = store.open_store(str(storage))
+    engine = study_rows.open_store(str(storage))
     problem = load_problem(spec, device="cpu")
     resolved = problem.spec
-    created = store.create_study(
+    created = study_rows.create_study(
         engine,
         resolved.name,
         spec=resolved.model_dump(mode="json"),
@@ -38,14 +38,14 @@ def create(storage, spec, *, again=False):
 
 def table_of(engine, name="digits"):
     """Everything that must not depend on how a study was run."""
-    snapshot = store.snapshot(engine, name)
-    study = store.find_study(engine, name)
+    snapshot = study_rows.snapshot(engine, name)
+    study = study_rows.find_study(engine, name)
     trials = [
         (t.number, t.state, t.params, t.value, t.fold_scores, t.unstable, t.reason)
         for t in snapshot.trials
     ]
     retrains = [(r.seed, r.epochs, r.weights_sha256, r.test_mse) for r in snapshot.retrains]
-    return trials, store.curves(engine, study), snapshot.chosen, retrains, snapshot.test_looks
+    return trials, study_rows.curves(engine, study), snapshot.chosen, retrains, snapshot.test_looks
 
 
 def by_themselves(trials):
@@ -55,8 +55,8 @@ def by_themselves(trials):
 
 def check_whole(engine, name="digits"):
     """Nothing is missing, double, left running, or without its study."""
-    study = store.find_study(engine, name)
-    trials = store.snapshot(engine, name).trials
+    study = study_rows.find_study(engine, name)
+    trials = study_rows.snapshot(engine, name).trials
     assert [trial.number for trial in trials] == list(range(len(trials)))
     assert {trial.state for trial in trials} <= {"complete", "pruned", "failed"}
     assert ledger.open_work(engine, study) == {"search": 0, "retrain": 0, "evaluate": 0}
@@ -97,7 +97,7 @@ def forked_worker(storage, at_commit=None, *, name="digits", patience_s=0.0, pre
     def work():
         if prepare is not None:
             prepare()
-        engine = store.open_store(str(storage), Patience(patience_s))
+        engine = study_rows.open_store(str(storage), Patience(patience_s))
         if at_commit is not None:
             on_commits(engine, at_commit)
         Worker(engine, name, stop=threading.Event()).run()

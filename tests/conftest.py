@@ -79,7 +79,7 @@ TINY = (
 @pytest.fixture(scope="session")
 def tiny_spec() -> Callable[..., Any]:
     """Make the spec of a study of seconds on the digits; arguments are further overrides."""
-    from aesearch.studies.spec_yaml import load_spec
+    from aesearch.studies.spec.load import load_spec
 
     return lambda *overrides: load_spec(overrides=[*TINY, *overrides])
 
@@ -130,7 +130,7 @@ def denormal_numbers() -> Iterator[None]:
 @pytest.fixture
 def work() -> Callable[..., None]:
     """Run one worker in this process until the study is finished."""
-    from aesearch.worker import ALL_KINDS, Worker
+    from aesearch.workers.worker import ALL_KINDS, Worker
 
     def run(engine: Any, name: str = "digits", kinds: tuple[str, ...] = ALL_KINDS) -> None:
         Worker(engine, name, kinds=kinds, stop=threading.Event()).run(exit_when_idle=True)

@@ -181,10 +181,10 @@ def postgres():
 @pytest.fixture(scope="session")
 def prepared_database(postgres):
     """Name of a database with all tables and nothing in them, to be copied: making them is slow."""
-    from aesearch.studies import store
+    from aesearch.studies.store import study_rows
 
     name = postgres.create_database()
-    store.open_store(postgres.url(name)).dispose()
+    study_rows.open_store(postgres.url(name)).dispose()
     return name
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from aesearch.studies import frames
-from aesearch.studies.records import RetrainPoint, RetrainRecord, StudySnapshot, TrialRecord
-from aesearch.studies.spec import resolve
-from aesearch.studies.spec_yaml import load_spec
+from aesearch.studies.results import frames
+from aesearch.studies.results.records import RetrainPoint, RetrainRecord, StudySnapshot, TrialRecord
+from aesearch.studies.spec.load import load_spec
+from aesearch.studies.spec.study import resolve
 
 # What the records below are drawn from, whatever the defaults are.
 SPACE = (

@@ -36,7 +36,7 @@ def fetch(
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
         from aesearch.data.load import fetch_named  # noqa: PLC0415
-        from aesearch.display import make_display  # noqa: PLC0415
+        from aesearch.terminal.display import make_display  # noqa: PLC0415
 
         with make_display(quiet=quiet) as display:
             files = fetch_named(name, data_dir, progress=display.download)
@@ -64,12 +64,12 @@ def presets(
       aesearch presets mnist > study.yaml
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.studies.spec_text import parse  # noqa: PLC0415
-        from aesearch.studies.spec_yaml import (  # noqa: PLC0415
+        from aesearch.studies.spec.load import (  # noqa: PLC0415
             json_schema,
             preset_names,
             preset_text,
         )
+        from aesearch.studies.spec.strict_yaml import parse  # noqa: PLC0415
 
         if schema and name is not None:
             raise OptionError(

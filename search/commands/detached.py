@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from aesearch.options import OptionError, storage_or_default
 
 if TYPE_CHECKING:
-    from aesearch.studies.spec import StudySpec
+    from aesearch.studies.spec.study import StudySpec
 
 
 def detach(
@@ -43,8 +43,8 @@ def detach(
             raise OptionError(
                 f"{name} must not be given beside --detach, got {str(value)!r}; {remedy}"
             )
-    from aesearch.creation import leave_study  # noqa: PLC0415 - imports torch
-    from aesearch.display import make_display  # noqa: PLC0415 - imports rich
+    from aesearch.driver.create import leave_study  # noqa: PLC0415 - imports torch
+    from aesearch.terminal.display import make_display  # noqa: PLC0415 - imports rich
 
     chosen = storage_or_default(storage)
     with make_display(quiet=quiet) as display:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import typer
 
-from aesearch.interruption import TerminatedError, interruptible
 from aesearch.studies.errors import AesearchError
+from aesearch.terminal.interruption import TerminatedError, interruptible
 
 INTERRUPTED = 130
 
@@ -65,8 +65,8 @@ def same_command() -> str:
 def _without_password(word: str) -> str:
     if "://" not in word:
         return word
-    from aesearch.studies.database import parse_url  # noqa: PLC0415 - imports SQLAlchemy
-    from aesearch.studies.store_errors import describe  # noqa: PLC0415
+    from aesearch.studies.store.database import parse_url  # noqa: PLC0415 - imports SQLAlchemy
+    from aesearch.studies.store.driver_errors import describe  # noqa: PLC0415
 
     option, equals, url = word.partition("=") if word.startswith("-") else ("", "", word)
     try:

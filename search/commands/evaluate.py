@@ -14,7 +14,7 @@ from aesearch.studies.errors import RunFailedError
 
 if TYPE_CHECKING:
     from aesearch.evaluation.evaluate import Evaluation
-    from aesearch.studies.spec import StudySpec
+    from aesearch.studies.spec.study import StudySpec
 
 
 class Measured(NamedTuple):
@@ -86,8 +86,8 @@ def evaluate(  # noqa: PLR0917 - Typer calls it by name
       aesearch evaluate runs/digits --out digits-test
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted="interrupted; nothing was measured"):
-        from aesearch.studies.evaluation_files import write_evaluation  # noqa: PLC0415
-        from aesearch.studies.export import make_folder  # noqa: PLC0415
+        from aesearch.studies.results.evaluation_files import write_evaluation  # noqa: PLC0415
+        from aesearch.studies.results.output_files import make_folder  # noqa: PLC0415
 
         flags = _evaluation_flags(noise or (), bootstrap)
         flags |= {
@@ -121,7 +121,7 @@ def evaluate(  # noqa: PLR0917 - Typer calls it by name
             beside |= {"files": [str(path) for path in files]}
             typer.echo(json.dumps(evaluation.document | beside))
             return
-        from aesearch.commands.evaluation_tables import print_evaluation  # noqa: PLC0415
+        from aesearch.terminal.evaluation_tables import print_evaluation  # noqa: PLC0415
 
         print_evaluation(evaluation.document)
         typer.echo(found.said)
@@ -136,7 +136,7 @@ def _evaluation_flags(noise: Any, bootstrap: int | None) -> dict[str, Any]:
         flags["evaluation.bootstrap"] = bootstrap
     if not noise:
         return flags
-    from aesearch.studies.sections import RobustnessSpec  # noqa: PLC0415 - imports pydantic
+    from aesearch.studies.spec.sections import RobustnessSpec  # noqa: PLC0415 - imports pydantic
 
     kinds = {name.replace("_", "-"): name for name in RobustnessSpec.model_fields}
     levels: dict[str, list[float]] = {name: [] for name in kinds.values()}
@@ -176,10 +176,10 @@ def _best_file(what: str) -> Path | None:
 
 
 def _of_folder(best: Path, flags: dict[str, Any]) -> Measured:
-    from aesearch.best_file import check_same_images, load_best  # noqa: PLC0415 - imports pydantic
-    from aesearch.commands.evaluation_tables import measured  # noqa: PLC0415 - imports rich
-    from aesearch.model_file import load_model  # noqa: PLC0415 - imports torch
-    from aesearch.problem import load_problem  # noqa: PLC0415
+    from aesearch.artifacts.best_file import check_same_images, load_best  # noqa: PLC0415 - imports pydantic
+    from aesearch.artifacts.model_file import load_model  # noqa: PLC0415 - imports torch
+    from aesearch.data.study_data import load_problem  # noqa: PLC0415
+    from aesearch.terminal.evaluation_tables import measured  # noqa: PLC0415 - imports rich
 
     spec, result = load_best(best)
     model = load_model(best.parent / "model.safetensors")
@@ -194,24 +194,24 @@ def _of_folder(best: Path, flags: dict[str, Any]) -> Measured:
 
 
 def _of_study(name: str, storage: str, flags: dict[str, Any], *, save: bool) -> Measured:
-    from aesearch.commands.evaluation_tables import measured  # noqa: PLC0415 - imports rich
+    from aesearch.artifacts.model_file import from_bytes  # noqa: PLC0415 - imports torch
+    from aesearch.artifacts.run_folder import best_seed  # noqa: PLC0415
     from aesearch.commands.stored import open_existing  # noqa: PLC0415 - imports SQLAlchemy
-    from aesearch.model_file import from_bytes  # noqa: PLC0415 - imports torch
-    from aesearch.problem import check_same_data, load_problem  # noqa: PLC0415
-    from aesearch.run_folder import best_seed  # noqa: PLC0415
-    from aesearch.studies import retrain_results, store  # noqa: PLC0415
-    from aesearch.studies.evaluation_results import write_look  # noqa: PLC0415
+    from aesearch.data.study_data import check_same_data, load_problem  # noqa: PLC0415
+    from aesearch.studies.store import retrain_results, study_rows  # noqa: PLC0415
+    from aesearch.studies.store.evaluation_results import write_look  # noqa: PLC0415
+    from aesearch.terminal.evaluation_tables import measured  # noqa: PLC0415 - imports rich
 
     engine = open_existing(storage)
     try:
-        study = store.find_study(engine, name)
+        study = study_rows.find_study(engine, name)
         rows = retrain_results.retrained(engine, study) if study.retrain_key else []
         if not rows or any(row.test_mse is None for row in rows):
             raise RunFailedError(
                 f"study {name!r} must be retrained and tested before its model is evaluated, got "
                 f"{len(rows)} retrained seeds; run the same 'aesearch run' command again"
             )
-        spec = _with(store.stored_spec(study), flags)
+        spec = _with(study_rows.stored_spec(study), flags)
         problem = load_problem(spec, device=spec.compute.device)
         check_same_data(problem, study.facts, name)
         exported = best_seed(rows)
@@ -230,6 +230,6 @@ def _of_study(name: str, storage: str, flags: dict[str, Any], *, save: bool) -> 
 
 
 def _with(spec: "StudySpec", flags: dict[str, Any]) -> "StudySpec":
-    from aesearch.studies.spec_yaml import load_spec, to_yaml  # noqa: PLC0415 - imports pydantic
+    from aesearch.studies.spec.load import load_spec, to_yaml  # noqa: PLC0415 - imports pydantic
 
     return load_spec(text=to_yaml(spec), flags=flags)

@@ -30,10 +30,10 @@ def init(
       aesearch init --storage postgresql://me@host/studies --retry 60
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.studies.store import open_store  # noqa: PLC0415 - imports SQLAlchemy
-        from aesearch.studies.store_errors import describe  # noqa: PLC0415
-        from aesearch.studies.tables import SCHEMA_VERSION  # noqa: PLC0415
-        from aesearch.studies.waiting import Patience  # noqa: PLC0415
+        from aesearch.studies.store.driver_errors import describe  # noqa: PLC0415
+        from aesearch.studies.store.retry import Patience  # noqa: PLC0415
+        from aesearch.studies.store.study_rows import open_store  # noqa: PLC0415 - imports SQLAlchemy
+        from aesearch.studies.store.tables import SCHEMA_VERSION  # noqa: PLC0415
 
         engine = open_store(storage_or_default(storage), Patience(retry))
         engine.dispose()

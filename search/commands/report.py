@@ -36,14 +36,14 @@ def report(
       aesearch report digits --out digits.html --open
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
+        from aesearch.artifacts.run_folder import default_folder  # noqa: PLC0415
         from aesearch.commands.stored import open_existing  # noqa: PLC0415
-        from aesearch.run_folder import default_folder  # noqa: PLC0415
-        from aesearch.studies import store  # noqa: PLC0415
-        from aesearch.studies.export import OutputError, make_folder, write_whole  # noqa: PLC0415
+        from aesearch.studies.results.output_files import OutputError, make_folder, write_whole  # noqa: PLC0415
+        from aesearch.studies.store import study_rows  # noqa: PLC0415
 
         engine = open_existing(storage_or_default(storage))
         try:
-            store.find_study(engine, study)
+            study_rows.find_study(engine, study)
             path = out or default_folder(study) / NAME
             if path.is_dir():
                 raise OutputError(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aesearch.api import SearchResult
-    from aesearch.studies.spec import StudySpec
+    from aesearch.studies.spec.study import StudySpec
 
 _STUDY, _HOW, _WHERE, _SAID = "The study", "How it is searched", "Where", "What is said"
 
@@ -183,7 +183,7 @@ def run(  # noqa: PLR0917 - Typer calls it by name
 
 def _run(specs: "list[StudySpec]", *, out: Path | None, as_json: bool, **how: Any) -> None:
     from aesearch.api import search  # noqa: PLC0415 - imports torch
-    from aesearch.series import run_series  # noqa: PLC0415
+    from aesearch.driver.run_series import run_series  # noqa: PLC0415
 
     if len(specs) == 1:
         result = search(spec=specs[0], out=out, **how)
@@ -218,7 +218,7 @@ def _device_of(
     from aesearch.device import planned_device, present_device  # noqa: PLC0415 - imports torch
 
     if ray is not None:
-        from aesearch.ray_cluster import Cluster  # noqa: PLC0415
+        from aesearch.workers.ray_cluster import Cluster  # noqa: PLC0415
 
         return Cluster(ray, gpus_per_worker).device
     return planned_device if detach else present_device
@@ -227,9 +227,9 @@ def _device_of(
 def _resolved(asked: "StudySpec", device_of: "Callable[[StudySpec], str]") -> str:
     """Write the specification with every ``auto`` made concrete, if the images are here."""
     from aesearch.data.load import known_name, load  # noqa: PLC0415 - --help must not pay for NumPy
-    from aesearch.problem import load_problem  # noqa: PLC0415
+    from aesearch.data.study_data import load_problem  # noqa: PLC0415
     from aesearch.studies.errors import DataMissingError  # noqa: PLC0415
-    from aesearch.studies.spec_yaml import to_yaml  # noqa: PLC0415
+    from aesearch.studies.spec.load import to_yaml  # noqa: PLC0415
 
     try:
         load(asked.data.dataset, asked.data.data_dir, download=False)

@@ -9,15 +9,15 @@ import typer
 
 from aesearch.commands.arguments import Debug, Storage
 from aesearch.commands.ending import ending
-from aesearch.interruption import check_interrupted
 from aesearch.options import OptionError, storage_or_default
+from aesearch.terminal.interruption import check_interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.console import Console
 
-    from aesearch.studies.status import StudyStatus
+    from aesearch.studies.store.status import StudyStatus
 
 WATCH_S = 2.0
 
@@ -49,9 +49,9 @@ def status(
         if watch and as_json:
             raise OptionError("--watch must not be given beside --json, got both; drop one")
         from aesearch.commands.stored import open_existing  # noqa: PLC0415 - imports SQLAlchemy
-        from aesearch.status_view import view  # noqa: PLC0415
-        from aesearch.studies.status import statuses  # noqa: PLC0415
-        from aesearch.studies.waiting import Patience, retry_s  # noqa: PLC0415
+        from aesearch.studies.store.retry import Patience, retry_s  # noqa: PLC0415
+        from aesearch.studies.store.status import statuses  # noqa: PLC0415
+        from aesearch.terminal.status_view import view  # noqa: PLC0415
 
         patience = Patience(retry_s()) if watch else None
         engine = open_existing(storage_or_default(storage), patience)
@@ -63,7 +63,7 @@ def status(
         finally:
             engine.dispose()
         if as_json:
-            from aesearch.status_view import as_json as plain  # noqa: PLC0415
+            from aesearch.terminal.status_view import as_json as plain  # noqa: PLC0415
 
             typer.echo(json.dumps({"studies": [plain(item) for item in found]}))
         else:
@@ -79,7 +79,7 @@ def _console() -> "Console":
 
 def _watch(look: "Callable[[], list[StudyStatus]]") -> None:
     """Show studies until all of them are finished: in place on a terminal, else what changed."""
-    from aesearch.status_view import line, view  # noqa: PLC0415
+    from aesearch.terminal.status_view import line, view  # noqa: PLC0415
 
     console = _console()
     if console.is_terminal and not console.is_dumb_terminal:

@@ -6,15 +6,15 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from aesearch.studies import database, migrations, store
-from aesearch.studies.database import reading
 from aesearch.studies.errors import StoreError
-from aesearch.studies.records import StudySnapshot
-from aesearch.studies.selection import eligible_trials
-from aesearch.studies.status import state_words
-from aesearch.studies.store_errors import describe
-from aesearch.studies.summary import value_text
-from aesearch.studies.waiting import Patience, be_patient, repeatable
+from aesearch.studies.results.records import StudySnapshot
+from aesearch.studies.results.selection import eligible_trials
+from aesearch.studies.results.summary import value_text
+from aesearch.studies.store import database, migrations, study_rows
+from aesearch.studies.store.database import reading
+from aesearch.studies.store.driver_errors import describe
+from aesearch.studies.store.retry import Patience, be_patient, repeatable
+from aesearch.studies.store.status import state_words
 
 
 def open_existing(storage: str, patience: Patience | None = None) -> Engine:
@@ -59,7 +59,7 @@ def _check_ours(engine: Engine, remedy: str) -> None:
     )
 
 
-def study_rows(engine: Engine) -> list[dict[str, Any]]:
+def described_studies(engine: Engine) -> list[dict[str, Any]]:
     """Describe every study of a store in one row.
 
     Returns
@@ -70,8 +70,8 @@ def study_rows(engine: Engine) -> list[dict[str, Any]]:
         ``state`` in words.
     """
     rows = []
-    for name in store.study_names(engine):
-        snapshot = store.snapshot(engine, name)
+    for name in study_rows.study_names(engine):
+        snapshot = study_rows.snapshot(engine, name)
         ranked = eligible_trials(snapshot.trials)
         best = snapshot.trials[snapshot.chosen] if snapshot.chosen is not None else None
         best = best or (ranked[0] if ranked else None)
@@ -105,7 +105,7 @@ def state_text(snapshot: StudySnapshot) -> str:
 
 
 def table_text(rows: list[dict[str, Any]]) -> str:
-    """Arrange ``study_rows`` in columns."""
+    """Arrange ``described_studies`` in columns."""
     cells = [("study", "dataset", "trials", "best", "state")]
     cells += [
         (

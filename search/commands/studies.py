@@ -22,11 +22,11 @@ def list_studies(storage: Storage = None, *, as_json: Json = False, debug: Debug
       aesearch list --storage aesearch.db
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.commands.stored import open_existing, study_rows, table_text  # noqa: PLC0415
+        from aesearch.commands.stored import described_studies, open_existing, table_text  # noqa: PLC0415
 
         engine = open_existing(storage_or_default(storage))
         try:
-            rows = study_rows(engine)
+            rows = described_studies(engine)
         finally:
             engine.dispose()
         if as_json:
@@ -50,15 +50,15 @@ def show(
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
         from aesearch.commands.stored import open_existing  # noqa: PLC0415
-        from aesearch.studies import store  # noqa: PLC0415
-        from aesearch.studies.evaluation_results import read_evaluation  # noqa: PLC0415
-        from aesearch.studies.selection import eligible_trials  # noqa: PLC0415
-        from aesearch.studies.summary import summary, summary_text  # noqa: PLC0415
+        from aesearch.studies.results.selection import eligible_trials  # noqa: PLC0415
+        from aesearch.studies.results.summary import summary, summary_text  # noqa: PLC0415
+        from aesearch.studies.store import study_rows  # noqa: PLC0415
+        from aesearch.studies.store.evaluation_results import read_evaluation  # noqa: PLC0415
 
         engine = open_existing(storage_or_default(storage))
         try:
-            snapshot = store.snapshot(engine, study)
-            evaluation = read_evaluation(engine, store.find_study(engine, study))
+            snapshot = study_rows.snapshot(engine, study)
+            evaluation = read_evaluation(engine, study_rows.find_study(engine, study))
         finally:
             engine.dispose()
         facts = summary(snapshot, evaluation)
@@ -81,8 +81,8 @@ def show(
 
 
 def _trial_table(trials: list[Any]) -> str:
-    from aesearch.display import parameters_text  # noqa: PLC0415 - imports rich
-    from aesearch.studies.summary import value_text  # noqa: PLC0415
+    from aesearch.studies.results.summary import value_text  # noqa: PLC0415
+    from aesearch.terminal.display import parameters_text  # noqa: PLC0415 - imports rich
 
     values = [value_text(trial.value, trial.standard_error) for trial in trials]
     numbers = [str(trial.number) for trial in trials]
@@ -132,11 +132,11 @@ def export(
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
         if formats:
-            from aesearch.export_formats import check_formats  # noqa: PLC0415 - imports torch
+            from aesearch.artifacts.export_formats import check_formats  # noqa: PLC0415 - imports torch
 
             check_formats(formats)
         if formats and _is_model(study):
-            from aesearch.model_file import find_model  # noqa: PLC0415 - imports torch
+            from aesearch.artifacts.model_file import find_model  # noqa: PLC0415 - imports torch
 
             model = find_model(study)
             folder = out or model.parent
@@ -145,8 +145,8 @@ def export(
             model = folder / "model.safetensors"
             typer.echo(str(folder))
         if formats:
-            from aesearch.export_formats import export_formats  # noqa: PLC0415
-            from aesearch.model_file import load_model  # noqa: PLC0415
+            from aesearch.artifacts.export_formats import export_formats  # noqa: PLC0415
+            from aesearch.artifacts.model_file import load_model  # noqa: PLC0415
 
             for done in export_formats(load_model(model), folder, formats):
                 typer.echo(
@@ -163,13 +163,13 @@ def _is_model(study: str) -> bool:
 
 
 def _export_study(study: str, out: Path | None, storage: str | None) -> Path:
+    from aesearch.artifacts.run_folder import default_folder, write_run_folder  # noqa: PLC0415
     from aesearch.commands.stored import open_existing  # noqa: PLC0415
-    from aesearch.run_folder import default_folder, write_run_folder  # noqa: PLC0415
-    from aesearch.studies import store  # noqa: PLC0415
+    from aesearch.studies.store import study_rows  # noqa: PLC0415
 
     engine = open_existing(storage_or_default(storage))
     try:
-        store.find_study(engine, study)
+        study_rows.find_study(engine, study)
         folder = out or default_folder(study)
         write_run_folder(engine, study, folder)
     finally:

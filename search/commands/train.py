@@ -12,9 +12,9 @@ from aesearch.commands.ending import ending
 from aesearch.studies.errors import AesearchError
 
 if TYPE_CHECKING:
-    from aesearch.again import TrainedSeed
-    from aesearch.problem import Problem
-    from aesearch.studies.spec import StudySpec
+    from aesearch.data.study_data import Problem
+    from aesearch.studies.spec.study import StudySpec
+    from aesearch.training.retrain_pool import TrainedSeed
 
 BestFile = Annotated[
     Path, typer.Argument(metavar="BEST.yaml", help="The file that a run wrote.", show_default=False)
@@ -75,19 +75,19 @@ def train(
       aesearch train digits --encoding-dim 8
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted="interrupted"):
-        from aesearch.again import train_seeds  # noqa: PLC0415 - imports pydantic, torch
-        from aesearch.best_file import BEST, load_trainable  # noqa: PLC0415
-        from aesearch.commands.training_display import make_training_display  # noqa: PLC0415
-        from aesearch.model_file import MODEL_NAME, is_ours  # noqa: PLC0415
-        from aesearch.run_folder import (  # noqa: PLC0415
+        from aesearch.artifacts.best_file import BEST, load_trainable  # noqa: PLC0415
+        from aesearch.artifacts.model_file import MODEL_NAME, is_ours  # noqa: PLC0415
+        from aesearch.artifacts.run_folder import (  # noqa: PLC0415
             best_seed,
             data_result,
             default_folder,
             remove_made_of_model,
             retrained_result,
         )
-        from aesearch.studies.export import best_yaml, make_folder, write_whole  # noqa: PLC0415
-        from aesearch.studies.spec_yaml import to_yaml  # noqa: PLC0415
+        from aesearch.studies.results.output_files import best_yaml, make_folder, write_whole  # noqa: PLC0415
+        from aesearch.studies.spec.load import to_yaml  # noqa: PLC0415
+        from aesearch.terminal.training_display import make_training_display  # noqa: PLC0415
+        from aesearch.training.retrain_pool import train_seeds  # noqa: PLC0415 - imports pydantic, torch
 
         if encoding_dim is None:
             spec, before = load_trainable(best)
@@ -143,9 +143,9 @@ def train(
 def _of_size(
     study: str, encoding_dim: int, storage: str | None
 ) -> "tuple[StudySpec, dict[str, Any]]":
+    from aesearch.artifacts.sizes import best_of_size  # noqa: PLC0415
     from aesearch.commands.stored import open_existing  # noqa: PLC0415
     from aesearch.options import storage_or_default  # noqa: PLC0415 - imports pydantic
-    from aesearch.sizes import best_of_size  # noqa: PLC0415
 
     engine = open_existing(storage_or_default(storage))
     try:
@@ -158,10 +158,10 @@ def _evaluated(
     folder: Path, exported: "TrainedSeed", problem: "Problem", *, quiet: bool
 ) -> dict[str, Any]:
     """Measure the model that was written; its main numbers, none where that fails."""
-    from aesearch.commands.evaluation_tables import measured  # noqa: PLC0415 - imports torch
-    from aesearch.model_file import MODEL_NAME, from_bytes  # noqa: PLC0415
-    from aesearch.studies.evaluation_files import write_evaluation  # noqa: PLC0415
-    from aesearch.studies.evaluation_results import main_numbers  # noqa: PLC0415
+    from aesearch.artifacts.model_file import MODEL_NAME, from_bytes  # noqa: PLC0415
+    from aesearch.studies.results.evaluation_files import write_evaluation  # noqa: PLC0415
+    from aesearch.studies.store.evaluation_results import main_numbers  # noqa: PLC0415
+    from aesearch.terminal.evaluation_tables import measured  # noqa: PLC0415 - imports torch
 
     try:
         evaluation = measured(
@@ -199,10 +199,10 @@ def verify(
       aesearch verify runs/digits/best.yaml
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.again import train_seeds  # noqa: PLC0415 - imports pydantic, torch
-        from aesearch.best_file import compare, load_best  # noqa: PLC0415
-        from aesearch.commands.training_display import make_training_display  # noqa: PLC0415
-        from aesearch.problem import versions  # noqa: PLC0415
+        from aesearch.artifacts.best_file import compare, load_best  # noqa: PLC0415
+        from aesearch.data.study_data import versions  # noqa: PLC0415
+        from aesearch.terminal.training_display import make_training_display  # noqa: PLC0415
+        from aesearch.training.retrain_pool import train_seeds  # noqa: PLC0415 - imports pydantic, torch
 
         spec, result = load_best(best)
         problem = _problem(
@@ -237,14 +237,14 @@ def _problem(
     quiet: bool,
 ) -> "Problem":
     """Load what a best.yaml was made of, from where it is now, and check that it is the same."""
-    from aesearch.best_file import check_same_images  # noqa: PLC0415 - imports pydantic, numpy
+    from aesearch.artifacts.best_file import check_same_images  # noqa: PLC0415 - imports pydantic, numpy
     from aesearch.data.load import known_name  # noqa: PLC0415
+    from aesearch.data.study_data import load_problem  # noqa: PLC0415
     from aesearch.device import present_device  # noqa: PLC0415
-    from aesearch.display import make_display  # noqa: PLC0415
     from aesearch.options import spec_values  # noqa: PLC0415
-    from aesearch.problem import load_problem  # noqa: PLC0415
     from aesearch.studies.errors import DataError, DataMissingError  # noqa: PLC0415
-    from aesearch.studies.spec_yaml import load_spec, to_yaml  # noqa: PLC0415
+    from aesearch.studies.spec.load import load_spec, to_yaml  # noqa: PLC0415
+    from aesearch.terminal.display import make_display  # noqa: PLC0415
 
     flags = spec_values({"dataset": dataset, "data_dir": data_dir, "device": device})
     asked = load_spec(text=to_yaml(spec), flags=flags)

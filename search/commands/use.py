@@ -152,9 +152,9 @@ def denoise(
       aesearch denoise runs/mnist noisy/ clean/
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted=_INTERRUPTED):
+        from aesearch.artifacts.model_file import find_model  # noqa: PLC0415 - imports torch
         from aesearch.inference.denoiser import trained_to_denoise  # noqa: PLC0415
         from aesearch.inference.stream import reconstruct_to  # noqa: PLC0415 - imports torch
-        from aesearch.model_file import find_model  # noqa: PLC0415 - imports torch
 
         asked = _asked(
             model, images, output, part=part, data_dir=data_dir, pictures=True, force=force
@@ -271,12 +271,12 @@ def _asked(
 def _job(
     asked: dict[str, Any], *, batch_size: int | None, device: str, quiet: bool
 ) -> Iterator["Job"]:
-    from aesearch.display import make_display  # noqa: PLC0415 - --help must not pay for it
+    from aesearch.artifacts.model_file import load_model  # noqa: PLC0415
     from aesearch.inference.inputs import open_input  # noqa: PLC0415
     from aesearch.inference.layouts import layout_of  # noqa: PLC0415
     from aesearch.inference.network import denormals_flushed  # noqa: PLC0415
     from aesearch.inference.stream import Job  # noqa: PLC0415
-    from aesearch.model_file import load_model  # noqa: PLC0415
+    from aesearch.terminal.display import make_display  # noqa: PLC0415 - --help must not pay for it
 
     network = load_model(asked["model"])
     with make_display(quiet=quiet) as display:

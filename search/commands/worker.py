@@ -18,7 +18,7 @@ from aesearch.studies.errors import AesearchError
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-    from aesearch.worker_group import WorkerGroup
+    from aesearch.workers.worker_group import WorkerGroup
 
 
 def worker(  # noqa: PLR0917 - Typer calls it by name
@@ -130,12 +130,12 @@ def _work(
 ) -> None:
     from aesearch.commands.stored import open_existing  # noqa: PLC0415 - imports SQLAlchemy
     from aesearch.device import served_devices  # noqa: PLC0415
-    from aesearch.local_workers import worker_name  # noqa: PLC0415
-    from aesearch.service import Service  # noqa: PLC0415 - imports torch
-    from aesearch.studies.store_errors import describe  # noqa: PLC0415
-    from aesearch.studies.waiting import Patience, lease_s, retry_s  # noqa: PLC0415
-    from aesearch.worker import ALL_KINDS, KINDS, Worker  # noqa: PLC0415
-    from aesearch.worker_group import processes  # noqa: PLC0415
+    from aesearch.studies.store.driver_errors import describe  # noqa: PLC0415
+    from aesearch.studies.store.retry import Patience, lease_s, retry_s  # noqa: PLC0415
+    from aesearch.workers.local_workers import worker_name  # noqa: PLC0415
+    from aesearch.workers.service import Service  # noqa: PLC0415 - imports torch
+    from aesearch.workers.worker import ALL_KINDS, KINDS, Worker  # noqa: PLC0415
+    from aesearch.workers.worker_group import processes  # noqa: PLC0415
 
     if only is not None and only not in KINDS:
         raise AesearchError(f"only must be one of {', '.join(KINDS)}, got {only!r}")
@@ -180,9 +180,9 @@ def _group(
     cuda: bool,
     stop: threading.Event,
 ) -> "WorkerGroup":
-    from aesearch.local_workers import worker_name  # noqa: PLC0415
-    from aesearch.studies import ledger  # noqa: PLC0415
-    from aesearch.worker_group import WorkerGroup, gpu_of  # noqa: PLC0415
+    from aesearch.studies.store import ledger  # noqa: PLC0415
+    from aesearch.workers.local_workers import worker_name  # noqa: PLC0415
+    from aesearch.workers.worker_group import WorkerGroup, gpu_of  # noqa: PLC0415
 
     def environment(index: int) -> dict[str, str]:
         store = {STORAGE_VARIABLE: storage_or_default(storage)}

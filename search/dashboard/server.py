@@ -16,11 +16,11 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from sqlalchemy.engine import Engine
 
 from aesearch.dashboard.guard import Application, guarded
-from aesearch.studies import database, store
 from aesearch.studies.dashboard.artifacts import StoredArtifacts
 from aesearch.studies.dashboard.publishing import change_mark, publish
 from aesearch.studies.errors import AesearchError, StudyNotFoundError
-from aesearch.studies.export import OutputError, make_folder
+from aesearch.studies.results.output_files import OutputError, make_folder
+from aesearch.studies.store import database, study_rows
 
 log = logging.getLogger("aesearch.dashboard")
 
@@ -58,10 +58,10 @@ class Publisher(threading.Thread):
         AesearchError
             The store or the folder cannot be written.
         """
-        names = [self._study] if self._study is not None else store.study_names(self._engine)
+        names = [self._study] if self._study is not None else study_rows.study_names(self._engine)
         for name in names:
             try:
-                study = store.find_study(self._engine, name)
+                study = study_rows.find_study(self._engine, name)
                 with database.reading(self._engine) as connection:
                     mark = change_mark(connection, study.study_id)
                 if self._marks.get(study.study_id) != mark:
@@ -218,7 +218,7 @@ def serve(
             ) from error
     path = "/dashboard"
     if study is not None:
-        path = f"/dashboard/studies/{store.find_study(engine, study).study_id}"
+        path = f"/dashboard/studies/{study_rows.find_study(engine, study).study_id}"
     names = [host, socket.gethostname(), *allowed_hosts]
     with (
         listening(host, port) as server,

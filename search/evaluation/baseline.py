@@ -9,7 +9,7 @@ from torch import Tensor
 
 from aesearch.evaluation.metrics import measured, squared_errors
 from aesearch.seeds import derive_seed
-from aesearch.studies.evaluation_text import METRICS
+from aesearch.studies.results.evaluation_text import METRICS
 
 # Up to so many values of an image the covariance matrix is decomposed exactly.
 LARGEST_COVARIANCE = 4096

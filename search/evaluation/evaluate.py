@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from aesearch.data.study_data import Problem
 from aesearch.evaluation.baseline import pca_baseline
 from aesearch.evaluation.intervals import metric_table
 from aesearch.evaluation.latent import codes_of, latent_map, live_units, sample
@@ -15,11 +16,10 @@ from aesearch.evaluation.metrics import measured
 from aesearch.evaluation.pictures import draw_pictures
 from aesearch.evaluation.robustness import robustness
 from aesearch.models.autoencoder import Autoencoder
-from aesearch.problem import Problem
 from aesearch.seeds import derive_seed
-from aesearch.studies.dimensions import Range
-from aesearch.studies.records import Picture
-from aesearch.studies.spec import StudySpec
+from aesearch.studies.results.records import Picture
+from aesearch.studies.spec.dimensions import Range
+from aesearch.studies.spec.study import StudySpec
 
 # Training images whose codes are the neighbours of the test codes.
 MOST_TRAIN_CODES = 10_000

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from aesearch.seeds import derive_seed
-from aesearch.studies.evaluation_text import METRICS
+from aesearch.studies.results.evaluation_text import METRICS
 
 # More classes than this are no table that anybody reads.
 MOST_CLASSES = 200

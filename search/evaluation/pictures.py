@@ -9,9 +9,9 @@ from aesearch.evaluation.intervals import class_name
 from aesearch.evaluation.robustness import corruption_seed
 from aesearch.evaluation.tiles import tiled
 from aesearch.models.autoencoder import Autoencoder
-from aesearch.models.corruptions import corrupt
+from aesearch.models.training.corruptions import corrupt
 from aesearch.seeds import derive_seed
-from aesearch.studies.records import Picture
+from aesearch.studies.results.records import Picture
 
 COLUMNS = 10
 INTERPOLATION_ROWS = 5

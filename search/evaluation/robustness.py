@@ -13,7 +13,7 @@ import torch
 
 from aesearch.evaluation.metrics import batches, peak_signal_to_noise, squared_errors
 from aesearch.models.autoencoder import Autoencoder
-from aesearch.models.corruptions import CORRUPTIONS, corrupt
+from aesearch.models.training.corruptions import CORRUPTIONS, corrupt
 from aesearch.seeds import derive_seed
 
 # Kinds whose values can leave [0, 1].

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from aesearch.studies.errors import SpecError
-from aesearch.studies.spec_text import parse, read_text
+from aesearch.studies.spec.strict_yaml import parse, read_text
 
 Answer = Literal["yes", "no", "unknown"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aesearch.model_file import load_model
+from aesearch.artifacts.model_file import load_model
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.models.runtime import exact_kernels, pick_device
 from aesearch.studies.errors import AesearchError

@@ -14,7 +14,7 @@ from numpy.lib import format as npy_format
 
 from aesearch.inference.pictures import png, sheet
 from aesearch.studies.errors import AesearchError
-from aesearch.studies.export import OutputError
+from aesearch.studies.results.output_files import OutputError
 
 Kind = Literal["npy", "npz", "png", "folder"]
 Add = Callable[[np.ndarray], object]

@@ -41,7 +41,7 @@ def reproduction(
         from aesearch.reproduction.folder import read_records, record_store  # noqa: PLC0415
         from aesearch.reproduction.page import make_page  # noqa: PLC0415
         from aesearch.reproduction.reported import load_reported  # noqa: PLC0415
-        from aesearch.studies.export import make_folder, write_whole  # noqa: PLC0415
+        from aesearch.studies.results.output_files import make_folder, write_whole  # noqa: PLC0415
 
         def message(text: str) -> None:
             typer.echo(text, err=True)

@@ -8,8 +8,8 @@ import numpy as np
 from aesearch.reproduction.record import RecordedTrial, StudyRecord, array
 from aesearch.reproduction.reported import Measure
 from aesearch.studies.errors import AesearchError
-from aesearch.studies.quick import QUICK
-from aesearch.studies.spec_yaml import spec_from_mapping
+from aesearch.studies.spec.load import spec_from_mapping
+from aesearch.studies.spec.quick import QUICK
 
 
 class NotMeasuredError(AesearchError, LookupError):

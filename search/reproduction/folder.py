@@ -10,12 +10,12 @@ from aesearch.reproduction.evidence import NotMeasuredError
 from aesearch.reproduction.record import StudyRecord, picture_file, read_record, record_text
 from aesearch.reproduction.recording import StoredStudy
 from aesearch.reproduction.reported import Ours, Report, asked_of
-from aesearch.studies import store
-from aesearch.studies.export import make_folder, write_whole
-from aesearch.studies.quick import QUICK
-from aesearch.studies.series import load_series
-from aesearch.studies.spec import StudySpec, as_stored, resolve
-from aesearch.studies.spec_yaml import diff, spec_from_mapping
+from aesearch.studies.results.output_files import make_folder, write_whole
+from aesearch.studies.spec.load import diff, spec_from_mapping
+from aesearch.studies.spec.quick import QUICK
+from aesearch.studies.spec.series import load_series
+from aesearch.studies.spec.study import StudySpec, as_stored, resolve
+from aesearch.studies.store import study_rows
 
 # Where the images lie and how long was waited change no figure; of the evaluation the page has
 # pictures, which say what they show.
@@ -72,7 +72,7 @@ def record_store(
 ) -> None:
     """Write the records of the presets' studies that are finished in a store, and pictures."""
     asked = asked_of(reports)
-    in_store = set(store.study_names(engine))
+    in_store = set(study_rows.study_names(engine))
     for name, preset in preset_specs(reports, ours, quick=quick).items():
         if name not in in_store:
             continue

@@ -32,12 +32,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from aesearch.models.schedules import Schedule
+from aesearch.models.training.schedules import Schedule
 from aesearch.reproduction.evidence import Evidence, NotMeasuredError
 from aesearch.reproduction.networks import EVERY_SEED, NETWORK_MEASURES
 from aesearch.reproduction.record import array
 from aesearch.reproduction.reported import Measure
-from aesearch.studies.stability import relative_climb
+from aesearch.studies.results.stability import relative_climb
 
 FALL = 0.95
 

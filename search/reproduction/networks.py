@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aesearch.data.study_data import Problem
 from aesearch.evaluation.evaluate import latent_space
 from aesearch.evaluation.latent import codes_of
 from aesearch.evaluation.metrics import (
@@ -36,8 +37,7 @@ from aesearch.evaluation.metrics import (
 )
 from aesearch.evaluation.robustness import corruption_seed
 from aesearch.models.autoencoder import Autoencoder
-from aesearch.models.corruptions import corrupt
-from aesearch.problem import Problem
+from aesearch.models.training.corruptions import corrupt
 from aesearch.reproduction.evidence import NotMeasuredError
 from aesearch.reproduction.reported import Measure
 

@@ -24,7 +24,7 @@ from aesearch.reproduction.tables import (
     study_rows,
 )
 from aesearch.reproduction.verdict import CLAIM_RULE, NUMBER_RULE
-from aesearch.studies.summary import SEEDS_APART, seeds_apart
+from aesearch.studies.results.summary import SEEDS_APART, seeds_apart
 
 COMMAND = "python -m aesearch.reproduction"
 

@@ -10,9 +10,9 @@ import numpy as np
 from pydantic import BeforeValidator, ValidationError
 
 from aesearch.reproduction.reported import Measure
-from aesearch.studies.dimensions import Section
 from aesearch.studies.errors import AesearchError
-from aesearch.studies.former import with_former_settings
+from aesearch.studies.spec.dimensions import Section
+from aesearch.studies.spec.former import with_former_settings
 
 # None where there is none: a network that diverged, a seed that stopped before the others.
 Number = float | None

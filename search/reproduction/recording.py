@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy.engine import Engine
 
-from aesearch import model_file
+from aesearch.artifacts import model_file
+from aesearch.data.study_data import Problem, check_same_data, load_problem
 from aesearch.models.autoencoder import Autoencoder
-from aesearch.problem import Problem, check_same_data, load_problem
 from aesearch.reproduction.evidence import NotMeasuredError
 from aesearch.reproduction.networks import NETWORK_MEASURES, measure_networks
 from aesearch.reproduction.record import (
@@ -22,14 +22,14 @@ from aesearch.reproduction.record import (
     numbers,
 )
 from aesearch.reproduction.reported import Measure
-from aesearch.studies import retrain_results, store
 from aesearch.studies.dashboard.drawing import draw_curves
 from aesearch.studies.dashboard.finished import CurvePoint
-from aesearch.studies.evaluation_results import main_numbers, read_evaluation, read_pictures
-from aesearch.studies.records import Picture, TrialRecord
+from aesearch.studies.results.records import Picture, TrialRecord
+from aesearch.studies.store import retrain_results, study_rows
+from aesearch.studies.store.evaluation_results import main_numbers, read_evaluation, read_pictures
 
 if TYPE_CHECKING:
-    from aesearch.studies.spec import StudySpec
+    from aesearch.studies.spec.study import StudySpec
 
 CURVES = "curves"
 
@@ -54,11 +54,11 @@ class StoredStudy:
         self.name = name
         self._engine = engine
         self._data_dir = data_dir
-        self._study = store.find_study(engine, name)
+        self._study = study_rows.find_study(engine, name)
         rows = retrain_results.retrained(engine, self._study) if self._study.retrain_key else []
         if not rows or any(row.test_mse is None for row in rows):
             raise NotMeasuredError(f"study {name!r} must be finished, got one that is not")
-        self.spec: StudySpec = store.stored_spec(self._study)
+        self.spec: StudySpec = study_rows.stored_spec(self._study)
         self.seed = self.spec.seed
         self.facts: dict[str, Any] = self._study.facts
         self.test_mse = np.array([row.test_mse for row in rows])
@@ -101,9 +101,9 @@ class StoredStudy:
         self, asked: Iterable[Measure], shown: Iterable[str]
     ) -> tuple[StudyRecord, list[Picture]]:
         """Make the record, and the pictures that are shown of it."""
-        snapshot = store.snapshot(self._engine, self.name)
+        snapshot = study_rows.snapshot(self._engine, self.name)
         assert snapshot.chosen is not None, "a finished study has a winner"
-        curves = store.curves(self._engine, self._study)
+        curves = study_rows.curves(self._engine, self._study)
         pictures = self._pictures(shown, snapshot.chosen, curves)
         # A folder of this machine says nothing to anyone else.
         data = self.spec.data.model_copy(update={"data_dir": None})

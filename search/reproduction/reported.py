@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from aesearch.studies.dimensions import Section
-from aesearch.studies.spec_text import parse
+from aesearch.studies.spec.dimensions import Section
+from aesearch.studies.spec.strict_yaml import parse
 
 Relation = Literal["below", "above", "near"]
 

@@ -140,7 +140,7 @@ def claim_row(evidences: Evidences, claim: Claim) -> ClaimRow:
 
 def study_rows(evidences: Evidences, report: Report) -> list[StudyRow]:
     """List the studies of a report's preset, in its order."""
-    from aesearch.studies.series import load_series  # noqa: PLC0415 - beside its only use
+    from aesearch.studies.spec.series import load_series  # noqa: PLC0415 - beside its only use
 
     return [
         StudyRow(str(spec.name), _present(evidences, str(spec.name)))
@@ -168,7 +168,7 @@ def _present(evidences: Evidences, name: str) -> Evidence | None:
 
 def dimension_rows(evidences: Evidences, reports: list[Report], ours: Ours) -> list[DimensionRow]:
     """Hold the best of ours at each size of the code against what the reports reached there."""
-    from aesearch.studies.series import load_series  # noqa: PLC0415 - as in study_rows
+    from aesearch.studies.spec.series import load_series  # noqa: PLC0415 - as in study_rows
 
     rivals: dict[int, list[tuple[str, Number]]] = {}
     for report in reports:

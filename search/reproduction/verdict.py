@@ -8,7 +8,7 @@ from typing import Literal
 
 from aesearch.reproduction.measures import Values
 from aesearch.reproduction.reported import Relation
-from aesearch.studies.selection import corrected_resampled_t_test
+from aesearch.studies.results.selection import corrected_resampled_t_test
 
 TOLERANCE = 0.1
 DEVIATIONS = 2.0

@@ -15,11 +15,11 @@ from aesearch.device import present_device
 from aesearch.inference.network import array, batches, default_batch_size, denormals_flushed, ready
 from aesearch.models.autoencoder import Autoencoder as Network
 from aesearch.models.runtime import exact_kernels
-from aesearch.retrain import retrain
 from aesearch.sklearn.tables import from_unit, full_image_shape, problem_of, range_of, to_unit
 from aesearch.studies.errors import DataError
-from aesearch.studies.spec import StudySpec
-from aesearch.studies.spec_yaml import spec_from_mapping
+from aesearch.studies.spec.load import spec_from_mapping
+from aesearch.studies.spec.study import StudySpec
+from aesearch.training.retrain import retrain
 
 # Every default is the specification's.
 _SPEC = StudySpec()

@@ -14,19 +14,19 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from aesearch import __version__
-from aesearch.decisions import settle
+from aesearch.data.study_data import Problem
 from aesearch.device import present_device
 from aesearch.models.runtime import has_fast_bfloat16
-from aesearch.problem import Problem
+from aesearch.sampling.suggest import cut_grid
 from aesearch.sklearn.autoencoder import Autoencoder, plain, seed_of, training_process
 from aesearch.sklearn.tables import full_image_shape, problem_of, range_of
-from aesearch.studies import store
 from aesearch.studies.errors import DataError
-from aesearch.studies.records import StudySnapshot, TrialRecord
-from aesearch.studies.spec import StudySpec
-from aesearch.studies.spec_yaml import spec_from_mapping
-from aesearch.suggest import cut_grid
-from aesearch.worker import Worker
+from aesearch.studies.results.records import StudySnapshot, TrialRecord
+from aesearch.studies.spec.load import spec_from_mapping
+from aesearch.studies.spec.study import StudySpec
+from aesearch.studies.store import study_rows
+from aesearch.workers.schedule import settle
+from aesearch.workers.worker import Worker
 
 # Every default is the specification's.
 _SPEC = StudySpec()
@@ -232,9 +232,9 @@ def _searched(problem: Problem, n_jobs: int | None) -> StudySnapshot:
         warnings.warn(cut_grid(spec), UserWarning, stacklevel=3)
     with tempfile.TemporaryDirectory(prefix="aesearch-") as folder:
         path = str(Path(folder) / "study.db")
-        engine = store.open_store(path)
+        engine = study_rows.open_store(path)
         try:
-            store.create_study(
+            study_rows.create_study(
                 engine,
                 _STUDY,
                 spec=spec.model_dump(mode="json"),
@@ -248,13 +248,13 @@ def _searched(problem: Problem, n_jobs: int | None) -> StudySnapshot:
                 delayed(_work)(path, problem) for _ in range(spec.search.lookahead)
             )
             settle(engine, _STUDY)
-            return store.snapshot(engine, _STUDY)
+            return study_rows.snapshot(engine, _STUDY)
         finally:
             engine.dispose()
 
 
 def _work(path: str, problem: Problem) -> None:
-    engine = store.open_store(path)
+    engine = study_rows.open_store(path)
     try:
         assert isinstance(problem.spec.compute.threads, int), "the spec is resolved"
         with training_process(problem.spec.compute.threads):

@@ -18,9 +18,9 @@ from math import prod
 import numpy as np
 
 from aesearch.data.split import folds, split_hash
-from aesearch.problem import Problem
+from aesearch.data.study_data import Problem
 from aesearch.studies.errors import DataError
-from aesearch.studies.spec import StudySpec, resolve
+from aesearch.studies.spec.study import StudySpec, resolve
 
 ImageShape = tuple[int, int, int]
 DataRange = tuple[float, float]

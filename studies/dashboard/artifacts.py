@@ -14,11 +14,11 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 from PIL import Image
 from sqlalchemy.engine import Connection, Engine
 
-from aesearch.studies import optuna_rows
 from aesearch.studies.dashboard.drawing import draw_curves
 from aesearch.studies.dashboard.finished import FinishedTrial, finished_trials
-from aesearch.studies.database import reading
-from aesearch.studies.export import write_whole
+from aesearch.studies.results.output_files import write_whole
+from aesearch.studies.store import optuna_tables
+from aesearch.studies.store.database import reading
 
 KEY_PREFIX = "artifacts:"  # Optuna's own, see optuna.artifacts.upload_artifact
 _CURVES_PICTURE, _CURVES_TABLE = "curves.png", "curves.csv"
@@ -107,7 +107,7 @@ def _enlarged(png: bytes) -> bytes:
 
 def stored_artifacts(connection: Connection, study_id: int) -> dict[str, tuple[int, str]]:
     """Map every artifact id of a study's trials to its trial id and file name."""
-    attributes, trials = optuna_rows.SYSTEM_ATTRIBUTES, optuna_rows.TRIALS
+    attributes, trials = optuna_tables.SYSTEM_ATTRIBUTES, optuna_tables.TRIALS
     rows = connection.execute(
         sa.select(attributes.c.trial_id, attributes.c.value_json)
         .join(trials, trials.c.trial_id == attributes.c.trial_id)
@@ -144,7 +144,7 @@ class StoredArtifacts:
         """Open a file; raises ArtifactNotFound where there is none."""
         if self._folder is not None and (self._folder / _safe(artifact_id)).is_file():
             return (self._folder / artifact_id).open("rb")
-        attributes, trials = optuna_rows.SYSTEM_ATTRIBUTES, optuna_rows.TRIALS
+        attributes, trials = optuna_tables.SYSTEM_ATTRIBUTES, optuna_tables.TRIALS
         with reading(self._engine) as connection:
             row = connection.execute(
                 sa.select(attributes.c.trial_id, attributes.c.value_json, trials.c.study_id)

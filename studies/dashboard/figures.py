@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aesearch.studies.dashboard.finished import CurvePoint
-from aesearch.studies.records import TrialRecord
-from aesearch.studies.selection import eligible_trials
-from aesearch.studies.summary import parameter_text, value_text
+from aesearch.studies.results.records import TrialRecord
+from aesearch.studies.results.selection import eligible_trials
+from aesearch.studies.results.summary import parameter_text, value_text
 
 MAX_BYTES = 30_000
 BEST_SHOWN = 20

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aesearch.studies.dashboard.finished import CurvePoint, FinishedTrial
-from aesearch.studies.summary import (
+from aesearch.studies.results.summary import (
     one_line,
     parameter_text,
     seeds_apart_text,

@@ -9,17 +9,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from aesearch.studies import database, optuna_rows, store, tables
 from aesearch.studies.dashboard import rows
 from aesearch.studies.dashboard.artifacts import artifacts, content, stored_artifacts
 from aesearch.studies.dashboard.figures import study_figures
 from aesearch.studies.dashboard.finished import FINISHED, FinishedTrial, finished_trials
 from aesearch.studies.dashboard.notes import study_note, trial_note
-from aesearch.studies.export import OutputError, make_folder
-from aesearch.studies.records import StudySnapshot
-from aesearch.studies.selection import eligible_trials
-from aesearch.studies.summary import denoising, summary
-from aesearch.studies.waiting import repeatable
+from aesearch.studies.results.output_files import OutputError, make_folder
+from aesearch.studies.results.records import StudySnapshot
+from aesearch.studies.results.selection import eligible_trials
+from aesearch.studies.results.summary import denoising, summary
+from aesearch.studies.store import database, optuna_tables, study_rows, tables
+from aesearch.studies.store.retry import repeatable
 
 # The dashboard looks through all notes for each trial that it shows: with a note on each of
 # 10,000 trials a page would take a minute. Larger studies get them on their best trials only.
@@ -59,8 +59,8 @@ def publish(engine: Engine, name: str, folder: Path | None = None) -> bool:
     OutputError
         The folder cannot be written.
     """
-    study = store.find_study(engine, name)
-    snapshot = store.snapshot(engine, name)
+    study = study_rows.find_study(engine, name)
+    snapshot = study_rows.snapshot(engine, name)
     missing = _without_note(engine, study.study_id, snapshot)
     for start in range(0, len(missing), _SLICE):
         _write_notes(engine, study.study_id, missing[start : start + _SLICE])
@@ -79,7 +79,7 @@ def write_files(engine: Engine, name: str, folder: Path) -> int:
         How many were written.
     """
     make_folder(folder)
-    study = store.find_study(engine, name)
+    study = study_rows.find_study(engine, name)
     present = {path.name for path in folder.iterdir() if path.stat().st_size}
     wanted: dict[int, list[tuple[str, str]]] = {}
     for artifact_id, (trial_id, filename) in _stored_artifacts(engine, study.study_id).items():
@@ -111,7 +111,7 @@ def _finished_trials(
 
 def change_mark(connection: Connection, study_id: int) -> tuple[Any, ...]:
     """Give a small value that differs whenever there may be something new to publish."""
-    trials, study, retrain = optuna_rows.TRIALS, tables.study, tables.retrain
+    trials, study, retrain = optuna_tables.TRIALS, tables.study, tables.retrain
     finished = (
         sa.select(sa.func.count())
         .select_from(trials)
@@ -135,8 +135,8 @@ def change_mark(connection: Connection, study_id: int) -> tuple[Any, ...]:
 def _n_trials(connection: Connection, study_id: int) -> int:
     return connection.execute(
         sa.select(sa.func.count())
-        .select_from(optuna_rows.TRIALS)
-        .where(optuna_rows.TRIALS.c.study_id == study_id)
+        .select_from(optuna_tables.TRIALS)
+        .where(optuna_tables.TRIALS.c.study_id == study_id)
     ).scalar_one()
 
 
@@ -148,7 +148,7 @@ def _without_note(engine: Engine, study_id: int, snapshot: StudySnapshot) -> lis
         over = len(finished) == snapshot.n_trials or snapshot.chosen is not None
         finished = eligible_trials(finished)[:MAX_NOTED] if over else []
     with database.reading(engine) as connection:
-        ids = optuna_rows.trial_ids(connection, study_id)
+        ids = optuna_tables.trial_ids(connection, study_id)
         noted = rows.noted_trials(connection, study_id)
     wanted = sorted(trial.number for trial in finished)
     return [ids[number] for number in wanted if number in ids and ids[number] not in noted]
@@ -162,8 +162,8 @@ def _write_notes(engine: Engine, study_id: int, trial_ids: Sequence[int]) -> Non
 
 def _write(connection: Connection, study_id: int, trial_ids: Sequence[int]) -> None:
     row = connection.execute(
-        sa.select(optuna_rows.STUDIES.c.study_name, tables.study.c.spec)
-        .join(tables.study, tables.study.c.study_id == optuna_rows.STUDIES.c.study_id)
+        sa.select(optuna_tables.STUDIES.c.study_name, tables.study.c.spec)
+        .join(tables.study, tables.study.c.study_id == optuna_tables.STUDIES.c.study_id)
         .where(tables.study.c.study_id == study_id)
     ).one()
     spec = json.loads(row.spec)
@@ -181,7 +181,7 @@ def _write(connection: Connection, study_id: int, trial_ids: Sequence[int]) -> N
             if file.alt is not None
         ]
         notes[trial.trial_id] = trial_note(trial, pictures, **told)
-    optuna_rows.insert_new(connection, optuna_rows.SYSTEM_ATTRIBUTES, attributes)
+    optuna_tables.insert_new(connection, optuna_tables.SYSTEM_ATTRIBUTES, attributes)
     rows.add_trial_notes(connection, study_id, notes)
 
 
@@ -194,11 +194,11 @@ def _publish_study(engine: Engine, study_id: int, snapshot: StudySnapshot) -> bo
     with database.writing(engine) as connection:
         # Two that publish at once take turns: each writes only what differs from what it read.
         connection.execute(
-            sa.select(optuna_rows.STUDIES.c.study_id)
-            .where(optuna_rows.STUDIES.c.study_id == study_id)
+            sa.select(optuna_tables.STUDIES.c.study_id)
+            .where(optuna_tables.STUDIES.c.study_id == study_id)
             .with_for_update(key_share=True)
         )
-        ids = optuna_rows.trial_ids(connection, study_id)
+        ids = optuna_tables.trial_ids(connection, study_id)
         if not ids:
             return False  # deleted in this moment
         best = [] if shown is None else [ids[shown["number"]]]

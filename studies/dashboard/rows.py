@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from optuna.storages._rdb import models
 from sqlalchemy.engine import Connection
 
-from aesearch.studies import optuna_rows
+from aesearch.studies.store import optuna_tables
 
 ATTRIBUTES = models.StudySystemAttributeModel.__table__
 CHUNK = 2045  # characters
@@ -111,7 +111,7 @@ def _stored(
 
 
 def _insert(connection: Connection, study_id: int, rows: Iterable[tuple[str, object]]) -> None:
-    optuna_rows.insert_new(
+    optuna_tables.insert_new(
         connection,
         ATTRIBUTES,
         [

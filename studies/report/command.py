@@ -8,9 +8,9 @@ from itertools import accumulate
 from operator import getitem
 from typing import Any
 
-from aesearch.studies.dimensions import hidden_name
-from aesearch.studies.records import StudySnapshot
-from aesearch.studies.spec import SETTING_OF_DIMENSION, StudySpec, resolve
+from aesearch.studies.results.records import StudySnapshot
+from aesearch.studies.spec.dimensions import hidden_name
+from aesearch.studies.spec.study import SETTING_OF_DIMENSION, StudySpec, resolve
 
 _FLAGS = {
     "data.dataset": "--dataset",

@@ -5,11 +5,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from aesearch.studies.records import StudySnapshot, TrialRecord
 from aesearch.studies.report.figures_search import hover
 from aesearch.studies.report.look import Figure, color, loss_axis
-from aesearch.studies.selection import eligible_trials
-from aesearch.studies.summary import value_text
+from aesearch.studies.results.records import StudySnapshot, TrialRecord
+from aesearch.studies.results.selection import eligible_trials
+from aesearch.studies.results.summary import value_text
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from aesearch.studies.report.look import Figure, color, escaped, loss_axis
-from aesearch.studies.summary import value_text
+from aesearch.studies.results.summary import value_text
 
 LARGEST_MAP = 5_000  # points that a browser draws as vectors without a pause
 N_CLASS_COLORS = 10

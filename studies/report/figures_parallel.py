@@ -7,11 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aesearch.studies.dimensions import Choices, Dimension, Range
-from aesearch.studies.records import StudySnapshot, TrialRecord
 from aesearch.studies.report.figures_search import has_value, hover
 from aesearch.studies.report.look import Figure, color, escaped, spelled
-from aesearch.studies.summary import parameter_text
+from aesearch.studies.results.records import StudySnapshot, TrialRecord
+from aesearch.studies.results.summary import parameter_text
+from aesearch.studies.spec.dimensions import Choices, Dimension, Range
 
 BANDS = 5  # of the ranked trials, each with its own shade
 

@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aesearch.studies.records import StudySnapshot, TrialRecord
 from aesearch.studies.report.look import MSE, Figure, color, escaped, loss_axis, spelled
-from aesearch.studies.selection import eligible_trials
-from aesearch.studies.summary import parameter_text, value_text
+from aesearch.studies.results.records import StudySnapshot, TrialRecord
+from aesearch.studies.results.selection import eligible_trials
+from aesearch.studies.results.summary import parameter_text, value_text
 
 
 def hover(trial: TrialRecord) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aesearch.studies.records import RetrainPoint, TrialRecord
 from aesearch.studies.report.look import Figure, color, loss_axis
-from aesearch.studies.summary import value_text
+from aesearch.studies.results.records import RetrainPoint, TrialRecord
+from aesearch.studies.results.summary import value_text
 
 
 def fold_curves(

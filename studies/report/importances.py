@@ -15,8 +15,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from aesearch.studies.dimensions import Choices, Dimension
-from aesearch.studies.records import StudySnapshot
+from aesearch.studies.results.records import StudySnapshot
+from aesearch.studies.spec.dimensions import Choices, Dimension
 
 LEAST_TRIALS = 10  # complete trials below which a forest learns nothing that would be worth a bar
 FORESTS = 4

@@ -10,8 +10,6 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from aesearch.studies.dimensions import Dimension
-from aesearch.studies.records import RetrainPoint, StudySnapshot
 from aesearch.studies.report import (
     figures_dimension,
     figures_evaluation,
@@ -24,10 +22,12 @@ from aesearch.studies.report import (
 from aesearch.studies.report.command import reproducing_commands
 from aesearch.studies.report.importances import shares
 from aesearch.studies.report.look import TEMPLATE, Figure, script_json, spelled
-from aesearch.studies.selection import eligible_trials
-from aesearch.studies.spec import StudySpec
-from aesearch.studies.spec_yaml import spec_from_mapping, to_yaml
-from aesearch.studies.summary import parameter_text, summary
+from aesearch.studies.results.records import RetrainPoint, StudySnapshot
+from aesearch.studies.results.selection import eligible_trials
+from aesearch.studies.results.summary import parameter_text, summary
+from aesearch.studies.spec.dimensions import Dimension
+from aesearch.studies.spec.load import spec_from_mapping, to_yaml
+from aesearch.studies.spec.study import StudySpec
 
 Picture = tuple[str, str, bytes]  # name, alternative text, PNG
 

@@ -2,10 +2,11 @@
 
 from sqlalchemy.engine import Engine
 
-from aesearch.studies import frames, store
-from aesearch.studies.evaluation_results import read_evaluation, read_pictures
 from aesearch.studies.report.page import report_page
-from aesearch.studies.retrain_results import retrain_curves
+from aesearch.studies.results import frames
+from aesearch.studies.store import study_rows
+from aesearch.studies.store.evaluation_results import read_evaluation, read_pictures
+from aesearch.studies.store.retrain_results import retrain_curves
 
 
 def stored_report(engine: Engine, name: str) -> str:
@@ -21,10 +22,10 @@ def stored_report(engine: Engine, name: str) -> str:
     StudyNotFoundError
         There is no study of that name.
     """
-    study = store.find_study(engine, name)
+    study = study_rows.find_study(engine, name)
     return report_page(
-        store.snapshot(engine, name),
-        frames.curves(store.curves(engine, study)),
+        study_rows.snapshot(engine, name),
+        frames.curves(study_rows.curves(engine, study)),
         retrain_curves=retrain_curves(engine, study),
         document=read_evaluation(engine, study),
         pictures=read_pictures(engine, study),

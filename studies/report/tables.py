@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aesearch.studies.records import RetrainRecord, StudySnapshot, TrialRecord
 from aesearch.studies.report.figures_dimension import DimensionRow
 from aesearch.studies.report.figures_evaluation import corruption_name
 from aesearch.studies.report.look import spelled
-from aesearch.studies.summary import parameter_text, value_text
+from aesearch.studies.results.records import RetrainRecord, StudySnapshot, TrialRecord
+from aesearch.studies.results.summary import parameter_text, value_text
 
 ABSENT = "\N{EN DASH}"
 STATE_WORDS = {"pruned": "stopped early"}

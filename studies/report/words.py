@@ -6,11 +6,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from aesearch.studies.evaluation_text import own_corruption
-from aesearch.studies.records import StudySnapshot
 from aesearch.studies.report.look import count, spelled
 from aesearch.studies.report.words_evaluation import baseline, retrained, scale
-from aesearch.studies.summary import edge_text, parameter_text, value_text
+from aesearch.studies.results.evaluation_text import own_corruption
+from aesearch.studies.results.records import StudySnapshot
+from aesearch.studies.results.summary import edge_text, parameter_text, value_text
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from aesearch.studies.evaluation_text import own_corruption
-from aesearch.studies.records import StudySnapshot
 from aesearch.studies.report.look import count
-from aesearch.studies.summary import seeds_apart_text, value_text
+from aesearch.studies.results.evaluation_text import own_corruption
+from aesearch.studies.results.records import StudySnapshot
+from aesearch.studies.results.summary import seeds_apart_text, value_text
 
 ALIKE = 1.1  # ratio of two errors below which neither is called the better one
 

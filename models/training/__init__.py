@@ -1,0 +1,1 @@
+"""Training of many networks of one architecture as one batched computation."""

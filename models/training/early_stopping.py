@@ -1,0 +1,127 @@
+"""When a member of a population stops, and which of its weights are kept."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from aesearch.models.training.population import Population
+
+
+class EarlyStopping:
+    """Stops members one by one, each with the weights of its best epoch.
+
+    The weights kept are those of the lowest loss, however small the gain. Patience is more
+    demanding: it counts epochs since the loss last fell by more than ``min_delta`` below
+    the loss that last did so.
+
+    Parameters
+    ----------
+    n_members : int
+        Members of the population; where it is shortened, so is this (``keep``).
+    patience : int
+        Epochs without an improvement of more than ``min_delta`` after which a member
+        stops; >= 1.
+    min_delta : float
+        Mean squared error per pixel, or a share of the loss; >= 0.
+    relative : bool
+        Whether it is a share.
+
+    Attributes
+    ----------
+    best_loss : Tensor, (member,), float64
+        Infinite before the first finite loss.
+    best_epoch : Tensor, (member,), int64
+        From 1; 0 before the first finite loss, and where the start is best (``consider_start``).
+    best_weights : Tensor, (member, n_parameters) or None
+        None before the first loss.
+    """
+
+    def __init__(
+        self, n_members: int, *, patience: int, min_delta: float, relative: bool = False
+    ) -> None:
+        if patience < 1:
+            raise ValueError(f"patience must be >= 1, got {patience!r}")
+        if min_delta < 0:
+            raise ValueError(f"min_delta must be >= 0, got {min_delta!r}")
+        self._patience = patience
+        self._min_delta = min_delta
+        self._relative = relative
+        self.best_loss = torch.full((n_members,), math.inf, dtype=torch.float64)
+        self.best_epoch = torch.zeros(n_members, dtype=torch.int64)
+        self.best_weights: Tensor | None = None
+        self._reference_loss = self.best_loss.clone()
+        self._reference_epoch = self.best_epoch.clone()
+
+    def consider_start(self, population: Population) -> None:
+        """Measure untrained members, so that no epoch is kept that is worse than their start.
+
+        Patience does not count from here: a start may be hard to better in the first epochs.
+        """
+        self._keep_better(population, population.validate())
+
+    def update(self, population: Population, losses: Tensor) -> None:
+        """Take the losses of the epoch that ended, and stop members whose patience is over.
+
+        Parameters
+        ----------
+        population : Population
+        losses : Tensor, (member,)
+            Validation losses; NaN (a frozen member) changes nothing.
+        """
+        losses = losses.double()
+        self._keep_better(population, losses)
+        # Infinite before the first loss, from which nothing is a share.
+        needed = self._reference_loss * (1.0 - self._min_delta)
+        clearly = losses < (needed if self._relative else self._reference_loss - self._min_delta)
+        self._reference_loss = torch.where(clearly, losses, self._reference_loss)
+        self._reference_epoch = torch.where(clearly, population.epoch, self._reference_epoch)
+        over = population.epoch - self._reference_epoch >= self._patience
+        population.stop(over.nonzero().flatten().tolist())
+
+    def _keep_better(self, population: Population, losses: Tensor) -> None:
+        if self.best_weights is None:
+            rows = [population.weights(p) for p in range(population.n_members)]
+            self.best_weights = torch.stack(rows)
+        better = losses < self.best_loss
+        for position in better.nonzero().flatten().tolist():
+            self.best_weights[position] = population.weights(position)
+        self.best_loss = torch.where(better, losses, self.best_loss)
+        self.best_epoch = torch.where(better, population.epoch, self.best_epoch)
+
+    def keep(self, positions: Sequence[int]) -> None:
+        """Forget all members but those at ``positions``, as the population does."""
+        rows = list(positions)
+        self.best_loss, self.best_epoch = self.best_loss[rows], self.best_epoch[rows]
+        self._reference_loss = self._reference_loss[rows]
+        self._reference_epoch = self._reference_epoch[rows]
+        if self.best_weights is not None:
+            self.best_weights = self.best_weights[rows]
+
+    def restore(self, population: Population) -> None:
+        """Give every member the weights of its best epoch; none without a finite loss."""
+        for position in self.best_loss.isfinite().nonzero().flatten().tolist():
+            assert self.best_weights is not None
+            population.set_weights(position, self.best_weights[position])
+
+    def state(self) -> dict[str, Tensor]:
+        """All that continues the stopping, as flat tensors on the CPU."""
+        state = {
+            "best_loss": self.best_loss.clone(),
+            "best_epoch": self.best_epoch.clone(),
+            "reference_loss": self._reference_loss.clone(),
+            "reference_epoch": self._reference_epoch.clone(),
+        }
+        if self.best_weights is not None:
+            state["best_weights"] = self.best_weights.cpu().clone()
+        return state
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from a state of the same members."""
+        self.best_loss = state["best_loss"].clone()
+        self.best_epoch = state["best_epoch"].clone()
+        self._reference_loss = state["reference_loss"].clone()
+        self._reference_epoch = state["reference_epoch"].clone()
+        weights = state.get("best_weights")
+        self.best_weights = None if weights is None else weights.clone()

@@ -1,0 +1,1 @@
+"""The files that a study leaves: model, ``best.yaml``, run folder, exported formats."""

@@ -1,0 +1,206 @@
+"""Reading ``best.yaml``, and whether a retraining agrees with it; the training is in ``again``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from aesearch.data.study_data import Problem
+from aesearch.studies.errors import SpecError, StudyMismatchError
+from aesearch.studies.spec.former import with_former_settings
+from aesearch.studies.spec.load import RESULT
+from aesearch.studies.spec.problems import validated
+from aesearch.studies.spec.strict_yaml import parse, read_text
+from aesearch.studies.spec.study import StudySpec
+
+BEST = "best.yaml"
+# Relative: equal weights give an equal error but for the last bits of a sum.
+_ROUNDING = 1e-6
+Verdict = Literal["identical", "agrees", "differs"]
+
+
+class _Part(BaseModel):
+    # What a later version adds must not make its files unreadable.
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class _Seed(_Part):
+    seed_index: int
+    weights_sha256: str
+
+
+class _Test(_Part):
+    mse: float
+    seed_index: int
+    looks: int
+
+
+class _Data(_Part):
+    fingerprint: str
+    split_sha256: str
+
+
+class _Result(_Part):
+    study: str
+    retrained: list[_Seed]
+    test: _Test
+    data: _Data
+    versions: dict[str, str]
+
+
+class _Document(_Part):
+    result: _Result
+
+
+def load_best(path: str | Path) -> tuple[StudySpec, dict[str, Any]]:
+    """Read a ``best.yaml``.
+
+    Returns
+    -------
+    spec : StudySpec
+        Its defaults are the winner: ``spec.configuration({})``.
+    result : dict
+        What it reached, by which seeds, on which data, with which versions.
+
+    Raises
+    ------
+    SpecError
+        It cannot be read, is not valid, or says of no result; every problem is named.
+    """
+    spec, result = load_trainable(path)
+    if result is None:
+        problem = (
+            "result: must say what was reached, got none: this is a specification, not a "
+            "best.yaml; 'aesearch run --spec' searches from it and writes one"
+        )
+        raise SpecError(str(path), [problem])
+    return spec, result
+
+
+def load_trainable(path: str | Path) -> tuple[StudySpec, dict[str, Any] | None]:
+    """Read a ``best.yaml``, a run folder that holds one, or a plain specification without result.
+
+    Raises
+    ------
+    SpecError
+        It cannot be read or is not valid; every problem is named.
+    """
+    path = Path(path).expanduser()
+    if (path / BEST).is_file():
+        path /= BEST
+    source = str(path)
+    tree, lines = parse(read_text(path), source)
+    if not isinstance(tree, dict):
+        raise SpecError(source, [f"must be a mapping of keys to values, got {tree!r:.60}"])
+    result = tree.pop(RESULT, None)
+    if result is not None:  # written whole, by whatever version
+        tree = with_former_settings(tree)
+    spec = validated(StudySpec, tree, source=source, lines=lines)
+    if result is None:
+        return spec, None
+    checked = validated(_Document, {"result": result}, source=source, lines=lines).result
+    exported = checked.test.seed_index
+    if exported not in {seed.seed_index for seed in checked.retrained}:
+        problem = f"result.test.seed_index: must be one of result.retrained, got {exported}"
+        raise SpecError(source, [problem])
+    return spec, result
+
+
+def check_same_images(problem: Problem, result: Mapping[str, Any], source: str) -> None:
+    """Refuse to retrain on other images, or another split, than the result was reached with.
+
+    Raises
+    ------
+    StudyMismatchError
+    """
+    for key, what in (("fingerprint", "images"), ("split_sha256", "split")):
+        recorded, here = result["data"][key], getattr(problem, key)
+        if recorded != here:
+            raise StudyMismatchError(
+                f"{what} must be those of {source} (sha256 {recorded[:12]}…), got {what} of "
+                f"{problem.name} with sha256 {here[:12]}…; give the same images with --dataset or "
+                "--data-dir, and leave seed, folds, test_fraction and limit as they were"
+            )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A recorded test number beside the one that came out this time.
+
+    Attributes
+    ----------
+    relative_difference : float
+        Of the test MSE, relative to the recorded one.
+    versions : dict
+        Of what differs: ``{name: [recorded, here]}``; a version or the device.
+    """
+
+    verdict: Verdict
+    recorded_mse: float
+    mse: float
+    relative_difference: float
+    tolerance: float
+    recorded_sha256: str
+    sha256: str
+    versions: dict[str, list[str]]
+
+    def text(self) -> str:
+        """Tell it in plain words."""
+        percent = f"{100 * self.relative_difference:.2g}%"
+        numbers = f"test MSE {self.mse:.7g}, recorded {self.recorded_mse:.7g}"
+        words = {
+            "identical": f"identical: same weights, test MSE {self.mse:.7g}",
+            "agrees": f"agrees within {percent}: {numbers}",
+            "differs": f"differs by {percent}, more than {100 * self.tolerance:g}%: {numbers}",
+        }[self.verdict]
+        changed = [f"{name} {old} -> {new}" for name, (old, new) in self.versions.items()]
+        return words + (f"\nrecorded -> here: {', '.join(changed)}" if changed else "")
+
+
+def compare(
+    result: Mapping[str, Any],
+    *,
+    mse: float,
+    sha256: str,
+    tolerance: float,
+    versions: Mapping[str, str],
+    devices: Sequence[str],
+) -> Comparison:
+    """Hold a retraining of the exported seed against what was recorded.
+
+    Parameters
+    ----------
+    result : mapping
+        Of ``load_best``.
+    mse, sha256
+        Test MSE and weights of that seed this time.
+    tolerance : float
+        Largest relative difference of the test MSE that still agrees; >= 0.
+    devices : (recorded, here)
+    """
+    recorded = float(result["test"]["mse"])
+    index = result["test"]["seed_index"]
+    before = next(s["weights_sha256"] for s in result["retrained"] if s["seed_index"] == index)
+    difference = abs(mse - recorded) / recorded if recorded > 0 else abs(mse - recorded)
+    verdict: Verdict = "agrees" if difference <= tolerance else "differs"
+    if before == sha256 and difference <= _ROUNDING:
+        verdict = "identical"
+    changed = {
+        name: [str(old), str(versions.get(name, "none"))]
+        for name, old in result["versions"].items()
+        if old != versions.get(name)
+    }
+    if devices[0] != devices[1]:
+        changed["device"] = list(devices)
+    return Comparison(
+        verdict=verdict,
+        recorded_mse=recorded,
+        mse=mse,
+        relative_difference=difference,
+        tolerance=tolerance,
+        recorded_sha256=before,
+        sha256=sha256,
+        versions=changed,
+    )

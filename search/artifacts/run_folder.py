@@ -1,0 +1,267 @@
+"""The run folder: everything a study leaves as files, from the store alone."""
+
+import contextlib
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy.engine import Engine
+
+from aesearch.artifacts.best_file import load_best
+from aesearch.studies.dashboard.publishing import write_files
+from aesearch.studies.errors import (
+    AesearchError,
+    ChoiceReopenedError,
+    RunFailedError,
+    SpecError,
+)
+from aesearch.studies.report.stored import stored_report
+from aesearch.studies.results import evaluation_files
+from aesearch.studies.results.output_files import (
+    OutputError,
+    best_yaml,
+    chosen_spec,
+    make_folder,
+    write_tables,
+    write_whole,
+)
+from aesearch.studies.results.records import StudySnapshot, TrialRecord
+from aesearch.studies.spec.load import MAY_DIFFER_ON_RESUME, diff, to_yaml
+from aesearch.studies.spec.study import StudySpec, as_stored, resolve
+from aesearch.studies.store import evaluation_results, retrain_results, study_rows
+from aesearch.studies.store.study_rows import StudyRow
+
+MODEL = "model.safetensors"
+_PICTURES = ("reconstructions-*", "samples", "interpolation", "corruption-*")
+# Where a best.yaml has the winner's values, or those that go by the device.
+_OF_THE_WINNER = (
+    "model.",
+    "training.learning_rate",
+    "training.weight_decay",
+    "training.corruption_level",
+    "search.generation_size",
+    "search.lookahead",
+    "compute.",
+    "data.dataset",
+)
+
+
+def default_folder(name: str) -> Path:
+    """Choose the run folder of a study: its name, made one folder name, never a path.
+
+    Where that changes the name, a hash of it keeps the folders of two studies apart.
+    """
+    safe = "".join(c if c.isalnum() or c in "-_.+ " else "_" for c in name).strip(". ")
+    if safe != name:
+        safe += "-" * bool(safe) + hashlib.sha256(name.encode()).hexdigest()[:6]
+    return Path("runs") / safe
+
+
+def check_folder(
+    folder: Path, spec: StudySpec, facts: Mapping[str, Any], *, asked: StudySpec | None = None
+) -> None:
+    """Refuse a run folder that holds the model of another study.
+
+    Parameters
+    ----------
+    spec : StudySpec
+        Resolved.
+    facts : mapping
+        Of the study's data: ``image_shape``, ``n_images``, ``fingerprint``.
+    asked : StudySpec, optional
+        As it was given: what is automatic there is as in the folder. None where nothing is.
+
+    Raises
+    ------
+    OutputError
+        With what is different.
+    """
+    try:
+        held, result = load_best(folder / "best.yaml")
+    except AesearchError:  # there is none, or none that anything could be read from
+        _check_model(folder)
+        return
+    channels, height, width = facts["image_shape"]
+    # Of fewer images than it has folds nothing can be resolved, and the differences tell why.
+    with contextlib.suppress(SpecError):
+        held = resolve(
+            held,
+            image_shape=(channels, height, width),
+            n_train=facts["n_images"],
+            device=held.compute.device,
+        )
+    if asked is not None:
+        spec = as_stored(asked, spec, held)
+    differences = diff(held, spec, may_differ=(*MAY_DIFFER_ON_RESUME, *_OF_THE_WINNER))
+    if result["data"]["fingerprint"] != facts["fingerprint"]:
+        differences.append("other images")
+    if differences:
+        raise OutputError(
+            f"out must hold nothing of another study, got {str(folder)!r} with the model of one "
+            f"({'; '.join(differences)}); name another folder with --out, or move that one away; "
+            "where it is this study with changes, name it anew with --study"
+        )
+
+
+def _check_model(folder: Path) -> None:
+    """Refuse a folder with a model that somebody else wrote."""
+    path = folder / MODEL
+    if not path.exists():
+        return
+    from aesearch.artifacts.model_file import is_ours  # noqa: PLC0415 - imports torch
+
+    if not is_ours(path):
+        raise OutputError(
+            f"out must hold no model that aesearch did not write, got {str(path)!r}; name another "
+            "folder with --out, or move that one away"
+        )
+
+
+def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
+    """Write the tables and, once retrained, model, evaluation, pictures and ``best.yaml``.
+
+    The same study gives the same bytes. The model is that of the seed with the lowest
+    validation loss; the test set has no say.
+
+    Raises
+    ------
+    OutputError
+        A file cannot be written, or the folder holds the model of another study.
+    StudyNotFoundError
+        There is no such study.
+    RunFailedError
+        Nothing was retrained yet, or the choice changed meanwhile; the tables are written all
+        the same.
+    """
+    study = study_rows.find_study(engine, name)
+    spec = study_rows.stored_spec(study)
+    check_folder(folder, spec, study.facts)
+    make_folder(folder)
+    snapshot = study_rows.snapshot(engine, name)
+    write_tables(folder, snapshot, study_rows.curves(engine, study))
+    rows = retrain_results.retrained(engine, study) if study.retrain_key else []
+    if not rows or any(row.test_mse is None for row in rows):
+        raise RunFailedError(
+            f"study {name!r} must be retrained and tested before its model is exported, got "
+            f"{len(rows)} retrained seeds; run the same 'aesearch run' command again"
+        )
+    best = best_seed(rows)
+    evaluation = evaluation_results.read_evaluation(engine, study)
+    if snapshot.chosen is None or not _has_choice_of(study, study_rows.find_study(engine, name)):
+        raise ChoiceReopenedError.of(name)  # while its tables were written
+    chosen = chosen_spec(spec, spec.configuration(snapshot.trials[snapshot.chosen].params))
+    reached = result(snapshot, rows, best.seed_index)
+    reached["test"] |= evaluation_results.main_numbers(evaluation)
+    document = best_yaml(to_yaml(chosen), reached)
+    # A folder with a best.yaml is whole: that of another winner goes first, and this comes last.
+    yaml = folder / "best.yaml"
+    if yaml.exists() and yaml.read_bytes() != document.encode():
+        yaml.unlink()
+    model = folder / MODEL
+    if model.exists() and model.read_bytes() != best.weights:
+        remove_made_of_model(folder)
+    write_whole(model, best.weights)
+    write_files(engine, name, folder / "artifacts")
+    if evaluation is not None:
+        pictures = evaluation_results.read_pictures(engine, study)
+        evaluation_files.write_evaluation(folder, evaluation, pictures)
+    write_whole(folder / "report.html", stored_report(engine, name))
+    write_whole(yaml, document)
+
+
+def _has_choice_of(before: StudyRow, now: StudyRow) -> bool:
+    return (before.chosen_trial_id, before.retrain_key) == (now.chosen_trial_id, now.retrain_key)
+
+
+def remove_made_of_model(folder: Path) -> None:
+    """Remove what stands in a run folder beside its model, and is of no other."""
+    names = ["evaluation.json", "evaluation.csv", "robustness.csv", "report.html"]
+    names += [f"pictures/{name}.png" for name in _PICTURES]
+    names += [
+        f"{part}.{kind}" for part in ("model", "encoder", "decoder") for kind in ("onnx", "pt2")
+    ]
+    for name in names:
+        for path in folder.glob(name):
+            path.unlink()
+
+
+def result(snapshot: StudySnapshot, rows: list[Any], exported: int) -> dict[str, Any]:
+    """Tell what came of a study, in plain values without times.
+
+    Parameters
+    ----------
+    rows : list
+        The retrained seeds.
+    exported : int
+        Seed index of the model that is exported.
+    """
+    assert snapshot.chosen is not None, "retraining exists only after the choice"
+    return {
+        **trial_result(snapshot, snapshot.trials[snapshot.chosen]),
+        **retrained_result(rows, exported, snapshot.test_looks),
+        **data_result(snapshot.facts),
+    }
+
+
+def trial_result(snapshot: StudySnapshot, trial: TrialRecord) -> dict[str, Any]:
+    """Give the parts of a result that say which trial it is of, and what that reached."""
+    return {
+        "study": snapshot.name,
+        "trial": trial.number,
+        "n_trials": snapshot.n_trials,
+        "cross_validation": {
+            "mean": trial.value,
+            "standard_error": trial.standard_error,
+            "per_fold": list(trial.fold_scores),
+        },
+    }
+
+
+def retrained_result(rows: Sequence[Any], exported: int, looks: int) -> dict[str, Any]:
+    """Give the parts ``retrained`` and ``test`` of a result.
+
+    Parameters
+    ----------
+    rows : sequence
+        With the attributes ``seed_index``, ``seed``, ``epochs``, ``best_epoch``,
+        ``validation_loss``, ``test_mse`` and ``weights_sha256``.
+    exported : int
+        Seed index of the model that is exported.
+    looks : int
+        How many times the test set was looked at.
+    """
+    tests = [float(row.test_mse) for row in rows]
+    return {
+        "retrained": [
+            {
+                "seed_index": row.seed_index,
+                "seed": row.seed,
+                "epochs": row.epochs,
+                "best_epoch": row.best_epoch,
+                "validation_loss": row.validation_loss,
+                "test_mse": row.test_mse,
+                "weights_sha256": row.weights_sha256,
+            }
+            for row in rows
+        ],
+        "test": {
+            "mse": tests[[row.seed_index for row in rows].index(exported)],
+            "seed_index": exported,
+            "mean_over_seeds": float(np.mean(tests)),
+            "standard_deviation": float(np.std(tests, ddof=1)) if len(tests) > 1 else None,
+            "looks": looks,
+        },
+    }
+
+
+def data_result(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the parts ``data`` and ``versions`` of a result, from ``Problem.facts``."""
+    names = ("dataset", "image_shape", "n_images", "n_test", "fingerprint", "split_sha256")
+    return {"data": {name: facts[name] for name in names}, "versions": facts["versions"]}
+
+
+def best_seed(rows: Sequence[Any]) -> Any:
+    """Choose the seed to export: the lowest validation loss, then the lowest index."""
+    return min(rows, key=lambda row: (row.validation_loss, row.seed_index))

@@ -1,0 +1,203 @@
+"""What a study trains on: images, folds and test set, the same in every process; no training."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from aesearch import __version__
+from aesearch.data.load import load as load_images
+from aesearch.data.split import folds, holdout, limited, split_hash, split_test
+from aesearch.seeds import derive_seed
+from aesearch.studies.errors import DataError, StudyMismatchError
+from aesearch.studies.spec.space import Range
+from aesearch.studies.spec.study import StudySpec, resolve
+
+Progress = Callable[[str, int, int | None], None]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Images and splits of one study.
+
+    Attributes
+    ----------
+    spec : StudySpec
+        With every ``auto`` resolved.
+    asked : StudySpec
+        As it was given.
+    images : ndarray, (sample, channel, height, width), uint8
+        What is searched and retrained on; the test set is not in it.
+    test_images : ndarray, (sample, channel, height, width), uint8
+        Looked at once, by the retrained winner.
+    labels, test_labels : ndarray or None, (sample,)
+    class_names : tuple of str or None
+        What label 0, 1, ... is called.
+    fold_of_sample : ndarray, (sample,)
+        Which fold holds each image out.
+    """
+
+    spec: StudySpec
+    asked: StudySpec
+    name: str
+    images: np.ndarray
+    labels: np.ndarray | None
+    test_images: np.ndarray
+    test_labels: np.ndarray | None
+    test_description: str
+    fold_of_sample: np.ndarray
+    fingerprint: str
+    split_sha256: str
+    class_names: tuple[str, ...] | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channel, height, width."""
+        channel, height, width = self.images.shape[1:]
+        return channel, height, width
+
+    def fold_indices(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image numbers a fold trains on, and those it validates on, both ascending."""
+        held_out = self.fold_of_sample == fold
+        return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+    def delivery_indices(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image numbers that a network of a fold trains on, and those that stop it early.
+
+        Both are of the fold's training part, split as the retraining splits all images: the
+        images that the fold holds out are seen by neither.
+        """
+        outside, _ = self.fold_indices(fold)
+        seed = derive_seed(self.spec.seed, "fold-holdout", fold)
+        train, inner = holdout(len(outside), self.spec.retrain.holdout, seed)
+        return outside[train], outside[inner]
+
+    def holdout_indices(self) -> tuple[np.ndarray, np.ndarray]:
+        """Image numbers the retraining trains on, and those that stop it early."""
+        return holdout(len(self.images), self.spec.retrain.holdout, self.spec.seed)
+
+    def facts(self) -> dict[str, Any]:
+        """What the store keeps beside the spec to recognise the data and the split again."""
+        n_validation = int((self.fold_of_sample == 0).sum())
+        return {
+            "dataset": self.name,
+            "image_shape": list(self.image_shape),
+            "n_images": len(self.images),
+            "n_test": len(self.test_images),
+            "test_set": self.test_description,
+            "n_train_per_fold": len(self.images) - n_validation,
+            "n_validation_per_fold": n_validation,
+            "fingerprint": self.fingerprint,
+            "split_sha256": self.split_sha256,
+            "versions": versions(),
+        }
+
+
+def principal_components_by_fold(problem: Problem) -> list[dict[str, Any]]:
+    """What principal components reach on the folds, for each searched size of the code.
+
+    Returns
+    -------
+    list of dict
+        ``encoding_dim``, ascending, and ``mse``: of the images that a fold holds out, by the
+        components of its training part, mean squared error per pixel and mean over the folds.
+        Empty where the sizes are a range.
+    """
+    from aesearch.evaluation.baseline import pca_baseline  # noqa: PLC0415 - imports torch
+
+    spec = problem.spec
+    searched = spec.space.encoding_dim
+    if isinstance(searched, Range):
+        return []
+    sizes = (spec.model.encoding_dim,) if searched is None else sorted(searched.choices)
+    errors = dict.fromkeys(sizes, 0.0)
+    for fold in range(spec.search.folds):
+        train, held_out = problem.fold_indices(fold)
+        found = pca_baseline(
+            problem.images[train],
+            problem.images[held_out],
+            encoding_dim=sizes[-1],
+            curve_dims=sizes,
+            seed=spec.seed,
+        )
+        curve = {row["encoding_dim"]: row["mse"] for row in found["curve"]}
+        for size in sizes:
+            errors[size] += curve[min(size, max(curve))] / spec.search.folds
+    return [{"encoding_dim": size, "mse": errors[size]} for size in sizes]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a number may depend on."""
+    from importlib.metadata import version  # noqa: PLC0415 - only where it is asked for
+
+    names = ("torch", "optuna", "numpy", "scikit-learn")
+    return {"aesearch": __version__} | {name: version(name) for name in names}
+
+
+def load_problem(spec: StudySpec, *, device: str, progress: Progress | None = None) -> Problem:
+    """Load the images of a spec, split them, and resolve the spec for this size and device.
+
+    Parameters
+    ----------
+    device : {"cpu", "cuda"}
+        Where the study trains; decided by the caller.
+
+    Raises
+    ------
+    DataError
+        The images are missing or cannot be used, or are too few for the folds.
+    """
+    from aesearch.models.runtime import has_fast_bfloat16  # noqa: PLC0415 - imports torch
+
+    found = load_images(spec.data.dataset, spec.data.data_dir, progress=progress)
+    parts = split_test(found, test_fraction=spec.data.test_fraction, seed=spec.seed)
+    images, labels = parts.train_images, parts.train_labels
+    if spec.data.limit is not None and spec.data.limit < len(images):
+        kept = limited(len(images), labels, spec.data.limit)
+        images = images[kept]
+        labels = None if labels is None else labels[kept]
+    if len(images) < 2 * spec.search.folds:
+        raise DataError(
+            f"{found.source} must hold at least two images per fold, got {len(images)} for "
+            f"{spec.search.folds} folds; use fewer folds or more images"
+        )
+    resolved = resolve(
+        spec,
+        image_shape=(int(images.shape[1]), int(images.shape[2]), int(images.shape[3])),
+        n_train=len(images),
+        device=device,
+        fast_bfloat16=has_fast_bfloat16(),
+    )
+    fold_of_sample = folds(len(images), spec.search.folds, spec.seed)
+    return Problem(
+        spec=resolved,
+        asked=spec,
+        name=found.name,
+        images=images,
+        labels=labels,
+        test_images=parts.test_images,
+        test_labels=parts.test_labels,
+        test_description=parts.description,
+        fold_of_sample=fold_of_sample,
+        fingerprint=found.fingerprint,
+        split_sha256=split_hash(fold_of_sample, parts.test_indices),
+        class_names=found.class_names,
+    )
+
+
+def check_same_data(problem: Problem, facts: dict[str, Any], name: str) -> None:
+    """Refuse to go on with other images or another split than the study was made with.
+
+    Raises
+    ------
+    StudyMismatchError
+    """
+    for key, what in (("fingerprint", "images"), ("split_sha256", "split")):
+        mine = getattr(problem, key)
+        if mine != facts[key]:
+            raise StudyMismatchError(
+                f"study {name!r} must go on with the {what} it was made with "
+                f"(sha256 {facts[key][:12]}…), got {what} with sha256 {mine[:12]}…; "
+                "give those back; other images are another study"
+            )

@@ -1,0 +1,1 @@
+"""A run from beginning to end: a study is created or continued, worked on and written."""

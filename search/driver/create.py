@@ -1,0 +1,272 @@
+"""A study comes into its store, or is extended there; nothing is trained here."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import Engine
+
+from aesearch import __version__
+from aesearch.data.load import known_name
+from aesearch.data.study_data import (
+    Problem,
+    Progress,
+    check_same_data,
+    load_problem,
+    principal_components_by_fold,
+)
+from aesearch.device import planned_device
+from aesearch.sampling.suggest import cut_grid
+from aesearch.studies.errors import StudyMismatchError, StudyNotFoundError
+from aesearch.studies.spec.load import diff
+from aesearch.studies.spec.model_size import check_weights
+from aesearch.studies.spec.study import StudySpec, as_stored, resolve
+from aesearch.studies.store import database, ledger, migrations, retrain_results, status, study_rows
+from aesearch.studies.store.driver_errors import describe
+from aesearch.studies.store.evaluation_results import read_evaluation
+from aesearch.terminal.display import FINISHED, Display
+from aesearch.versions import check_versions
+from aesearch.workers.local_workers import free_the_dead
+from aesearch.workers.schedule import settle
+
+
+@dataclass(frozen=True)
+class Detached:
+    """A study that was left to the workers that serve its store.
+
+    Attributes
+    ----------
+    storage : str
+        Without its password.
+    finished, trials : int
+        How many trials are finished, and how many there are in all.
+    """
+
+    study: str
+    storage: str
+    finished: int
+    trials: int
+
+
+def leave_study(
+    spec: StudySpec, *, storage: str, display: Display, progress: Progress | None = None
+) -> Detached:
+    """Create a study, or go on with it, and return at once: ``aesearch worker`` does the work.
+
+    Parameters
+    ----------
+    spec : StudySpec
+        May hold ``auto`` values; they are resolved for the data and device found here.
+    storage : str
+        Database URL or path of an SQLite file.
+    progress : callable or None
+        Told about downloads; None for the display.
+
+    Raises
+    ------
+    AesearchError
+        What the user can mend, named.
+    """
+    engine = database.open_engine(database.parse_url(storage))
+    try:
+        problem = load_problem(
+            with_absolute_path(spec),
+            device=planned_device(spec),
+            progress=progress or display.download,
+        )
+        migrations.prepare(engine)
+        create_or_resume(engine, problem, display)
+        name = str(problem.spec.name)
+        study = study_rows.find_study(engine, name)
+        # What may differ on a resume can change the choice or the retraining.
+        settle(engine, name)
+        counts = status.trial_counts(engine, study)
+        return Detached(
+            study=name,
+            storage=describe(engine.url),
+            finished=sum(counts[state] for state in FINISHED),
+            trials=sum(counts.values()),
+        )
+    finally:
+        engine.dispose()
+
+
+def create_or_resume(
+    engine: Engine, problem: Problem, display: Display, *, trains_here: bool = False
+) -> StudySpec:
+    """Create the study of a problem, or extend what the store has of it.
+
+    Parameters
+    ----------
+    trains_here : bool
+        Whether this machine does the work, so that it must have the study's device.
+
+    Returns
+    -------
+    StudySpec
+        As it is stored from now on.
+
+    Raises
+    ------
+    SpecError
+        A new study could make networks that are too large for its store.
+    StudyMismatchError
+        The stored study has another specification, another program's study has the name, or
+        it trains on a device that is not here.
+    AesearchError
+        Its images are others, or another major version made it.
+    """
+    spec, name = problem.spec, str(problem.spec.name)
+    n_trials = spec.n_trials
+    if name not in study_rows.study_names(engine):
+        check_weights(spec, math.prod(problem.image_shape), engine.dialect.name)
+    created = study_rows.create_study(
+        engine,
+        name,
+        spec=spec.model_dump(mode="json"),
+        facts=problem.facts() | {"pca": principal_components_by_fold(problem)},
+        n_trials=n_trials,
+        generation_size=_generation_size(spec),
+        version=__version__,
+        timeout=spec.search.timeout,
+    )
+    if created:
+        _tell(problem, display)
+        return spec
+    study = _found(engine, name)
+    check_versions(study)
+    stored, spec = _comparable(problem, study)
+    differences = diff(stored, spec)
+    if differences:
+        listed = "\n".join(f"  - {line}" for line in differences)
+        raise StudyMismatchError(
+            f"study {name!r} exists with another specification (stored -> asked):\n{listed}\n"
+            "give it the stored values, or name a new study with --study"
+        )
+    check_same_data(problem, study.facts, name)
+    before = sum(status.trial_counts(engine, study).values())
+    if trains_here and spec.compute.device != problem.spec.compute.device == "cpu":
+        _check_nothing_to_train(engine, study, spec, stored, more=n_trials > before)
+    if spec.evaluation != stored.evaluation and read_evaluation(engine, study) is not None:
+        spec = _with_evaluation(spec, stored, more=n_trials > before, display=display)
+    free_the_dead(engine, study)
+    if before > n_trials:  # none is taken away, and the specification says so
+        search = spec.search.model_copy(update={"trials": before})
+        spec = spec.model_copy(update={"search": search})
+    study_rows.replace_spec(
+        engine, study, spec.model_dump(mode="json"), timeout=spec.search.timeout
+    )
+    have = study_rows.raise_trials(engine, study, n_trials, _generation_size(spec))
+    if have > n_trials:
+        display.message(f"study {name!r} has {have} trials already; none is taken away")
+    work = ledger.open_work(engine, study)
+    ledger.forgive(engine, study)
+    if work["search"]:
+        retrain_results.reopen_choice(engine, study)
+        counts = status.trial_counts(engine, study)
+        finished = sum(counts[state] for state in FINISHED)
+        display.message(f"study {name!r} goes on: {finished} of {have} trials are finished")
+    else:
+        display.message(f"study {name!r} is finished: all {have} trials are done")
+    return spec
+
+
+def _found(engine: Engine, name: str) -> study_rows.StudyRow:
+    try:
+        return study_rows.find_study(engine, name)
+    except StudyNotFoundError as error:
+        raise StudyMismatchError(
+            f"study must have a name of its own in {describe(engine.url)}, got {name!r}, which "
+            "another program has given to a study there; name this one with --study"
+        ) from error
+
+
+def _comparable(problem: Problem, study: study_rows.StudyRow) -> tuple[StudySpec, StudySpec]:
+    """Give the stored specification and the asked one, less what is no difference of theirs."""
+    stored, spec = study_rows.stored_spec(study), problem.spec
+    if _moved(stored.data.dataset, spec.data.dataset, problem, study.facts):
+        moved = stored.data.model_copy(update={"dataset": spec.data.dataset})
+        stored = stored.model_copy(update={"data": moved})
+    elif _same_place(stored.data.dataset, spec.data.dataset):
+        spec = spec.model_copy(
+            update={"data": spec.data.model_copy(update={"dataset": stored.data.dataset})}
+        )
+    # Settings that came after the study was made are compared as they are resolved today.
+    stored = resolve(
+        stored,
+        image_shape=problem.image_shape,
+        n_train=len(problem.images),
+        device=stored.compute.device,
+    )
+    return stored, as_stored(problem.asked, spec, stored)
+
+
+def _check_nothing_to_train(
+    engine: Engine, study: study_rows.StudyRow, spec: StudySpec, stored: StudySpec, *, more: bool
+) -> None:
+    """Refuse before anything is changed what only a GPU could finish."""
+    another = (spec.retrain, spec.search.select) != (stored.retrain, stored.search.select)
+    if more or another or any(ledger.open_work(engine, study).values()):
+        raise StudyMismatchError(
+            f"study {study.name!r} must be trained on {spec.compute.device}, where it was begun, "
+            "got a machine that has none; run this where there is one, leave it to such workers "
+            "with --detach, or name a new study with --study"
+        )
+
+
+def _tell(problem: Problem, display: Display) -> None:
+    """Say what was created, and what its user may not have meant."""
+    spec, dataset = problem.spec, problem.spec.data.dataset
+    if known_name(dataset) is not None and Path(dataset).exists():
+        display.message(
+            f"{dataset!r} is the data set of that name; for what lies in this folder, give "
+            f"--dataset ./{dataset}"
+        )
+    if spec.search.sampler == "grid" and spec.n_trials < spec.space.grid_size:
+        display.message(cut_grid(spec))
+    display.message(
+        f"study {str(spec.name)!r}: {spec.n_trials} trials x {spec.search.folds} folds on "
+        f"{len(problem.images)} images of {problem.name} "
+        f"({'x'.join(map(str, problem.image_shape))}), {spec.compute.device}"
+    )
+
+
+def _with_evaluation(
+    spec: StudySpec, stored: StudySpec, *, more: bool, display: Display
+) -> StudySpec:
+    """Keep the settings of an evaluation that stays; those of another model's are as asked."""
+    another = more or (spec.retrain, spec.search.select) != (stored.retrain, stored.search.select)
+    display.message(
+        f"study {str(spec.name)!r} keeps the evaluation that it has"
+        f"{', if its model stays the same' if another else ', and its settings'}; "
+        f"'aesearch evaluate {spec.name} --save' with options of its own measures again"
+    )
+    return spec if another else spec.model_copy(update={"evaluation": stored.evaluation})
+
+
+def _generation_size(spec: StudySpec) -> int:
+    assert isinstance(spec.search.generation_size, int), "the spec must be resolved"
+    return spec.search.generation_size
+
+
+def with_absolute_path(spec: StudySpec) -> StudySpec:
+    """Name the images' file so that a worker that was started in another folder finds it."""
+    changes = {}
+    path = Path(spec.data.dataset).expanduser()
+    if known_name(spec.data.dataset) is None and path.exists():
+        changes["dataset"] = str(path.absolute())
+    if spec.data.data_dir is not None:
+        changes["data_dir"] = str(Path(spec.data.data_dir).expanduser().absolute())
+    return spec.model_copy(update={"data": spec.data.model_copy(update=changes)})
+
+
+def _moved(before: str, now: str, problem: Problem, facts: dict[str, Any]) -> bool:
+    """Whether the images' file or folder is another one by now, with the same images in it."""
+    paths = known_name(before) is None and known_name(now) is None
+    same_images = problem.fingerprint == facts["fingerprint"]
+    return paths and same_images and not _same_place(before, now)
+
+
+def _same_place(one: str, other: str) -> bool:
+    return Path(one).expanduser().absolute() == Path(other).expanduser().absolute()

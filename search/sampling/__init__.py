@@ -1,0 +1,1 @@
+"""What a generation tries and whom it prunes: pure functions of seed and finished results."""

@@ -1,0 +1,444 @@
+"""What a generation tries and whom it prunes: pure functions of the seed and finished results.
+
+Optuna proposes and prunes, on a scratch study that holds exactly what a generation may know:
+results of generations at least ``lookahead`` before it, and what is being tried in between.
+So it does not matter who asks, when, or how often.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from aesearch.sampling.gp_history import filled, relative_to_size, with_values
+from aesearch.sampling.halving import halving_losers, halving_rungs
+from aesearch.seeds import derive_seed
+from aesearch.studies.spec.space import Choices, Dimension
+from aesearch.studies.spec.study import StudySpec
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+LEARNING_SAMPLERS = ("gp", "tpe")
+_SIZE = "encoding_dim"
+_RUNG_ATTRIBUTE = "completed_rung_"
+
+
+def distributions(spec: StudySpec) -> dict[str, BaseDistribution]:
+    """Give the space in Optuna's words, in the order in which a trial is suggested."""
+    return {name: _distribution(item) for name, item in spec.space.dimensions().items()}
+
+
+def _distribution(dimension: Dimension) -> BaseDistribution:
+    if isinstance(dimension, Choices):
+        return CategoricalDistribution(dimension.choices)
+    low, high, log, step = dimension.low, dimension.high, dimension.log, dimension.step
+    if dimension.integer:
+        return IntDistribution(low, high, log=log, step=1 if step is None else step)
+    return FloatDistribution(low, high, log=log, step=step)
+
+
+def suggest(
+    spec: StudySpec,
+    position: int,
+    numbers: range,
+    finished: Sequence[FrozenTrial],
+    window: Sequence[FrozenTrial],
+) -> list[dict[str, Any]]:
+    """Suggest the parameters of one generation.
+
+    Parameters
+    ----------
+    position : int
+        Which generation, from 0; seeds the sampler together with the study's seed.
+    numbers : range
+        Its trial numbers.
+    finished : sequence of FrozenTrial
+        Trials of the generations it may know the results of, in number order.
+    window : sequence of FrozenTrial
+        Trials between those and this generation, whose parameters alone count.
+
+    Returns
+    -------
+    list of dict
+        One per number; a dimension whose condition does not hold is absent.
+    """
+    if spec.search.sampler == "grid":
+        grid = spec.space.grid_configurations()
+        return [grid[number] for number in numbers]
+    with _quiet():
+        if spec.search.sampler == "qmc":
+            return _quasi_random(spec, numbers)
+        sampler = _sampler(spec, position)
+        study = _scratch(spec, sampler=sampler)
+        one_space = spec.search.sampler == "gp"
+        finished, window = _as_shown(spec, finished, window)
+        for trial in finished:
+            study.add_trial(_remembered(trial, curve=trial.state == TrialState.PRUNED))
+        for trial in window:
+            study.add_trial(
+                create_trial(
+                    state=TrialState.RUNNING,
+                    params=trial.params,
+                    distributions=trial.distributions,
+                )
+            )
+        suggested = []
+        for number in numbers:
+            size = dealt_size(spec, number)
+            if size is not None:
+                study.sampler = optuna.samplers.PartialFixedSampler({_SIZE: size}, sampler)
+            suggested.append(_ask(spec, study, number, one_space=one_space))
+        return suggested
+
+
+def _as_shown(
+    spec: StudySpec, finished: Sequence[FrozenTrial], window: Sequence[FrozenTrial]
+) -> tuple[Sequence[FrozenTrial], Sequence[FrozenTrial]]:
+    """Give older trials as the sampler is shown them."""
+    if spec.search.sampler == "random":
+        return (), ()  # it looks at nothing
+    if dealt_sizes(spec):
+        finished = relative_to_size(finished)
+    elif spec.search.sampler == "gp":
+        finished = with_values(finished)
+    if spec.search.sampler == "gp":
+        kinds = distributions(spec)
+        finished = [filled(spec, trial, kinds) for trial in finished]
+        window = [filled(spec, trial, kinds) for trial in window]
+    return finished, window
+
+
+def dealt_sizes(spec: StudySpec) -> tuple[int, ...]:
+    """Give the sizes of the code that take turns, so that each gets as many trials.
+
+    Where every trial is scored as it would be delivered and the sizes are a list: a larger code
+    nearly always errs less, and a sampler left alone would try little else. A grid has its own
+    order, and a sequence without repetition too.
+    """
+    sizes = spec.space.encoding_dim
+    own_order = spec.search.sampler in ("grid", "qmc")
+    if not spec.scores_delivery or own_order or not isinstance(sizes, Choices):
+        return ()
+    return sizes.choices
+
+
+def dealt_size(spec: StudySpec, number: int) -> int | None:
+    """Size of the code of a trial where sizes take turns, else None."""
+    sizes = dealt_sizes(spec)
+    return sizes[number % len(sizes)] if sizes else None
+
+
+def cut_grid(spec: StudySpec) -> str:
+    """Say what is never tried of a grid that has more configurations than there are trials."""
+    n_all, n_trials = spec.space.grid_size, spec.n_trials
+    grid = spec.space.grid_configurations()
+    untried = []
+    for name in sorted({name for configuration in grid for name in configuration}):
+        values = list(dict.fromkeys(c[name] for c in grid if name in c))
+        tried = {c[name] for c in grid[:n_trials] if name in c}
+        left = ", ".join(str(value) for value in values if value not in tried)
+        untried += [f"{name} {left}"] if left else []
+    never = f"; never tried: {'; '.join(untried)}" if untried else ""
+    return (
+        f"the grid has {n_all} configurations, of which {n_trials} are tried, in their order"
+        f"{never}; all of them with {n_all} trials, an even part with the sampler random"
+    )
+
+
+def _scratch(
+    spec: StudySpec,
+    sampler: optuna.samplers.BaseSampler | None = None,
+    pruner: optuna.pruners.BasePruner | None = None,
+) -> optuna.Study:
+    # Hyperband hashes the study's name, so the name is fixed by the seed.
+    return optuna.create_study(
+        study_name=f"scratch-{spec.seed}", direction="minimize", sampler=sampler, pruner=pruner
+    )
+
+
+def _sampler(spec: StudySpec, position: int) -> optuna.samplers.BaseSampler:
+    seed = derive_seed(spec.seed, "suggest", position) % 2**32
+    startup = _startup(spec)
+    if spec.search.sampler == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    if spec.search.sampler == "gp":
+        return optuna.samplers.GPSampler(
+            seed=seed,
+            n_startup_trials=startup,
+            deterministic_objective=False,
+            warn_independent_sampling=False,
+        )
+    return optuna.samplers.TPESampler(
+        seed=seed, n_startup_trials=startup, multivariate=True, group=True, constant_liar=True
+    )
+
+
+def _remembered(trial: FrozenTrial, *, curve: bool = True) -> FrozenTrial:
+    # A diverged trial carries no value; as a pruned one it tells the sampler to stay away.
+    if trial.state == TrialState.FAIL:
+        return create_trial(
+            state=TrialState.PRUNED, params=trial.params, distributions=trial.distributions
+        )
+    return create_trial(
+        state=trial.state,
+        values=trial.values,
+        params=trial.params,
+        distributions=trial.distributions,
+        # A sampler asks how a complete trial ended; the scratch study copies all that it gets.
+        intermediate_values=trial.intermediate_values if curve else None,
+        system_attrs=trial.system_attrs,
+    )
+
+
+def _ask(
+    spec: StudySpec, study: optuna.Study, number: int, *, one_space: bool = False
+) -> dict[str, Any]:
+    """Ask for one configuration; in one space, for dimensions that do not apply, too."""
+    # The default configuration comes first, with each size that takes its turn, so that no search
+    # ends worse than doing nothing.
+    if number < max(1, len(dealt_sizes(spec))):
+        size = dealt_size(spec, number)
+        turn = {} if size is None else {_SIZE: size}
+        study.enqueue_trial(spec.default_configuration_params() | turn)
+    trial = study.ask()
+    chosen: dict[str, Any] = {}
+    for name, dimension in spec.space.dimensions().items():
+        architecture = chosen.get("architecture", spec.model.architecture)
+        applies = name == "architecture" or dimension.applies(architecture)
+        if applies or one_space:
+            value = _suggest_one(trial, name, _distribution(dimension))
+            if applies:
+                chosen[name] = value
+    return chosen
+
+
+def _suggest_one(trial: optuna.Trial, name: str, kind: BaseDistribution) -> Any:
+    if isinstance(kind, CategoricalDistribution):
+        return trial.suggest_categorical(name, kind.choices)
+    if isinstance(kind, IntDistribution):
+        return trial.suggest_int(name, kind.low, kind.high, step=kind.step, log=kind.log)
+    assert isinstance(kind, FloatDistribution)
+    return trial.suggest_float(name, kind.low, kind.high, step=kind.step, log=kind.log)
+
+
+def _quasi_random(spec: StudySpec, numbers: range) -> list[dict[str, Any]]:
+    # A point of the sequence depends on its number alone; Optuna hands them out in order only.
+    sampler = optuna.samplers.QMCSampler(
+        qmc_type="sobol",
+        scramble=True,
+        seed=derive_seed(spec.seed, "suggest") % 2**32,
+        # Dimensions that not all trials have are drawn apart from the sequence, each time.
+        warn_independent_sampling=False,
+    )
+    study = _scratch(spec, sampler=sampler)
+    points = []
+    for number in range(numbers.stop):
+        points.append(_ask(spec, study, number))
+        study.tell(number, 0.0)
+    return points[numbers.start :]
+
+
+class Pruner:
+    """Decides at a rung who of a generation goes on, from its own members and older results.
+
+    Parameters
+    ----------
+    finished : sequence of FrozenTrial
+        As for ``suggest``.
+    trials : mapping of trial number to parameters
+        The generation.
+    """
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        finished: Sequence[FrozenTrial],
+        trials: Mapping[int, FrozenTrial],
+    ) -> None:
+        self._spec = spec
+        self._finished = finished
+        self._params = {number: trial.params for number, trial in trials.items()}
+        self._trials: dict[int, optuna.Trial] = {}
+        if spec.search.pruner in ("none", "halving"):
+            return
+        with _quiet():
+            self._study = _scratch(spec, pruner=_optuna_pruner(spec))
+            for trial in finished:
+                self._study.add_trial(_remembered(trial))
+            for number, trial in trials.items():
+                # Hyperband assigns brackets by number: the scratch study keeps the true one.
+                self._fill_to(number)
+                self._study.enqueue_trial(trial.params)
+                self._trials[number] = self._study.ask(fixed_distributions=trial.distributions)
+
+    def _fill_to(self, number: int) -> None:
+        while len(self._study.get_trials(deepcopy=False)) < number:
+            self._study.add_trial(create_trial(state=TrialState.FAIL))
+
+    def losers(self, alive: Sequence[int], reports: Mapping[int, Mapping[int, float]]) -> list[int]:
+        """Report the losses of trials and name those that stop here, in number order.
+
+        Parameters
+        ----------
+        alive : sequence of int
+            Trial numbers that are still training.
+        reports : mapping of trial number to {epoch: loss}
+            Epochs since the last rung, the rung itself last: means over folds, or of fold 0
+            alone where that comes first, and at the rung the lowest so far.
+        """
+        search = self._spec.search
+        if search.pruner == "none" or not alive:
+            return []
+        return sorted(n for n in self._judged(alive, reports) if n >= self._protected)
+
+    def losers_after_fold(self, scores: Mapping[int, float]) -> list[int]:
+        """Name the trials that train on no other fold, by their scores on the first one.
+
+        Halving keeps one in ``reduction_factor`` of all trials of a size that came so far; other
+        pruners keep all.
+        """
+        if self._spec.search.pruner != "halving":
+            return []
+        losers: list[int] = []
+        for size in sorted({self._params[number].get(_SIZE) for number in scores}, key=repr):
+            own = {n: s for n, s in scores.items() if self._params[n].get(_SIZE) == size}
+            older = [
+                trial.user_attrs["fold_scores"][0]
+                for trial in self._finished
+                if trial.params.get(_SIZE) == size and trial.user_attrs.get("fold_scores")
+            ]
+            losers += halving_losers(
+                own, older, reduction_factor=self._spec.search.reduction_factor
+            )
+        return sorted(n for n in losers if n >= self._protected)
+
+    @property
+    def _protected(self) -> int:
+        """How many of the first trials are never stopped early."""
+        sizes = dealt_sizes(self._spec)
+        if sizes:
+            # One of each size: what the others of that size are held against.
+            return len(sizes)
+        # What a sampler learns from must not be chosen by early epochs alone.
+        return _startup(self._spec) if self._spec.search.sampler in LEARNING_SAMPLERS else 0
+
+    def _rivals(self, alive: Sequence[int]) -> list[list[int]]:
+        """Trials that are judged against each other; all of them where the epochs are fixed."""
+        if not self._spec.scores_delivery:
+            return [list(alive)]
+        rivals: dict[str, list[int]] = {}
+        for number in alive:
+            rivals.setdefault(repr(_early_kind(self._params[number])), []).append(number)
+        return list(rivals.values())
+
+    def _reached(self, rung: int, rivals: Sequence[int]) -> list[float]:
+        """Losses that older rivals had at a rung."""
+        if not self._spec.scores_delivery:
+            found = (trial.intermediate_values.get(rung) for trial in self._finished)
+            return [loss for loss in found if loss is not None]
+        kind = _early_kind(self._params[rivals[0]])
+        lows = []
+        for trial in self._finished:
+            losses = [v for epoch, v in trial.intermediate_values.items() if epoch <= rung]
+            ended = bool(trial.user_attrs.get("fold_scores"))  # before the rung, with its score
+            there = ended or max(trial.intermediate_values, default=0) >= rung
+            if losses and there and _early_kind(trial.params) == kind:
+                lows.append(min(losses))
+        return lows
+
+    def _judged(
+        self, alive: Sequence[int], reports: Mapping[int, Mapping[int, float]]
+    ) -> list[int]:
+        search = self._spec.search
+        if search.pruner == "halving":
+            rung = max(max(reports[number]) for number in alive)
+            return [
+                number
+                for rivals in self._rivals(alive)
+                for number in halving_losers(
+                    {number: reports[number][rung] for number in rivals},
+                    self._reached(rung, rivals),
+                    reduction_factor=search.reduction_factor,
+                )
+            ]
+        with _quiet():
+            for number in alive:
+                for epoch, mean in reports[number].items():
+                    self._trials[number].report(mean, epoch)
+            return [number for number in alive if self._trials[number].should_prune()]
+
+    def memory(self, number: int) -> dict[str, Any]:
+        """What the pruner must find again on this trial when later generations are judged."""
+        if number not in self._trials:
+            return {}
+        trial = self._trials[number]
+        attributes = self._study.get_trials(deepcopy=False)[trial.number].system_attrs
+        return {k: v for k, v in attributes.items() if k.startswith(_RUNG_ATTRIBUTE)}
+
+
+def _early_kind(params: Mapping[str, Any]) -> tuple[Any, Any]:
+    # Convolutional networks begin more slowly than dense ones.
+    return params.get(_SIZE), params.get("architecture")
+
+
+def _optuna_pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
+    search, warmup = spec.search, _warmup(spec)
+    makers: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
+        "median": lambda: optuna.pruners.MedianPruner(
+            n_startup_trials=_startup(spec), n_warmup_steps=0
+        ),
+        "hyperband": lambda: optuna.pruners.HyperbandPruner(
+            min_resource=warmup,
+            max_resource=spec.trial_epochs,
+            reduction_factor=search.reduction_factor,
+        ),
+    }
+    return makers[search.pruner]()
+
+
+def _startup(spec: StudySpec) -> int:
+    assert isinstance(spec.search.startup_trials, int), "the spec must be resolved"
+    return spec.search.startup_trials
+
+
+def _warmup(spec: StudySpec) -> int:
+    assert isinstance(spec.search.warmup_epochs, int), "the spec must be resolved"
+    return max(1, spec.search.warmup_epochs)
+
+
+def rungs(spec: StudySpec) -> list[int]:
+    """Epochs at which losers are pruned; the last one is the end of training.
+
+    ``median`` looks about ten times after the warm-up, ``hyperband`` at warm-up times powers
+    of the reduction factor, ``halving`` too, but not in the second half.
+    """
+    last, warmup = spec.trial_epochs, _warmup(spec)
+    if spec.search.pruner == "none":
+        return [last]
+    if spec.search.pruner == "median":
+        return [*range(warmup, last, max(1, round(last / 10))), last]
+    if spec.search.pruner == "halving":
+        return [*halving_rungs(warmup, last, spec.search.reduction_factor), last]
+    epochs = []
+    rung = warmup
+    while rung < last:
+        epochs.append(rung)
+        rung *= spec.search.reduction_factor
+    return [*epochs, last]
+
+
+class _quiet(warnings.catch_warnings):  # noqa: N801 - reads as the context it is
+    """Keep Optuna's notes on experimental options and its log of scratch studies to itself."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", message=".*is an experimental.*")

@@ -1,0 +1,353 @@
+"""What a person sees while a study runs: live bars on a terminal, plain lines elsewhere.
+
+Reads snapshots only: nothing here touches the store, a tensor or stdout.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Protocol, Self, TextIO, final
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from aesearch.studies.results.records import LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
+from aesearch.studies.results.selection import eligible_trials
+from aesearch.studies.results.summary import kept_text, one_line, parameter_text, value_text
+from aesearch.terminal.downloads import Downloads, download_text, download_view
+
+BEST_SHOWN = 5
+UNITS_SHOWN = 8  # more bars than this would push the table off a small terminal
+FINISHED = ("complete", "pruned", "failed")
+
+
+class Display(Protocol):
+    """Where the state of a running study is shown; a context manager around the run.
+
+    ``update`` is called with every new snapshot, the first time before any work: what
+    is finished then was finished by an earlier run. ``message`` shows one line of text.
+    ``download`` is told the file, the bytes so far and the bytes in all, if known.
+    """
+
+    def update(self, snapshot: StudySnapshot) -> None:
+        """Show the study as it is now."""
+
+    def message(self, text: str) -> None:
+        """Show one line."""
+
+    def download(self, what: str, done: int, total: int | None) -> None:
+        """Show how far a download is."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+
+def make_display(*, quiet: bool, stream: TextIO | None = None) -> Display:
+    """Choose the display that suits the stream: live bars need a terminal that can move its cursor.
+
+    Parameters
+    ----------
+    quiet : bool
+        Show nothing at all.
+    stream : file, optional
+        Standard error where it is None: standard output carries results only.
+    """
+    if quiet:
+        return QuietDisplay()
+    stream = sys.stderr if stream is None else stream
+    if stream.isatty():
+        console = Console(file=stream)
+        if not console.is_dumb_terminal:
+            return LiveDisplay(console)
+    return PlainDisplay(stream)
+
+
+@final
+class QuietDisplay:
+    """Shows nothing."""
+
+    def update(self, snapshot: StudySnapshot) -> None:
+        """Show nothing."""
+
+    def message(self, text: str) -> None:
+        """Show nothing."""
+
+    def download(self, what: str, done: int, total: int | None) -> None:
+        """Show nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return
+
+
+@final
+class PlainDisplay:
+    """One line per trial as it finishes and per step of the retraining, for logs and pipes.
+
+    Parameters
+    ----------
+    stream : file
+        Flushed after every line, so that a log can be followed.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._told: set[tuple[str, int]] | None = None  # None before the first snapshot
+        self._downloads = Downloads(
+            lambda *progress: self.message(f"downloading {download_text(*progress)}"),
+            time.monotonic,
+        )
+
+    def update(self, snapshot: StudySnapshot) -> None:
+        """Print one line for everything that finished since the last snapshot."""
+        ranked = eligible_trials(snapshot.trials)
+        best = _best_text(ranked[0]) if ranked else "no best yet"
+        finished = _finished(snapshot)
+        if self._told is None:
+            self._told = {("trial", trial.number) for trial in finished}
+            self._told |= {("seed", record.seed_index) for record in snapshot.retrains}
+            self._told |= {("test", record.seed_index) for record in _tested(snapshot)}
+            if finished:
+                self.message(
+                    f"resumed: {len(finished)} of {snapshot.n_trials} trials "
+                    f"are already finished ({best})"
+                )
+        n_told = sum(("trial", trial.number) in self._told for trial in finished)
+        new = (trial for trial in finished if ("trial", trial.number) not in self._told)
+        for n_finished, trial in enumerate(new, start=n_told + 1):
+            line = trial_line(trial, n_finished, snapshot.n_trials)
+            self._tell("trial", trial.number, f"{line} ({best})")
+        if any(
+            lease.kind == "retrain" and not lease.done and lease.owner is not None
+            for lease in snapshot.leases
+        ):
+            chosen = "the chosen trial" if snapshot.chosen is None else f"trial {snapshot.chosen}"
+            self._tell("retrain", 0, f"retraining {chosen}")
+        for record in snapshot.retrains:
+            self._tell("seed", record.seed_index, seed_line(record))
+        for record in _tested(snapshot):
+            self._tell(
+                "test",
+                record.seed_index,
+                f"test MSE {record.test_mse:.4g} (seed {record.seed_index})",
+            )
+
+    def message(self, text: str) -> None:
+        """Print one line."""
+        print(one_line(text), file=self._stream, flush=True)
+
+    def download(self, what: str, done: int, total: int | None) -> None:
+        """Print a line when a file begins and ends, and every ten seconds between."""
+        self._downloads(what, done, total)
+
+    def _tell(self, kind: str, index: int, text: str) -> None:
+        assert self._told is not None
+        if (kind, index) not in self._told:
+            self._told.add((kind, index))
+            self.message(text)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return
+
+
+@final
+class LiveDisplay:
+    """Bars and the best trials, redrawn in place and gone at the end, when the summary follows.
+
+    Parameters
+    ----------
+    console : Console
+        Of standard error.
+    clock : callable
+        Seconds, monotonic.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._pace = Pace()
+        self._clock = clock
+        # No refresh thread: workers are forked beside this, and the bars change with
+        # snapshots only. stdout is left alone, because it carries results.
+        self._live = Live(
+            console=console, auto_refresh=False, transient=True, redirect_stdout=False
+        )
+        self._downloads = Downloads(
+            lambda *progress: self._live.update(download_view(*progress), refresh=True),
+            clock,
+            every_s=0.1,
+        )
+
+    def update(self, snapshot: StudySnapshot) -> None:
+        """Redraw."""
+        left = self._pace.seconds_left(len(_finished(snapshot)), snapshot.n_trials, self._clock())
+        self._live.update(study_view(snapshot, left), refresh=True)
+
+    def message(self, text: str) -> None:
+        """Print one line above the bars."""
+        self._live.console.print(Text(one_line(text)))
+
+    def download(self, what: str, done: int, total: int | None) -> None:
+        """Redraw the bar of a download."""
+        self._downloads(what, done, total)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._live.stop()
+
+
+@final
+class Pace:
+    """Time left, from the trials that finished since the first look; older ones tell nothing."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None
+        self._latest = (0, 0.0)
+
+    def seconds_left(self, n_finished: int, n_trials: int, now: float) -> float | None:
+        """Estimate the rest of the search; None until a trial has finished under this look.
+
+        The rate is taken up to the moment the count last changed, since trials finish a
+        generation at a time: in between the estimate counts down.
+        """
+        if self._first is None:
+            self._first = self._latest = (n_finished, now)
+        if n_finished != self._latest[0]:
+            self._latest = (n_finished, now)
+        done = self._latest[0] - self._first[0]
+        if n_finished >= n_trials:
+            return 0.0
+        if done <= 0:
+            return None
+        per_trial = (self._latest[1] - self._first[1]) / done
+        return max(per_trial * (n_trials - n_finished) - (now - self._latest[1]), 0.0)
+
+
+def study_view(snapshot: StudySnapshot, seconds_left: float | None) -> RenderableType:
+    """Lay out one snapshot: bars for the study and each leased unit, then the best trials."""
+    finished = _finished(snapshot)
+    working = [lease for lease in snapshot.leases if not lease.done and lease.owner is not None]
+    rows = [(f"study {snapshot.name}", len(finished), snapshot.n_trials, "trials")]
+    for lease in working[:UNITS_SHOWN]:
+        epoch, n_epochs = lease.progress.get("epoch", 0), lease.progress.get("n_epochs", 0)
+        rows.append((unit_text(lease), epoch, n_epochs, "epochs"))
+    counts = [f"{done}/{total} {what}" if total else "starting" for _, done, total, what in rows]
+    bars = Table.grid(padding=(0, 1), expand=True)
+    # A narrow terminal takes from the names, never from the counts.
+    bars.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    bars.add_column(ratio=1)
+    bars.add_column(no_wrap=True)
+    for (name, done, total, _), count in zip(rows, counts, strict=True):
+        bars.add_row(
+            Text(one_line(name)), ProgressBar(total=max(total, 1), completed=done), Text(count)
+        )
+    failed = sum(trial.state == "failed" for trial in finished)
+    parts: list[RenderableType] = [bars]
+    notes = [f"{failed} failed"] if failed else []
+    if len(finished) < snapshot.n_trials:
+        notes.append(duration_text(seconds_left))
+    if notes:
+        parts.append(Text(", ".join(notes)))
+    if len(working) > UNITS_SHOWN:
+        parts.append(Text(f"and {len(working) - UNITS_SHOWN} more at work"))
+    if snapshot.retrains:
+        parts.append(Text(seed_line(snapshot.retrains[-1]), no_wrap=True, overflow="ellipsis"))
+    ranked = eligible_trials(snapshot.trials)
+    parts.append(_best_table(ranked[:BEST_SHOWN]) if ranked else Text("no trial has completed yet"))
+    return Group(*parts)
+
+
+def unit_text(lease: LeaseRecord) -> str:
+    """Name a leased unit and what it trains."""
+    if lease.kind == "search":
+        return f"generation {lease.index}{_numbers('trial', lease.progress.get('trials', ()))}"
+    if lease.kind == "retrain":
+        return f"retraining{_numbers('seed', lease.progress.get('seeds', ()))}"
+    return "test set"
+
+
+def trial_line(trial: TrialRecord, n_finished: int, n_trials: int) -> str:
+    """Tell a finished trial in one line: outcome, value, parameters, and the reason if any."""
+    outcome = "unstable" if trial.state == "complete" and trial.unstable else trial.state
+    words = [f"{n_finished}/{n_trials} trial {trial.number} {outcome}"]
+    reason = trial.unstable or trial.reason
+    if reason and reason.startswith(f"{outcome} "):
+        reason = reason.removeprefix(f"{outcome} ")  # which tells the value, too
+    elif trial.value is not None:
+        words.append(value_text(trial.value, trial.standard_error))
+    words.append(parameters_text(trial))
+    return " ".join(word for word in words if word) + (f": {reason}" if reason else "")
+
+
+def seed_line(record: RetrainRecord) -> str:
+    """Tell a finished seed of the retraining in one line."""
+    return (
+        f"seed {record.seed_index} retrained: {kept_text(record.best_epoch, record.epochs)}, "
+        f"validation MSE {value_text(record.validation_loss)}"
+    )
+
+
+def parameters_text(trial: TrialRecord) -> str:
+    """Write the parameters as ``name=value`` words."""
+    return " ".join(f"{name}={parameter_text(value)}" for name, value in trial.params.items())
+
+
+def duration_text(seconds: float | None) -> str:
+    """Write the time left, rounded to what an estimate deserves."""
+    if seconds is None:
+        return "time left unknown"
+    if seconds < 90:
+        return f"about {max(round(seconds), 1)} s left"
+    if seconds < 90 * 60:
+        return f"about {round(seconds / 60)} min left"
+    return f"about {seconds / 3600:.1f} h left"
+
+
+def _finished(snapshot: StudySnapshot) -> list[TrialRecord]:
+    trials = [trial for trial in snapshot.trials if trial.state in FINISHED]
+    return sorted(trials, key=lambda trial: trial.number)
+
+
+def _tested(snapshot: StudySnapshot) -> list[RetrainRecord]:
+    return [record for record in snapshot.retrains if record.test_mse is not None]
+
+
+def _best_text(trial: TrialRecord) -> str:
+    value, *_ = value_text(trial.value, trial.standard_error).split()
+    return f"best {value}, trial {trial.number}"
+
+
+def _numbers(noun: str, numbers: list[int] | tuple[int, ...]) -> str:
+    if not numbers:
+        return ""
+    low, high = min(numbers), max(numbers)
+    if low == high:
+        return f": {noun} {low}"
+    if high - low + 1 == len(numbers):
+        return f": {noun}s {low}-{high}"
+    # Pruned trials have left: an interval would name them too.
+    return f": {noun}s {', '.join(str(number) for number in sorted(numbers))}"
+
+
+def _best_table(ranked: list[TrialRecord]) -> Table:
+    table = Table(box=None, expand=True, padding=(0, 1), pad_edge=False)
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("loss ± se", no_wrap=True)
+    table.add_column("parameters", ratio=1)
+    for trial in ranked:
+        table.add_row(
+            str(trial.number),
+            value_text(trial.value, trial.standard_error),
+            Text(one_line(parameters_text(trial))),
+        )
+    return table

@@ -1,0 +1,198 @@
+"""Members and populations of a study, out of its specification; nothing is trained here."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from aesearch.data.study_data import Problem
+from aesearch.models.training.denoising import Denoising, InputCorruption
+from aesearch.models.training.early_stopping import EarlyStopping
+from aesearch.models.training.population import Member, Population
+from aesearch.seeds import derive_seed
+from aesearch.studies.spec.study import Configuration, StudySpec
+
+
+@dataclass
+class Group:
+    """One population and whose members are in it, in the order of its member axis."""
+
+    population: Population
+    members: list[tuple[int, int]]  # (trial number, fold)
+
+    def keep(self, numbers: Iterable[int]) -> list[int] | None:
+        """Drop the members of all other trials.
+
+        Returns
+        -------
+        list of int or None
+            The positions that stay, where some do not; empty where none does, which drops
+            nothing.
+        """
+        staying = set(numbers)
+        positions = [i for i, (number, _) in enumerate(self.members) if number in staying]
+        if len(positions) == len(self.members):
+            return None
+        if positions:
+            self.population.keep(positions)
+            self.members = [self.members[i] for i in positions]
+        return positions
+
+
+def populations(
+    problem: Problem,
+    images: torch.Tensor,
+    configurations: Mapping[int, Configuration],
+    *,
+    folds: Sequence[int],
+    population: int,
+    parts: Callable[[int], tuple[np.ndarray, np.ndarray]],
+) -> list[Group]:
+    """Put members that can train as one batch together, at most ``population`` each.
+
+    Parameters
+    ----------
+    images : Tensor, (sample, channel, height, width), uint8
+        ``problem.images`` on the device.
+    configurations : mapping of trial number to Configuration
+    folds : sequence of int
+        Each trial has a member for each of them.
+    parts : callable
+        From a fold to the image numbers that it trains and validates on.
+    """
+    kinds: dict[tuple[Any, ...], list[tuple[int, int]]] = {}
+    for number, configuration in configurations.items():
+        kinds.setdefault(_kind(configuration), []).extend((number, fold) for fold in folds)
+    groups = []
+    for members in kinds.values():
+        for start in range(0, len(members), population):
+            part = members[start : start + population]
+            built = build_population(
+                problem,
+                images,
+                [
+                    build_member(
+                        configurations[number],
+                        derive_seed(problem.spec.seed, "member", number, fold),
+                        *parts(fold),
+                    )
+                    for number, fold in part
+                ],
+                configurations[part[0][0]],
+                epochs=problem.spec.trial_epochs,
+            )
+            groups.append(Group(built, part))
+    return groups
+
+
+def _kind(configuration: Configuration) -> tuple[Any, ...]:
+    # What cannot differ inside one batched computation.
+    return (
+        configuration.architecture,
+        len(configuration.hidden) if configuration.architecture == "dense" else 0,
+        configuration.code_activation,
+    )
+
+
+def build_member(
+    configuration: Configuration, seed: int, train: np.ndarray, validation: np.ndarray
+) -> Member:
+    """One network in training: a configuration, a seed, and the images it may see."""
+    return Member(
+        seed=seed,
+        learning_rate=configuration.learning_rate,
+        weight_decay=configuration.weight_decay,
+        dropout=configuration.dropout,
+        encoding_dim=configuration.encoding_dim,
+        hidden=tuple(configuration.hidden),
+        train_indices=torch.from_numpy(train),
+        validation_indices=torch.from_numpy(validation),
+        corruption_level=configuration.corruption_level,
+    )
+
+
+def build_population(
+    problem: Problem,
+    images: torch.Tensor,
+    members: Sequence[Member],
+    configuration: Configuration,
+    *,
+    epochs: int,
+) -> Population:
+    """Members of one kind as a population, with what the spec fixes for all of them."""
+    training, compute = problem.spec.training, problem.spec.compute
+    assert isinstance(training.batch_size, int), "the spec must be resolved"
+    return Population(
+        members,
+        images,
+        architecture=configuration.architecture,
+        channels=configuration.channels,
+        conv_hidden=configuration.conv_hidden,
+        code_activation=configuration.code_activation,
+        activation=configuration.activation,
+        shortcut=configuration.shortcut,
+        output=configuration.output,
+        initialization=configuration.initialization,
+        optimizer=training.optimizer,
+        momentum=training.momentum,
+        schedule=training.schedule,
+        gamma=training.gamma,
+        factor=training.factor,
+        patience=training.patience,
+        averaging=training.averaging_decay if training.averaging == "ema" else None,
+        epochs=epochs,
+        batch_size=training.batch_size,
+        device=str(images.device),
+        precision=compute.precision,
+        denoising=denoising_of(problem.spec),
+    )
+
+
+def early_stopping(spec: StudySpec, population: Population) -> EarlyStopping:
+    """Stop members as the specification's retraining says; none is kept worse than PCA.
+
+    The population is untrained. A network that starts as PCA and gets no better stays PCA.
+    """
+    stopping = EarlyStopping(
+        population.n_members,
+        patience=spec.retrain.patience,
+        min_delta=spec.retrain.min_delta,
+        relative=spec.retrain.min_delta_mode == "relative",
+    )
+    if population.starts_as_pca:
+        stopping.consider_start(population)
+    return stopping
+
+
+def denoising_of(spec: StudySpec) -> Denoising | None:
+    """What the inputs of every population of a study suffer; None where it is nothing."""
+    training = spec.training
+    if training.corruption == "none":
+        return None
+    assert training.validation_corruption_level is not None, "the spec must be resolved"
+    return Denoising(
+        corruption=training.corruption,
+        clamp=training.corruption_clamp,
+        validation_level=training.validation_corruption_level,
+        validation_seed=derive_seed(spec.seed, "validation-corruption"),
+    )
+
+
+def images_as_validated(problem: Problem, indices: np.ndarray) -> torch.Tensor | None:
+    """Give images as a validation corrupts them; None where the study does not denoise."""
+    denoising = denoising_of(problem.spec)
+    if denoising is None:
+        return None
+    corruption = InputCorruption(
+        denoising,
+        [denoising.validation_level],
+        problem.image_shape,
+        sample_first=False,
+        device=torch.device("cpu"),
+    )
+    images = torch.from_numpy(problem.images[indices])
+    flat = images.float().div_(255).reshape(1, len(indices), -1)
+    numbers = torch.from_numpy(indices).reshape(1, -1)
+    return corruption.apply(flat, numbers, None).reshape(images.shape)

@@ -1,0 +1,87 @@
+"""What is decided between pieces of work: what to try next, whom to choose; nothing trains here."""
+
+from collections.abc import Sequence
+
+from optuna.trial import FrozenTrial
+from sqlalchemy.engine import Engine
+
+from aesearch.sampling.suggest import FINISHED, distributions, suggest
+from aesearch.studies.errors import ChoiceReopenedError
+from aesearch.studies.results.selection import choose
+from aesearch.studies.spec.study import Configuration, StudySpec
+from aesearch.studies.store import ledger, retrain_results, search_results, status, study_rows
+from aesearch.training.retrain import retrain_key, seed_chunks
+
+
+def known_results(
+    spec: StudySpec, trials: Sequence[FrozenTrial], firsts: Sequence[int], position: int
+) -> list[FrozenTrial]:
+    """Trials of the generations whose results generation ``position`` may use."""
+    assert isinstance(spec.search.lookahead, int), "the spec must be resolved"
+    horizon = position - spec.search.lookahead + 1
+    return list(trials[: firsts[horizon]]) if horizon > 0 else []
+
+
+def suggest_up_to(
+    engine: Engine,
+    study: study_rows.StudyRow,
+    spec: StudySpec,
+    position: int,
+    finished: dict[int, FrozenTrial] | None = None,
+) -> None:
+    """Make sure that every generation up to ``position`` has its parameters.
+
+    Whoever comes first computes them; the result is the same. ``finished`` is as for
+    ``search_results.history``.
+    """
+    for generation in search_results.unsuggested(engine, study, position):
+        trials, firsts = search_results.history(engine, study, finished)
+        known = known_results(spec, trials, firsts, generation.position)
+        assert all(trial.state in FINISHED for trial in known), "the lookahead was not kept"
+        window = trials[len(known) : generation.first]
+        found = suggest(spec, generation.position, generation.members, known, window)
+        search_results.write_suggestions(engine, generation, found, distributions(spec))
+
+
+def chosen_configuration(
+    engine: Engine, study: study_rows.StudyRow, spec: StudySpec
+) -> Configuration:
+    """Give the configuration of the trial that was chosen; ChoiceReopenedError without one."""
+    snapshot = study_rows.snapshot(engine, study.name)
+    if snapshot.chosen is None:
+        raise ChoiceReopenedError.of(study.name)
+    return spec.configuration(snapshot.trials[snapshot.chosen].params)
+
+
+def settle(engine: Engine, name: str) -> bool:
+    """Choose the winner and lay out its retraining once the search is over.
+
+    It is over when every trial is finished, or at the time limit those that were begun.
+
+    Returns
+    -------
+    bool
+        Whether the choice stands; False also where what it was made from has changed meanwhile.
+
+    Raises
+    ------
+    RunFailedError
+        No trial may be chosen.
+    """
+    study = study_rows.find_study(engine, name)
+    if not ledger.search_is_over(engine, study):
+        return False
+    spec = study_rows.stored_spec(study)
+    snapshot = study_rows.snapshot(engine, name)
+    winner = choose(
+        snapshot.trials, spec.search.select, default_encoding_dim=spec.model.encoding_dim
+    )
+    key = retrain_key(spec, spec.configuration(winner.params))
+    return retrain_results.begin_retraining(
+        engine,
+        study,
+        number=winner.number,
+        retrain_key=key,
+        chunks=seed_chunks(spec),
+        n_finished=sum(trial.state in status.FINISHED for trial in snapshot.trials),
+    )

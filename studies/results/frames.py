@@ -1,0 +1,94 @@
+"""A study as pandas tables with documented columns; how they are written to files is elsewhere.
+
+Types are pandas': what is missing is NaN in a float64 column, NA in an Int64 or string column.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from aesearch.studies.results.records import StudySnapshot
+
+_CURVE_TYPES = {
+    "number": "int64",
+    "fold": "int64",
+    "epoch": "int64",
+    "train_loss": "float64",
+    "validation_loss": "float64",
+}
+_SCORE_TYPES = {"number": "int64", "fold": "int64", "score": "float64"}
+
+
+def trials(snapshot: StudySnapshot) -> pd.DataFrame:
+    """One row per trial, in number order.
+
+    Returns
+    -------
+    DataFrame
+        ``number`` : int64, from 0.
+        ``state`` : string; waiting, running, complete, pruned, failed.
+        ``value`` : float64; mean over folds, MSE per pixel; for a pruned trial its last mean.
+        ``standard_error`` : float64; of ``value``, over folds.
+        ``fold_0``, ``fold_1``, … : float64; score of each fold of a complete trial.
+        ``epochs`` : int64; trained so far.
+        ``unstable``, ``reason`` : string; why it is never chosen, why it was pruned or failed.
+        One column per searched name, missing where it did not apply or the trial waits:
+        Int64 (``encoding_dim``), float64 (``learning_rate``) or string (``architecture``).
+    """
+    n_folds = int(snapshot.spec["search"]["folds"])
+    rows = snapshot.trials
+    columns: dict[str, pd.Series] = {
+        "number": pd.Series([row.number for row in rows], dtype="int64"),
+        "state": pd.Series([row.state for row in rows], dtype="string"),
+        "value": pd.Series([row.value for row in rows], dtype="float64"),
+        "standard_error": pd.Series([row.standard_error for row in rows], dtype="float64"),
+    }
+    for fold in range(n_folds):
+        scores = [row.fold_scores[fold] if fold < len(row.fold_scores) else None for row in rows]
+        columns[f"fold_{fold}"] = pd.Series(scores, dtype="float64")
+    columns["epochs"] = pd.Series([row.epochs for row in rows], dtype="int64")
+    columns["unstable"] = pd.Series([row.unstable for row in rows], dtype="string")
+    columns["reason"] = pd.Series([row.reason for row in rows], dtype="string")
+    for name in dict.fromkeys(name for row in rows for name in row.params):
+        columns[name] = _of_one_type([row.params.get(name) for row in rows])
+    return pd.DataFrame(columns)
+
+
+def _of_one_type(values: Sequence[Any]) -> pd.Series:
+    there = [value for value in values if value is not None]
+    if all(isinstance(value, int) for value in there):
+        return pd.Series(values, dtype="Int64")
+    if all(isinstance(value, int | float) for value in there):
+        return pd.Series(values, dtype="float64")
+    return pd.Series([None if v is None else str(v) for v in values], dtype="string")
+
+
+def curves(rows: Sequence[tuple[int, int, int, float, float]]) -> pd.DataFrame:
+    """One row per trial, fold and epoch, from ``store.curves``.
+
+    Returns
+    -------
+    DataFrame
+        ``number``, ``fold``, ``epoch`` : int64; the epoch from 1.
+        ``train_loss`` : float64; mean over the epoch's samples, with dropout.
+        ``validation_loss`` : float64; after the epoch. Both MSE per pixel.
+    """
+    return pd.DataFrame(list(rows), columns=list(_CURVE_TYPES)).astype(_CURVE_TYPES)
+
+
+def scores(snapshot: StudySnapshot) -> pd.DataFrame:
+    """One row per fold of each complete trial.
+
+    Returns
+    -------
+    DataFrame
+        ``number``, ``fold`` : int64.
+        ``score`` : float64; MSE per pixel.
+    """
+    rows = [
+        (trial.number, fold, score)
+        for trial in snapshot.trials
+        for fold, score in enumerate(trial.fold_scores)
+    ]
+    return pd.DataFrame(rows, columns=list(_SCORE_TYPES)).astype(_SCORE_TYPES)

@@ -1,0 +1,116 @@
+"""What a study leaves as files: written whole or not at all; tensors arrive here as bytes."""
+
+import contextlib
+import glob
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aesearch.studies.errors import AesearchError
+from aesearch.studies.processes import lives
+from aesearch.studies.results import frames
+from aesearch.studies.results.records import StudySnapshot
+from aesearch.studies.spec.space import hidden_name
+from aesearch.studies.spec.study import Configuration, StudySpec
+
+
+class OutputError(AesearchError, OSError):
+    """A file or folder that cannot be written."""
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder; raises OutputError with the cause when that is impossible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"out must be a folder that can be written, got {str(path)!r} "
+            f"({error.strerror}); name another with --out"
+        ) from error
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file so that its name never holds half of it: temporary file, fsync, rename.
+
+    Raises
+    ------
+    OutputError
+        The disk is full, or the folder cannot be written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        _remove_parts_of_the_dead(path)
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _remove_parts_of_the_dead(path: Path) -> None:
+    # What a process was writing when it was killed would stay for ever.
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        writer = part.name.split(".")[-2]
+        if writer.isdecimal() and not lives(int(writer)):
+            part.unlink(missing_ok=True)
+
+
+def write_tables(
+    folder: Path, snapshot: StudySnapshot, curves: Sequence[tuple[int, int, int, float, float]]
+) -> None:
+    """Write ``trials.csv`` and ``curves.csv``."""
+    write_whole(folder / "trials.csv", frames.trials(snapshot).to_csv(index=False))
+    write_whole(folder / "curves.csv", frames.curves(curves).to_csv(index=False))
+
+
+def chosen_spec(spec: StudySpec, configuration: Configuration) -> StudySpec:
+    """Give the spec whose defaults are the chosen configuration: ``train`` needs no more."""
+    model = spec.model.model_dump()
+    model |= {
+        "architecture": configuration.architecture,
+        "encoding_dim": configuration.encoding_dim,
+        "dropout": configuration.dropout,
+        "code_activation": configuration.code_activation,
+        "shortcut": configuration.shortcut,
+        "initialization": configuration.initialization,
+    }
+    if configuration.architecture == "dense":
+        model["dense"] = {"hidden": hidden_name(configuration.hidden)}
+    document = spec.model_dump()
+    document["model"] = model
+    document["training"] |= {
+        "learning_rate": configuration.learning_rate,
+        "weight_decay": configuration.weight_decay,
+        "corruption_level": configuration.corruption_level,
+    }
+    return StudySpec.model_validate(document)
+
+
+def best_yaml(spec_yaml: str, result: Mapping[str, Any]) -> str:
+    """Join the chosen spec and what came of it into one file.
+
+    Parameters
+    ----------
+    spec_yaml : str
+        ``chosen_spec`` as YAML.
+    result : mapping
+        Plain values only; no times, so that the same study gives the same bytes.
+    """
+    head = (
+        "# The best configuration of a study, and what it reached.\n"
+        "#   aesearch train best.yaml     retrains it from this file alone\n"
+        "#   aesearch verify best.yaml    retrains it and compares the test number\n"
+    )
+    tail = yaml.safe_dump({"result": dict(result)}, sort_keys=False, allow_unicode=True)
+    return head + spec_yaml + tail

@@ -1,0 +1,356 @@
+"""The sections of a specification but the space: every setting with its default and meaning."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from aesearch.studies.spec.dimensions import (
+    Activation,
+    Architecture,
+    CodeActivation,
+    Corruption,
+    CorruptionLevel,
+    Dropout,
+    EncodingDim,
+    LearningRate,
+    Section,
+    WeightDecay,
+    hidden_widths,
+)
+from aesearch.studies.spec.problems import broken, must
+
+Auto = Literal["auto"]
+# Far above any real study: a slip of the keyboard must not create a billion rows.
+LARGEST_COUNT = 1_000_000
+PositiveCount = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
+OpenFraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _count_or_auto(least: int) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if value == "auto" or (type(value) is int and value >= least):
+            return value
+        raise broken(must(f"be a whole number >= {least} or auto", value))
+
+    return BeforeValidator(check)
+
+
+AutoCount = Annotated[Annotated[int, Field(ge=1)] | Auto, _count_or_auto(1)]
+AutoPositiveCount = Annotated[PositiveCount | Auto, _count_or_auto(1)]
+AutoCountFromZero = Annotated[Annotated[int, Field(ge=0)] | Auto, _count_or_auto(0)]
+
+
+def _widths_or_auto(value: Any) -> Any:
+    if value == "auto":
+        return value
+    try:
+        return hidden_widths(value)
+    except ValueError:
+        rule = "be widths >= 1 such as 256-128, [256, 128] or none, or auto"
+        raise broken(must(rule, value)) from None
+
+
+HiddenWidths = Annotated[
+    tuple[int, ...] | Auto,
+    BeforeValidator(_widths_or_auto, json_schema_input_type=list[int] | int | str),
+]
+
+
+class DataSpec(Section):
+    """Which images, and which of them."""
+
+    dataset: str = Field(
+        default="digits",
+        min_length=1,
+        description="Name of a data set, or path of a .npz, .npy or .csv file or an image folder.",
+    )
+    data_dir: str | None = Field(
+        default=None,
+        description="Where named data sets are kept; null for the user's cache folder.",
+    )
+    test_fraction: OpenFraction = Field(
+        default=0.2,
+        description="Share of the images set aside for the test, in (0, 1); used only where the "
+        "data set has no test set of its own.",
+    )
+    limit: int | None = Field(
+        default=None,
+        ge=20,
+        description="Use only the first so many training images, or where they lie class by class "
+        "so many of all; null for all.",
+    )
+
+
+class DenseSpec(Section):
+    """Dense networks."""
+
+    hidden: HiddenWidths = Field(
+        default="auto",
+        description="Widths of the encoder's hidden layers, mirrored in the decoder: a list, "
+        "words such as 256-128 or none, or auto for two layers: half the values of an "
+        "image (at least 128, at most 2048), and half of that.",
+    )
+
+
+class ConvSpec(Section):
+    """Convolutional networks."""
+
+    channels: Annotated[
+        tuple[PositiveCount, ...], Field(strict=False, min_length=3, max_length=3)
+    ] = Field(default=(16, 32, 64), description="Channels of the three convolutions.")
+    hidden: PositiveCount = Field(
+        default=128,
+        description="Width of the linear layer between the convolutions and the code.",
+    )
+
+
+class ModelSpec(Section):
+    """The network where the space does not vary it."""
+
+    architecture: Architecture = Field(default="dense", description="Kind of network.")
+    encoding_dim: EncodingDim = Field(default=16, description="Size of the code; >= 1.")
+    dropout: Dropout = Field(
+        default=0.0,
+        description="Probability in [0, 1) of dropping a unit of a hidden layer or of a relu code.",
+    )
+    code_activation: CodeActivation = Field(
+        default="linear", description="Activation of the code; relu kills some of its units."
+    )
+    activation: Activation = Field(
+        default="gelu", description="Activation of the layers before and behind the code."
+    )
+    shortcut: Auto | Literal["pca", "none"] = Field(
+        default="auto",
+        description="pca: linear maps to the code and back beside the layers, which start as the "
+        "principal components of the training images, so that the network starts as PCA; needs a "
+        "linear code and output clamp. auto is pca for such networks, unless an image has more "
+        "than 65,536 values. A relu code that is searched beside a linear one has none.",
+    )
+    output: Auto | Literal["clamp", "sigmoid"] = Field(
+        default="auto",
+        description="How a reconstruction gets into [0, 1]: clamp cuts it off, sigmoid bends it; "
+        "auto is clamp where there is a shortcut, else sigmoid.",
+    )
+    initialization: Literal["by-architecture", "torch", "he"] = Field(
+        default="by-architecture",
+        description="Of the weights of the layers: torch's default, or he: normal with variance "
+        "2 / fan-in; by-architecture is torch for dense networks, he for convolutional ones.",
+    )
+    dense: DenseSpec = Field(default=DenseSpec(), description="Dense networks only.")
+    conv: ConvSpec = Field(default=ConvSpec(), description="Convolutional networks only.")
+
+
+class TrainingSpec(Section):
+    """How a network trains where the space does not vary it."""
+
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(
+        default="adamw",
+        description="adam adds weight decay to the gradient (L2), adamw decouples.",
+    )
+    learning_rate: LearningRate = Field(default=3e-3, description="Learning rate; > 0.")
+    weight_decay: WeightDecay = Field(
+        default=0.3,
+        description="Weight decay; >= 0. Of adam and sgd, which add it to the gradient, 1e-5 where "
+        "nothing is said, and from 1e-7 to 1e-3 in the space.",
+    )
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.9, description="Momentum in [0, 1); sgd only."
+    )
+    schedule: Literal["none", "exponential", "plateau", "cosine"] = Field(
+        default="none", description="How the learning rate changes over the epochs."
+    )
+    gamma: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.95, description="Factor per epoch in (0, 1]; exponential schedule only."
+    )
+    factor: OpenFraction = Field(
+        default=0.1, description="Factor in (0, 1) at a plateau; plateau schedule only."
+    )
+    patience: PositiveCount = Field(
+        default=10, description="Epochs without progress that make a plateau; plateau only."
+    )
+    averaging: Literal["ema", "none"] = Field(
+        default="ema",
+        description="ema: an exponential moving average of the weights is what is validated, "
+        "stopped by, scored and delivered.",
+    )
+    averaging_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.998,
+        description="Decay per step of that average, in [0, 1); at step t it is at most "
+        "(1 + t) / (10 + t).",
+    )
+    batch_size: AutoCount = Field(
+        default="auto",
+        description="Images per gradient step; auto goes by the number of training images: a "
+        "240th of them within 32 to 256, or a 60th within 32 to 1000 where epochs is a number.",
+    )
+    epochs: AutoPositiveCount = Field(
+        default="auto",
+        description="auto: a trial's score on a fold is the error of the network that the "
+        "retraining would deliver there (stopped early by an inner held-out share, measured once "
+        "on the fold), fold 0 comes first, and only trials that do well there train on the "
+        "others. A number: so many epochs on all folds, scored by the last score_epochs of them.",
+    )
+    corruption: Corruption = Field(
+        default="none",
+        description="Train to denoise: inputs are corrupted like this, targets are the clean "
+        "images. Validation images are corrupted too, always in the same way.",
+    )
+    corruption_level: CorruptionLevel = Field(
+        default=0.3,
+        description="How strongly: standard deviation (gaussian), width of the interval that is "
+        "added from zero on (uniform), share of the pixels that turn black or white "
+        "(salt-and-pepper), side of the black square as a share of the image's shorter side "
+        "(occlusion). Intensities are in [0, 1].",
+    )
+    corruption_clamp: bool = Field(
+        default=True, description="Cut corrupted intensities to [0, 1]; gaussian and uniform only."
+    )
+    validation_corruption_level: CorruptionLevel | None = Field(
+        default=None,
+        description="Level of the validation images, one for all trials; null takes "
+        "corruption_level.",
+    )
+
+
+class SearchSpec(Section):
+    """How the search goes through the space and what it makes of the folds."""
+
+    folds: Annotated[int, Field(ge=2)] = Field(
+        default=3, description="Parts of the cross-validation; >= 2."
+    )
+    trials: PositiveCount = Field(default=50, description="Trials of the whole study.")
+    sampler: Literal["auto", "gp", "tpe", "random", "grid", "qmc"] = Field(
+        default="auto",
+        description="How the next configurations are suggested: gp (a Gaussian process) and tpe "
+        "learn from results; auto is gp, and tpe for more than 500 trials.",
+    )
+    pruner: Literal["none", "median", "halving", "hyperband"] = Field(
+        default="halving",
+        description="How hopeless trials are stopped early, on their mean over the folds.",
+    )
+    warmup_epochs: AutoCountFromZero = Field(
+        default="auto",
+        description="No trial is pruned before so many epochs; auto is a twentieth of the epochs, "
+        "or as many as take 150 steps where training.epochs is auto.",
+    )
+    reduction_factor: Annotated[int, Field(ge=2)] = Field(
+        default=4, description="One in so many trials survives a rung; halving and hyperband only."
+    )
+    startup_trials: AutoCountFromZero = Field(
+        default="auto",
+        description="The first so many trials are suggested at random by samplers that learn (gp, "
+        "tpe), and never pruned then; median prunes once so many are complete. auto is 5 for gp, "
+        "else 10.",
+    )
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="Seconds after which no new trial starts; null for no limit."
+    )
+    select: Literal["best", "one-se"] = Field(
+        default="best",
+        description="best: lowest mean; one-se: smallest code within one standard error of it.",
+    )
+    score_epochs: AutoCount = Field(
+        default="auto",
+        description="A fold's score is its mean validation loss over so many last epochs; auto "
+        "takes 3, or all there are. Only where training.epochs is a number.",
+    )
+    unstable_loss: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=0.1,
+        description="A trial is never chosen if on any fold the last validation loss (mean squared "
+        "error per pixel) is above this.",
+    )
+    unstable_oscillation: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=0.5,
+        description="A trial is never chosen if a fold's validation loss climbs, at the end of "
+        "training, above an earlier low by more than this share of its median.",
+    )
+    generation_size: AutoCount = Field(
+        default="auto",
+        description="Trials that are suggested and trained together; auto goes by device and size.",
+    )
+    lookahead: AutoCount = Field(
+        default="auto",
+        description="Generation j starts when all up to j - lookahead are finished; auto goes by "
+        "device and size.",
+    )
+
+
+class RetrainSpec(Section):
+    """How the chosen configuration is trained for good."""
+
+    seeds: PositiveCount = Field(default=3, description="Networks trained, each from its own seed.")
+    max_epochs: AutoPositiveCount = Field(
+        default="auto",
+        description="Epochs at most; auto is 200, or as many as take 5,000 steps, within 20 to "
+        "500, where training.epochs is auto.",
+    )
+    patience: PositiveCount = Field(
+        default=20, description="Stop after so many epochs without progress on the held-out part."
+    )
+    min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=1e-3, description="Smallest fall of the loss that counts as progress."
+    )
+    min_delta_mode: Literal["relative", "absolute"] = Field(
+        default="relative",
+        description="Whether min_delta is a share of the loss, or a mean squared error per pixel.",
+    )
+    holdout: OpenFraction = Field(
+        default=0.1,
+        description="Share of the training images held out for early stopping, in (0, 1).",
+    )
+
+
+def _levels(default: tuple[float, ...], description: str) -> Any:
+    return Field(default=default, strict=False, max_length=50, description=description)
+
+
+_Level = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class RobustnessSpec(Section):
+    """How strongly the test images are corrupted, each kind at several levels; [] for none."""
+
+    gaussian: tuple[_Level, ...] = _levels(
+        (0.1, 0.3, 0.5, 1.0, 2.0), "Standard deviations of added noise; intensities are in [0, 1]."
+    )
+    uniform: tuple[_Level, ...] = _levels(
+        (1.0,), "Noise between zero and this is added to every pixel."
+    )
+    salt_and_pepper: tuple[_Share, ...] = _levels(
+        (0.1, 0.2, 0.3, 0.4, 0.5), "Shares of the pixels, in (0, 1], that turn black or white."
+    )
+    occlusion: tuple[_Share, ...] = _levels(
+        (0.5,), "Sides of a black square, as shares in (0, 1] of the image's shorter side."
+    )
+
+
+class EvaluationSpec(Section):
+    """How the retrained model is measured on the test set."""
+
+    bootstrap: PositiveCount = Field(
+        default=1000, description="Resamples of the test images behind every interval."
+    )
+    robustness: RobustnessSpec = Field(
+        default=RobustnessSpec(), description="Corrupted inputs, held against the clean originals."
+    )
+
+
+class ComputeSpec(Section):
+    """Where and how it is computed."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto is a GPU where there is one."
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="Type of the arithmetic; auto is bfloat16 for large problems on a CPU "
+        "that is fast at it, else float32.",
+    )
+    population: AutoCount = Field(
+        default="auto",
+        description="Members trained as one batch, at most; auto goes by device and size.",
+    )
+    threads: AutoCount = Field(
+        default="auto", description="Threads of each worker on a CPU; auto is 1."
+    )

@@ -1,0 +1,1 @@
+"""A study in its database: rows, leases and transactions."""

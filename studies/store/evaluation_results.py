@@ -1,0 +1,118 @@
+"""The evaluation of the retrained model in the store: one document and its pictures."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from aesearch.studies.results.records import Picture
+from aesearch.studies.store import tables
+from aesearch.studies.store.database import reading, writing
+from aesearch.studies.store.retry import repeatable
+from aesearch.studies.store.study_rows import StudyRow
+
+_BESIDE = ("psnr", "binary_accuracy", "ssim")
+
+
+@repeatable
+def read_evaluation(engine: Engine, study: StudyRow) -> dict[str, Any] | None:
+    """Read what ``aesearch.evaluation.evaluate`` found; None where nothing was evaluated."""
+    with reading(engine) as connection:
+        text = connection.execute(
+            sa.select(tables.evaluation.c.document).where(*_of(tables.evaluation, study))
+        ).scalar()
+    return None if text is None else json.loads(text)
+
+
+@repeatable
+def read_pictures(engine: Engine, study: StudyRow) -> list[Picture]:
+    """Read the pictures of the evaluation, by name."""
+    table = tables.picture
+    with reading(engine) as connection:
+        rows = connection.execute(
+            sa.select(table.c.name, table.c.alt, table.c.png)
+            .where(*_of(table, study))
+            .order_by(table.c.name)
+        ).all()
+    return [Picture(row.name, row.alt, bytes(row.png)) for row in rows]
+
+
+def main_numbers(document: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Give the few numbers that stand in a ``best.yaml`` beside the error; none of nothing.
+
+    Returns
+    -------
+    dict
+        ``mse_interval`` (low, high); ``psnr``, ``binary_accuracy``, ``ssim`` (None where it is
+        undefined); ``n_live_units``; ``pca_mse``.
+    """
+    if document is None:
+        return {}
+    overall = document["metrics"]["overall"]
+    means = {name: overall[name] and overall[name]["mean"] for name in _BESIDE}
+    return {
+        "mse_interval": [overall["mse"]["low"], overall["mse"]["high"]],
+        **means,
+        "n_live_units": document["n_live_units"],
+        "pca_mse": document["pca"]["mse"],
+    }
+
+
+def write_look(
+    engine: Engine,
+    study: StudyRow,
+    document: Mapping[str, Any],
+    pictures: Sequence[Picture],
+    *,
+    replace: bool,
+) -> tuple[int, bool]:
+    """Record one more look at the test set and, where asked or where there is none, what it saw.
+
+    Returns
+    -------
+    looks : int
+        How many times the test set was looked at, this one included.
+    kept : bool
+        Whether this evaluation is the one in the store now.
+    """
+    assert study.retrain_key is not None, "only a retrained model is evaluated"
+    with writing(engine) as connection:
+        row = tables.study.c.study_id == study.study_id
+        connection.execute(
+            tables.study.update().where(row).values(test_looks=tables.study.c.test_looks + 1)
+        )
+        looks = connection.execute(sa.select(tables.study.c.test_looks).where(row)).scalar_one()
+        there = connection.execute(
+            sa.select(tables.evaluation.c.study_id).where(*_of(tables.evaluation, study))
+        ).first()
+        kept = replace or there is None
+        if kept:
+            insert_evaluation(connection, study.study_id, study.retrain_key, document, pictures)
+    return looks, kept
+
+
+def insert_evaluation(
+    connection: Connection,
+    study_id: int,
+    retrain_key: str,
+    document: Mapping[str, Any],
+    pictures: Sequence[Picture],
+) -> None:
+    """Put an evaluation in the place of the one there may be, within a transaction."""
+    key = {"study_id": study_id, "retrain_key": retrain_key}
+    for table in (tables.evaluation, tables.picture):
+        connection.execute(
+            table.delete().where(table.c.study_id == study_id, table.c.retrain_key == retrain_key)
+        )
+    text = json.dumps(document, allow_nan=False)
+    connection.execute(tables.evaluation.insert().values(**key, document=text))
+    if pictures:
+        connection.execute(
+            tables.picture.insert(), [key | picture._asdict() for picture in pictures]
+        )
+
+
+def _of(table: sa.Table, study: StudyRow) -> tuple[sa.ColumnElement[bool], ...]:
+    return (table.c.study_id == study.study_id, table.c.retrain_key == study.retrain_key)

@@ -1,0 +1,172 @@
+"""The tables of a store: made where they are missing, brought up to date where they are older."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from aesearch.studies.errors import StoreError
+from aesearch.studies.store import optuna_tables, tables
+from aesearch.studies.store.database import close_storage, optuna_storage, reading, writing
+from aesearch.studies.store.driver_errors import describe, translated
+from aesearch.studies.store.retry import repeatable
+
+_ADVISORY_KEY = 6301974  # any number that nobody else locks
+
+
+@repeatable
+def prepare(engine: Engine) -> None:
+    """Create Optuna's tables and ours where they are missing; upgrade ours where they are older.
+
+    Several processes may do this at once; one of them does the work.
+
+    Raises
+    ------
+    StoreError
+        The tables belong to a later aesearch, another Optuna, or to another program.
+    """
+    with translated(engine):
+        if _version(engine) == tables.SCHEMA_VERSION:
+            return
+        with _alone(engine):
+            found = _version(engine)
+            if found is None:
+                _create(engine)
+            else:
+                _upgrade(engine, found)
+
+
+def _version(engine: Engine) -> int | None:
+    """Schema that the store has, None where there is none yet."""
+    with reading(engine) as connection:
+        inspector = sa.inspect(connection)
+        names = set(inspector.get_table_names())
+        if "aesearch_schema" not in names:
+            _refuse_foreign(engine, inspector, names)
+            return None
+        found = connection.execute(sa.select(tables.schema.c.version)).scalar()
+        library = connection.exec_driver_sql("SELECT library_version FROM version_info").scalar()
+    if found is not None and found > tables.SCHEMA_VERSION:
+        raise StoreError(
+            f"the store {describe(engine.url)} must have schema {tables.SCHEMA_VERSION} or older, "
+            f"got {found}; run pip install --upgrade aesearch, or name another store"
+        )
+    if _major(library) != _major(optuna.__version__):
+        close_storage(
+            optuna_storage(engine, lasting=False)
+        )  # Optuna says whether it can read its tables
+    return found
+
+
+def _major(version: str | None) -> str:
+    return str(version).partition(".")[0]
+
+
+def _refuse_foreign(engine: Engine, inspector: sa.Inspector, names: set[str]) -> None:
+    # Optuna's own, half made by a process that died, are completed; anyone else's are left alone.
+    keys = {"trials": "trial_id", "studies": "study_id"}
+    strange: set[str] = set()
+    remedy = "name another"
+    if engine.dialect.name == "sqlite":
+        # A file has one owner, and version_info says that it is Optuna's. On a server, programs
+        # often share a database: there, tables of other names are none of our business.
+        keys["version_info"] = "library_version"
+        if "version_info" not in names:
+            strange = names - set(optuna_tables.STUDIES.metadata.tables)
+        remedy = "name another file with --storage"
+    foreign = any(
+        key not in {column["name"] for column in inspector.get_columns(table)}
+        for table, key in keys.items()
+        if table in names
+    )
+    foreign |= "alembic_version" in names and not names & {"version_info", "studies"}
+    if foreign or strange:
+        raise StoreError(
+            f"the store {describe(engine.url)} must be empty or made by aesearch or Optuna, got "
+            f"tables of another program ({', '.join(sorted(strange or names)[:5])}); {remedy}"
+        )
+
+
+def _create(engine: Engine) -> None:
+    close_storage(optuna_storage(engine, create=True, lasting=False))
+    with writing(engine) as connection:
+        tables.metadata.create_all(connection, tables=tables.OWN_TABLES)
+        _make_triggers(connection)
+        connection.execute(tables.schema.insert().values(version=tables.SCHEMA_VERSION))
+
+
+def _upgrade(engine: Engine, found: int) -> None:
+    for version in range(found + 1, tables.SCHEMA_VERSION + 1):
+        with writing(engine) as connection:
+            # The tables and the number that says so: together or not at all.
+            MIGRATIONS[version](connection)
+            connection.execute(tables.schema.update().values(version=version))
+
+
+def _add_what_is_missing(connection: Connection) -> None:
+    """Add tables, columns and indexes that an older schema lacks; nothing there changes."""
+    tables.metadata.create_all(connection, tables=tables.OWN_TABLES)
+    inspector = sa.inspect(connection)
+    for table in tables.OWN_TABLES:
+        have = {column["name"] for column in inspector.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in have:
+                assert column.nullable or column.server_default is not None, f"{column}: old rows"
+                added = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {added}")
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
+    _make_triggers(connection)
+
+
+def _make_triggers(connection: Connection) -> None:
+    if connection.dialect.name != "sqlite":
+        return
+    for name, statement in tables.SQLITE_TRIGGERS.items():
+        # Made again, since a new table must be in their bodies.
+        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
+        connection.exec_driver_sql(statement)
+
+
+# What brings the schema before to this one. A step that is more than an addition gets a
+# function of its own, and the addition before it is then written out.
+MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {
+    2: _add_what_is_missing,
+    3: _add_what_is_missing,
+    4: _add_what_is_missing,
+}
+
+
+@contextlib.contextmanager
+def _alone(engine: Engine) -> Iterator[None]:
+    # Optuna's own creation of a fresh database crashes when two processes meet in it.
+    if engine.dialect.name == "sqlite":
+        fcntl = _fcntl()
+        folder = os.open(Path(str(engine.url.database)).absolute().parent, os.O_RDONLY)
+        try:
+            if fcntl is not None:
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+        return
+    # Outside any transaction: the server ends those that are idle.
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text(f"SELECT pg_advisory_lock({_ADVISORY_KEY})"))
+        try:
+            yield
+        finally:
+            connection.execute(sa.text(f"SELECT pg_advisory_unlock({_ADVISORY_KEY})"))
+
+
+def _fcntl() -> Any:
+    try:
+        import fcntl  # noqa: PLC0415 - absent on Windows, where the lock is left out
+    except ImportError:
+        return None
+    return fcntl

@@ -1,0 +1,417 @@
+"""A study in the store: created once, opened again, looked at; leased work is in ``ledger``."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import Connection, Engine
+
+from aesearch.studies.errors import StudyNotFoundError
+from aesearch.studies.results.records import LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
+from aesearch.studies.results.records import TrialState as RecordedState
+from aesearch.studies.results.selection import with_pooled_errors
+from aesearch.studies.spec.former import with_former_settings
+from aesearch.studies.spec.load import spec_from_mapping
+from aesearch.studies.spec.study import StudySpec
+from aesearch.studies.store import database, migrations, optuna_tables, tables
+from aesearch.studies.store.driver_errors import describe
+from aesearch.studies.store.retry import Patience, be_patient, repeatable
+
+STATES: dict[TrialState, RecordedState] = {
+    TrialState.WAITING: "waiting",
+    TrialState.RUNNING: "running",
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """The part of a study that never changes, and what was chosen."""
+
+    study_id: int
+    name: str
+    spec: dict[str, Any]
+    facts: dict[str, Any]
+    chosen_trial_id: int | None
+    retrain_key: str | None
+    test_looks: int
+    created: float
+    aesearch_version: str
+    deadline: float | None = None
+
+    def same(self, other: "StudyRow") -> bool:
+        """Whether the other is this study, and not one that got its name or its id later."""
+        return (self.study_id, self.created) == (other.study_id, other.created)
+
+
+def open_store(storage: str, patience: Patience | None = None) -> Engine:
+    """Open a store, creating its tables where they are missing.
+
+    Parameters
+    ----------
+    storage : str
+        A database URL or the path of an SQLite file.
+    patience : Patience, optional
+        How long to wait for a store that is away, now and later; None for not at all.
+
+    Raises
+    ------
+    StoreError
+        It cannot be opened, or is not ours.
+    """
+    engine = database.open_engine(database.parse_url(storage))
+    if patience is not None:
+        be_patient(engine, patience)
+    try:
+        migrations.prepare(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def clock(connection: Connection) -> sa.ColumnElement[float]:
+    """Seconds since 1970 as an SQL expression of the database's clock, the only one leases know."""
+    sql = (
+        "(julianday('now') - 2440587.5) * 86400.0"
+        if connection.dialect.name == "sqlite"
+        else "extract(epoch FROM clock_timestamp())::double precision"
+    )
+    return sa.literal_column(sql, sa.Float)
+
+
+def now(connection: Connection) -> float:
+    """Seconds since 1970 by the database's clock."""
+    return float(connection.execute(sa.select(clock(connection))).scalar_one())
+
+
+@repeatable
+def create_study(
+    engine: Engine,
+    name: str,
+    *,
+    spec: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    n_trials: int,
+    generation_size: int,
+    version: str,
+    timeout: float | None = None,
+) -> bool:
+    """Create a study with all its slots and generations in one transaction.
+
+    Parameters
+    ----------
+    timeout : float, optional
+        Seconds from now on after which no generation is begun.
+
+    Returns
+    -------
+    bool
+        False when a study of that name was there already (also when another process
+        created it in this moment); nothing is written then.
+    """
+    try:
+        with database.writing(engine) as connection:
+            if optuna_tables.find_study(connection, name) is not None:
+                return False
+            study_id = optuna_tables.create_study(connection, name)
+            connection.execute(
+                tables.study.insert().values(
+                    study_id=study_id,
+                    spec=json.dumps(spec),
+                    facts=json.dumps(facts),
+                    created=now(connection),
+                    aesearch_version=version,
+                    test_looks=0,
+                    deadline=None if timeout is None else clock(connection) + timeout,
+                )
+            )
+            _add_slots(connection, study_id, 0, n_trials, generation_size)
+    except sa.exc.IntegrityError:
+        return False
+    return True
+
+
+@repeatable
+def replace_spec(
+    engine: Engine, study: StudyRow, spec: Mapping[str, Any], *, timeout: float | None = None
+) -> None:
+    """Store the spec again after a part of it that may change did; the time limit starts anew."""
+    with database.writing(engine) as connection:
+        connection.execute(
+            tables.study.update()
+            .where(tables.study.c.study_id == study.study_id)
+            .values(
+                spec=json.dumps(spec),
+                deadline=None if timeout is None else clock(connection) + timeout,
+            )
+        )
+
+
+@repeatable
+def raise_trials(engine: Engine, study: StudyRow, n_trials: int, generation_size: int) -> int:
+    """Add slots until the study has ``n_trials``; never removes any.
+
+    Returns
+    -------
+    int
+        How many slots the study has now.
+    """
+    with database.writing(engine) as connection:
+        # Two that raise at once take turns: nothing else keeps a number from being added twice.
+        connection.execute(
+            sa.select(tables.study.c.study_id)
+            .where(tables.study.c.study_id == study.study_id)
+            .with_for_update()
+        )
+        have = len(optuna_tables.trial_ids(connection, study.study_id))
+        if n_trials > have:
+            _add_slots(connection, study.study_id, have, n_trials, generation_size)
+    return max(have, n_trials)
+
+
+def _add_slots(
+    connection: Connection, study_id: int, start: int, stop: int, generation_size: int
+) -> None:
+    optuna_tables.add_waiting_trials(connection, study_id, range(start, stop))
+    position = connection.execute(
+        sa.select(sa.func.count())
+        .select_from(tables.lease)
+        .where(tables.lease.c.study_id == study_id, tables.lease.c.kind == "search")
+    ).scalar_one()
+    rows = [
+        lease_row(study_id, "search", position + i, first, min(generation_size, stop - first))
+        for i, first in enumerate(range(start, stop, generation_size))
+    ]
+    optuna_tables.insert_new(connection, tables.lease, rows)
+
+
+def lease_row(study_id: int, kind: str, position: int, first: int, size: int) -> dict[str, Any]:
+    """A new unit of work that nobody has claimed."""
+    return {
+        "study_id": study_id,
+        "kind": kind,
+        "position": position,
+        "first": first,
+        "size": size,
+        "suggested": False,
+        "done": False,
+        "attempt": 0,
+    }
+
+
+@repeatable
+def find_study(engine: Engine, name: str) -> StudyRow:
+    """Look a study up by name.
+
+    Raises
+    ------
+    StudyNotFoundError
+        There is none, or it was made by another program; names that exist are listed.
+    """
+    with database.reading(engine) as connection:
+        rows = connection.execute(
+            sa.select(
+                optuna_tables.STUDIES.c.study_name,
+                tables.study,
+            )
+            .join(tables.study, tables.study.c.study_id == optuna_tables.STUDIES.c.study_id)
+            .where(optuna_tables.STUDIES.c.study_name == name)
+        ).all()
+        if not rows:
+            known = study_names_in(connection)
+            listed = ", ".join(map(repr, known[:8])) or "none"
+            raise StudyNotFoundError(
+                f"study must be one of the studies in {describe(engine.url)}, "
+                f"got {name!r}; there: {listed}"
+            )
+    return _study_row(rows[0])
+
+
+def _study_row(row: Any) -> StudyRow:
+    return StudyRow(
+        study_id=row.study_id,
+        name=row.study_name,
+        spec=with_former_settings(json.loads(row.spec)),
+        facts=json.loads(row.facts),
+        chosen_trial_id=row.chosen_trial_id,
+        retrain_key=row.retrain_key,
+        test_looks=row.test_looks,
+        created=row.created,
+        aesearch_version=row.aesearch_version,
+        deadline=row.deadline,
+    )
+
+
+@repeatable
+def unfinished_studies(engine: Engine) -> list[StudyRow]:
+    """Studies of ours with anything left to do, in order of creation.
+
+    Those are studies with work that is not done, and studies whose search is over but that
+    have no winner yet.
+    """
+    study, lease = tables.study, tables.lease
+    open_work = sa.exists().where(lease.c.study_id == study.c.study_id, lease.c.done.is_(False))
+    # What is left of the search after a time limit is work for the next run, not for a service.
+    open_rest = open_work.where(lease.c.kind != "search")
+    query = (
+        sa.select(optuna_tables.STUDIES.c.study_name, study)
+        .join(study, study.c.study_id == optuna_tables.STUDIES.c.study_id)
+        .where(sa.or_(study.c.chosen_trial_id.is_(None), open_rest))
+        .order_by(study.c.created, study.c.study_id)
+    )
+    with database.reading(engine) as connection:
+        return [_study_row(row) for row in connection.execute(query)]
+
+
+def stored_spec(study: StudyRow) -> StudySpec:
+    """Give the resolved specification of a study as an object."""
+    return spec_from_mapping(study.spec, f"the stored specification of study {study.name!r}")
+
+
+@repeatable
+def study_names(engine: Engine) -> list[str]:
+    """Names of every study of ours in the store, oldest first."""
+    with database.reading(engine) as connection:
+        return study_names_in(connection)
+
+
+def study_names_in(connection: Connection) -> list[str]:
+    """Names of every study of ours, inside a transaction."""
+    query = (
+        sa.select(optuna_tables.STUDIES.c.study_name)
+        .join(tables.study, tables.study.c.study_id == optuna_tables.STUDIES.c.study_id)
+        .order_by(tables.study.c.study_id)
+    )
+    return list(connection.execute(query).scalars())
+
+
+@repeatable
+def snapshot(engine: Engine, name: str) -> StudySnapshot:
+    """Read a study as it is at this moment.
+
+    Raises
+    ------
+    StudyNotFoundError
+        There is no study of that name.
+    """
+    row = find_study(engine, name)
+    with database.reading(engine) as connection:
+        trials = optuna_tables.frozen_trials(connection, row.study_id)
+        moment = now(connection)
+        leases = connection.execute(
+            sa.select(tables.lease)
+            .where(tables.lease.c.study_id == row.study_id)
+            .order_by(tables.lease.c.kind, tables.lease.c.position)
+        ).all()
+        retrains = connection.execute(
+            # All but the weights, which may be hundreds of megabytes.
+            sa.select(*(tables.retrain.c[name] for name in RetrainRecord.__dataclass_fields__))
+            .where(
+                tables.retrain.c.study_id == row.study_id,
+                tables.retrain.c.retrain_key == row.retrain_key,
+            )
+            .order_by(tables.retrain.c.seed_index)
+        ).all()
+    numbers = {trial._trial_id: trial.number for trial in trials}  # noqa: SLF001 - has no public name
+    return StudySnapshot(
+        name=name,
+        spec=row.spec,
+        n_trials=len(trials),
+        trials=with_pooled_errors(list(map(trial_record, trials))),
+        leases=tuple(
+            LeaseRecord(
+                kind=lease.kind,
+                index=lease.position,
+                done=lease.done,
+                owner=lease.owner,
+                attempt=lease.attempt,
+                seconds_left=None if lease.expires is None else lease.expires - moment,
+                progress=json.loads(lease.progress) if lease.progress else {},
+                size=lease.size,
+            )
+            for lease in leases
+        ),
+        retrains=tuple(
+            RetrainRecord(
+                seed_index=item.seed_index,
+                seed=item.seed,
+                epochs=item.epochs,
+                best_epoch=item.best_epoch,
+                validation_loss=from_sql(item.validation_loss),
+                weights_sha256=item.weights_sha256,
+                test_mse=item.test_mse,
+            )
+            for item in retrains
+        ),
+        chosen=numbers.get(row.chosen_trial_id) if row.chosen_trial_id is not None else None,
+        test_looks=row.test_looks,
+        facts=row.facts,
+    )
+
+
+def trial_record(trial: FrozenTrial) -> TrialRecord:
+    """One trial in our words."""
+    attributes = trial.user_attrs
+    reports = trial.intermediate_values
+    value = trial.value
+    if value is None and reports and trial.state != TrialState.FAIL:
+        last = reports[max(reports)]
+        value = last if math.isfinite(last) else None
+    return TrialRecord(
+        number=trial.number,
+        state=STATES[trial.state],
+        params=trial.params,
+        value=value,
+        standard_error=attributes.get("standard_error"),
+        fold_scores=tuple(attributes.get("fold_scores", ())),
+        unstable=attributes.get("unstable"),
+        reason=attributes.get("reason"),
+        epochs=max(reports, default=0),
+    )
+
+
+def to_sql(value: float) -> float | None:
+    """Store NaN as NULL: SQLite has no NaN, and PostgreSQL sorts it as the largest."""
+    return None if math.isnan(value) else float(value)
+
+
+def from_sql(value: float | None) -> float:
+    """Read back what ``to_sql`` wrote."""
+    return math.nan if value is None else value
+
+
+@repeatable
+def curves(engine: Engine, study: StudyRow) -> list[tuple[int, int, int, float, float]]:
+    """Every per-fold, per-epoch loss of a study.
+
+    Returns
+    -------
+    list of (number, fold, epoch, train_loss, validation_loss)
+        In that order of sorting; losses are mean squared errors per pixel.
+    """
+    trials, curve = optuna_tables.TRIALS, tables.curve
+    query = (
+        sa.select(
+            trials.c.number,
+            curve.c.fold,
+            curve.c.epoch,
+            curve.c.train_loss,
+            curve.c.validation_loss,
+        )
+        .join(trials, trials.c.trial_id == curve.c.trial_id)
+        .where(trials.c.study_id == study.study_id)
+        .order_by(trials.c.number, curve.c.fold, curve.c.epoch)
+    )
+    with database.reading(engine) as connection:
+        rows = connection.execute(query).all()
+    return [
+        (r.number, r.fold, r.epoch, from_sql(r.train_loss), from_sql(r.validation_loss))
+        for r in rows
+    ]

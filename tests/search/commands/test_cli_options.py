@@ -1,0 +1,207 @@
+"""The command line says what the specification says, imports nothing heavy, and maps its flags."""
+
+import inspect
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from aesearch.api import search
+from aesearch.cli import app
+from aesearch.commands.run import run
+from aesearch.options import (
+    FLAGS,
+    OptionError,
+    flag_help,
+    spec_values,
+    study_spec,
+)
+from aesearch.studies.errors import SpecError
+from aesearch.studies.spec.load import to_yaml
+from aesearch.studies.spec.space import SEARCHABLE
+from aesearch.studies.spec.study import SETTING_OF_DIMENSION, StudySpec
+
+
+def field_of(path: str):
+    """Field and default value at a dotted path of the default specification."""
+    *parents, last = path.split(".")
+    section = StudySpec()
+    for parent in parents:
+        section = getattr(section, parent)
+    return type(section).model_fields[last], getattr(section, last)
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_the_help_names_the_default_of_the_spec(name):
+    """A default that changes in the spec changes in the help, or this fails."""
+    field, default = field_of(FLAGS[name].path)
+    if default is None:
+        assert FLAGS[name].default in field.description
+    elif isinstance(default, tuple):
+        assert ",".join(default) == FLAGS[name].default
+    else:
+        assert str(default) == FLAGS[name].default
+    assert FLAGS[name].default in flag_help(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["sampler", "pruner", "select", "device", "precision", "corruption"]
+)
+def test_the_help_names_every_choice(name):
+    """A choice that is added to the spec is added to the help, or this fails."""
+    field, _ = field_of(FLAGS[name].path)
+    words = FLAGS[name].help.replace(",", " ").split()
+    assert set(get_args(field.annotation)) <= set(words)
+
+
+@pytest.mark.parametrize("function", [run, search], ids=["run", "search"])
+def test_every_flag_is_an_option_without_a_default_of_its_own(function):
+    """The command and the function take every flag, and leave its default to the spec."""
+    parameters = inspect.signature(function).parameters
+    assert {name: parameters[name].default for name in FLAGS} == dict.fromkeys(FLAGS)
+
+
+def all_commands(group=None, words=()):
+    """Every command of the program, as the words that are typed."""
+    group = typer.main.get_command(app) if group is None else group
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from all_commands(command, (*words, name))
+        else:
+            yield [*words, name]
+
+
+COMMANDS = list(all_commands())
+
+
+@pytest.mark.parametrize("arguments", [[], *COMMANDS], ids=" ".join)
+def test_help_imports_nothing_heavy(arguments):
+    """Help is fast because none of these is imported for it."""
+    heavy = ("torch", "optuna", "sklearn", "pandas", "sqlalchemy", "numpy", "yaml")
+    code = (
+        "import sys; from aesearch.cli import app\n"
+        f"sys.argv[1:] = {[*arguments, '--help']!r}\n"
+        "try: app()\n"
+        "except SystemExit: pass\n"
+        f"print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Usage" in done.stdout
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_shows_an_example(command):
+    """The help of each command has a line that can be copied."""
+    done = CliRunner().invoke(app, [*command, "--help"])
+    assert done.exit_code == 0
+    assert f"  aesearch {' '.join(command)}" in done.stdout
+
+
+def documented_lines():
+    """Every line of README and docs that calls the program."""
+    root = Path(__file__).parents[3]
+    for page in (root / "README.md", *sorted((root / "docs").rglob("*.md"))):
+        for number, line in enumerate(page.read_text().splitlines(), start=1):
+            for call in re.findall(r"^(?:\S+=\S+ )?aesearch .*|`aesearch [^`]*`", line):
+                words = shlex.split(call.strip("`"), comments=True)
+                yield pytest.param(words, id=f"{page.name}:{number}")
+
+
+@pytest.mark.parametrize("words", list(documented_lines()))
+def test_every_command_line_of_the_docs_is_one(words):
+    """Its command and each of its options exist."""
+    command = typer.main.get_command(app)
+    words = words[words.index("aesearch") + 1 :]
+    while words and hasattr(command, "commands"):
+        if words[0].startswith("-"):
+            break
+        command = command.commands[words.pop(0)]
+    options = {name for parameter in command.params for name in parameter.opts} | {"--help"}
+    given = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+    assert given <= options
+
+
+@pytest.mark.parametrize(
+    ("options", "values"),
+    [
+        ({"folds": 5, "trials": None}, {"search.folds": 5}),
+        ({"batch_size": "64"}, {"training.batch_size": 64}),
+        ({"batch_size": "auto"}, {"training.batch_size": "auto"}),
+        (
+            {"architecture": "conv"},
+            {"model.architecture": "conv", "space.architecture": None},
+        ),
+        ({"architecture": "dense, conv"}, {"space.architecture.choices": ["dense", "conv"]}),
+        ({"architecture": ("conv",)}, {"model.architecture": "conv", "space.architecture": None}),
+        ({"study": "a b"}, {"name": "a b"}),
+    ],
+)
+def test_options_become_values_of_the_spec(options, values):
+    """Options that were not given leave no trace."""
+    assert spec_values(options) == values
+
+
+def test_numpy_scalars_are_numbers():
+    """As they come out of an array; the specification is that of Python's numbers."""
+    given = {
+        "folds": np.int64(4),
+        "trials": np.uint8(9),
+        "batch_size": np.int32(64),
+        "timeout": np.float32(2.5),
+        "corruption": np.str_("gaussian"),
+        "corruption_level": np.array(0.5),
+        "architecture": np.array(["dense", "conv"]),
+    }
+    plain = {
+        name: value.tolist() if isinstance(value, np.ndarray) else value.item()
+        for name, value in given.items()
+    }
+    values = spec_values(given)
+    assert values == spec_values(plain)
+    assert {type(value) for value in values.values()} == {int, float, str, list}
+    assert study_spec(given) == study_spec(plain)
+
+
+def test_every_dimension_is_of_a_setting():
+    """One that is added to the space is looked after when its setting is given by --set."""
+    assert set(SETTING_OF_DIMENSION) == set(SEARCHABLE)
+    assert all(field_of(setting) for setting in SETTING_OF_DIMENSION.values())
+
+
+def test_overrides_win_over_options_and_options_over_the_preset():
+    """Defaults < preset < options < --set."""
+    spec = study_spec(
+        {"folds": 4, "trials": 9}, preset="mnist", overrides=["search.trials=7", "seed=3"]
+    )
+    assert (spec.data.dataset, spec.search.folds, spec.search.trials, spec.seed) == (
+        "mnist",
+        4,
+        7,
+        3,
+    )
+
+
+@pytest.mark.parametrize("kind", ["spec", "mapping", "file"])
+def test_a_spec_may_be_an_object_a_mapping_or_a_file(kind, tmp_path):
+    """All three start from the same values; 1e-05 stays a number on the way."""
+    spec = study_spec(
+        {"folds": 4}, overrides=["training.weight_decay=1e-5", "space.weight_decay=null"]
+    )
+    (tmp_path / "a.yaml").write_text(to_yaml(spec))
+    start = {"spec": spec, "mapping": spec.model_dump(mode="python"), "file": tmp_path / "a.yaml"}
+    assert study_spec({}, spec=start[kind]) == spec
+
+
+@pytest.mark.parametrize("spec", [{"seed": object()}, 7])
+def test_a_spec_of_another_kind_is_refused(spec):
+    """What is neither a path nor plain values is named."""
+    with pytest.raises((SpecError, OptionError), match=r"spec (must be|is invalid)"):
+        study_spec({}, spec=spec)

@@ -1,0 +1,72 @@
+"""The command itself, killed with all its workers and given again, leaves the same files."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from aesearch.studies.store import ledger, retry, study_rows
+
+COMMAND = [
+    *("run", "--folds", "3", "--trials", "8", "--epochs", "12", "--batch-size", "16", "--quiet"),
+    *("--set", "data.limit=400", "--set", "retrain.seeds=2", "--set", "retrain.max_epochs=4"),
+    *("--architecture", "dense,conv", "--set", "model.conv.channels=[8,16,32]"),
+    *("--set", "search.generation_size=1", "--set", "search.unstable_loss=1", "--seed", "3"),
+]
+
+
+def aesearch(folder):
+    """Start the command in a folder of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "aesearch", *COMMAND],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(folder):
+    """How many trials the study in a folder has finished."""
+    if not (folder / "aesearch.db").exists():
+        return 0
+    engine = study_rows.open_store(str(folder / "aesearch.db"))
+    if "digits" not in study_rows.study_names(engine):
+        return 0
+    trials = study_rows.snapshot(engine, "digits").trials
+    return sum(trial.state in {"complete", "pruned"} for trial in trials)
+
+
+def kill_everything(process, folder):
+    """End a run and its workers at once, as a power cut would."""
+    engine = study_rows.open_store(str(folder / "aesearch.db"))
+    owners = ledger.owners(engine, study_rows.find_study(engine, "digits"))
+    process.kill()
+    for owner in owners:
+        os.kill(int(owner.rpartition(":")[2]), signal.SIGKILL)
+    process.communicate()
+    return owners
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
+    """Killed after two trials, then given again: tables, weights and best.yaml to the byte."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    _, errors = (process := aesearch(whole)).communicate(timeout=300)
+    assert process.returncode == 0, errors
+    process = aesearch(killed)
+    while finished(killed) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    owners = kill_everything(process, killed)
+    assert owners
+    assert finished(killed) < 8
+    began = time.monotonic()
+    _, errors = (process := aesearch(killed)).communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert time.monotonic() - began < retry.lease_s(), "it waited for the leases of the dead"
+    for name in ("trials.csv", "curves.csv", "model.safetensors", "best.yaml"):
+        one, other = (folder / "runs" / "digits" / name for folder in (whole, killed))
+        assert one.read_bytes() == other.read_bytes(), name
