@@ -10,14 +10,10 @@ import numpy as np
 from sqlalchemy.engine import Engine
 
 from aesearch.artifacts.best_file import load_best
-from aesearch.studies.dashboard.publishing import write_files
-from aesearch.studies.errors import (
-    AesearchError,
-    ChoiceReopenedError,
-    RunFailedError,
-    SpecError,
-)
-from aesearch.studies.report.stored import stored_report
+from aesearch.studies.dashboard.artifacts import TrialFile, trial_files
+from aesearch.studies.dashboard.publishing import write_missing
+from aesearch.studies.errors import AesearchError, RunFailedError, SpecError
+from aesearch.studies.report.stored import report_of
 from aesearch.studies.results import evaluation_files
 from aesearch.studies.results.output_files import (
     OutputError,
@@ -30,8 +26,10 @@ from aesearch.studies.results.output_files import (
 from aesearch.studies.results.records import StudySnapshot, TrialRecord
 from aesearch.studies.spec.load import MAY_DIFFER_ON_RESUME, diff, to_yaml
 from aesearch.studies.spec.study import StudySpec, as_stored, resolve
-from aesearch.studies.store import evaluation_results, retrain_results, study_rows
-from aesearch.studies.store.study_rows import StudyRow
+from aesearch.studies.store import evaluation_results
+from aesearch.studies.store.contents import StudyContents, contents_in
+from aesearch.studies.store.database import reading
+from aesearch.studies.store.retry import repeatable
 
 MODEL = "model.safetensors"
 _PICTURES = ("reconstructions-*", "samples", "interpolation", "corruption-*")
@@ -132,29 +130,19 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
     StudyNotFoundError
         There is no such study.
     RunFailedError
-        Nothing was retrained yet, or the choice changed meanwhile; the tables are written all
-        the same.
+        Nothing was retrained yet; the tables are written all the same.
     """
-    study = study_rows.find_study(engine, name)
-    spec = study_rows.stored_spec(study)
-    check_folder(folder, spec, study.facts)
+    contents, files = _read(engine, name)
+    check_folder(folder, contents.spec, contents.row.facts)
     make_folder(folder)
-    snapshot = study_rows.snapshot(engine, name)
-    write_tables(folder, snapshot, study_rows.curves(engine, study))
-    rows = retrain_results.retrained(engine, study) if study.retrain_key else []
-    if not rows or any(row.test_mse is None for row in rows):
-        raise RunFailedError(
-            f"study {name!r} must be retrained and tested before its model is exported, got "
-            f"{len(rows)} retrained seeds; run the same 'aesearch run' command again"
-        )
-    best = best_seed(rows)
-    evaluation = evaluation_results.read_evaluation(engine, study)
-    if snapshot.chosen is None or not _has_choice_of(study, study_rows.find_study(engine, name)):
-        raise ChoiceReopenedError.of(name)  # while its tables were written
-    chosen = chosen_spec(spec, spec.configuration(snapshot.trials[snapshot.chosen].params))
-    reached = result(snapshot, rows, best.seed_index)
-    reached["test"] |= evaluation_results.main_numbers(evaluation)
-    document = best_yaml(to_yaml(chosen), reached)
+    snapshot = contents.snapshot
+    write_tables(folder, snapshot, contents.curves)
+    best = tested_seed(contents)
+    assert snapshot.chosen is not None, "only what was chosen is retrained"
+    chosen = contents.spec.configuration(snapshot.trials[snapshot.chosen].params)
+    reached = result(snapshot, contents.retrained, best.seed_index)
+    reached["test"] |= evaluation_results.main_numbers(contents.evaluation)
+    document = best_yaml(to_yaml(chosen_spec(contents.spec, chosen)), reached)
     # A folder with a best.yaml is whole: that of another winner goes first, and this comes last.
     yaml = folder / "best.yaml"
     if yaml.exists() and yaml.read_bytes() != document.encode():
@@ -163,16 +151,35 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
     if model.exists() and model.read_bytes() != best.weights:
         remove_made_of_model(folder)
     write_whole(model, best.weights)
-    write_files(engine, name, folder / "artifacts")
-    if evaluation is not None:
-        pictures = evaluation_results.read_pictures(engine, study)
-        evaluation_files.write_evaluation(folder, evaluation, pictures)
-    write_whole(folder / "report.html", stored_report(engine, name))
+    write_missing(files, folder / "artifacts")
+    if contents.evaluation is not None:
+        evaluation_files.write_evaluation(folder, contents.evaluation, contents.pictures)
+    write_whole(folder / "report.html", report_of(contents))
     write_whole(yaml, document)
 
 
-def _has_choice_of(before: StudyRow, now: StudyRow) -> bool:
-    return (before.chosen_trial_id, before.retrain_key) == (now.chosen_trial_id, now.retrain_key)
+@repeatable
+def _read(engine: Engine, name: str) -> tuple[StudyContents, list[TrialFile]]:
+    with reading(engine) as connection:
+        contents = contents_in(connection, name, curves=True, pictures=True, weights=True)
+        return contents, trial_files(connection, contents)
+
+
+def tested_seed(contents: StudyContents) -> Any:
+    """Give the row of the retrained seed that is exported, of a study that was read with weights.
+
+    Raises
+    ------
+    RunFailedError
+        Its winner was not retrained and tested yet.
+    """
+    rows = contents.retrained
+    if not rows or any(row.test_mse is None for row in rows):
+        raise RunFailedError(
+            f"study {contents.row.name!r} must be retrained and tested before its model is used, "
+            f"got {len(rows)} retrained seeds; run the same 'aesearch run' command again"
+        )
+    return best_seed(rows)
 
 
 def remove_made_of_model(folder: Path) -> None:

@@ -51,11 +51,10 @@ def dashboard(  # noqa: PLR0917 - Typer calls it by name
       aesearch dashboard --storage aesearch.db
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.commands.stored import open_existing  # noqa: PLC0415 - imports SQLAlchemy
         from aesearch.dashboard.server import is_loopback, serve  # noqa: PLC0415
+        from aesearch.studies.store.study_rows import existing_store  # noqa: PLC0415
 
         logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
-        engine = open_existing(storage_or_default(storage))
 
         def on_listening(url: str) -> None:
             if not is_loopback(host):
@@ -68,17 +67,16 @@ def dashboard(  # noqa: PLR0917 - Typer calls it by name
             typer.echo(f"dashboard on {url} (Ctrl-C ends it)", err=True)
 
         try:
-            serve(
-                engine,
-                study=study,
-                host=host,
-                port=port,
-                allowed_hosts=allow_host or (),
-                writable=writable,
-                artifact_folder=artifact_dir,
-                on_listening=on_listening,
-            )
+            with existing_store(storage_or_default(storage)) as engine:
+                serve(
+                    engine,
+                    study=study,
+                    host=host,
+                    port=port,
+                    allowed_hosts=allow_host or (),
+                    writable=writable,
+                    artifact_folder=artifact_dir,
+                    on_listening=on_listening,
+                )
         except KeyboardInterrupt:  # SIGTERM too: both are how a server is meant to end
             typer.echo("dashboard ended", err=True)
-        finally:
-            engine.dispose()

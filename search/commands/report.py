@@ -7,7 +7,6 @@ import typer
 
 from aesearch.commands.arguments import Debug, Storage, Study
 from aesearch.commands.ending import ending
-from aesearch.options import storage_or_default
 
 NAME = "report.html"
 
@@ -37,31 +36,17 @@ def report(
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
         from aesearch.artifacts.run_folder import default_folder  # noqa: PLC0415
-        from aesearch.commands.stored import open_existing  # noqa: PLC0415
-        from aesearch.studies.results.output_files import OutputError, make_folder, write_whole  # noqa: PLC0415
-        from aesearch.studies.store import study_rows  # noqa: PLC0415
+        from aesearch.studies.results.output_files import OutputError  # noqa: PLC0415
+        from aesearch.study import open_study  # noqa: PLC0415 - imports SQLAlchemy, pandas
 
-        engine = open_existing(storage_or_default(storage))
-        try:
-            study_rows.find_study(engine, study)
-            path = out or default_folder(study) / NAME
-            if path.is_dir():
-                raise OutputError(
-                    f"out must be a file, got the folder {str(path)!r}; "
-                    f"name {str(path / NAME)!r} for one in it"
-                )
-            # The page of a run folder is ours: it is made anew.
-            if out is not None and path.exists() and not force:
-                raise OutputError(
-                    f"out must not be there already, got {str(path)!r}; replace it with --force"
-                )
-            from aesearch.studies.report.stored import stored_report  # noqa: PLC0415
-
-            html = stored_report(engine, study)
-            make_folder(path.parent)
-            write_whole(path, html)
-        finally:
-            engine.dispose()
+        found = open_study(study, storage)
+        path = out or default_folder(study) / NAME
+        # The page of a run folder is ours: it is made anew.
+        if out is not None and path.is_file() and not force:
+            raise OutputError(
+                f"out must not be there already, got {str(path)!r}; replace it with --force"
+            )
+        found.report(path)
         typer.echo(str(path))
         if open_it:
             import webbrowser  # noqa: PLC0415 - beside its only use

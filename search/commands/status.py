@@ -1,7 +1,6 @@
 """The command ``status``: how far studies are, and who works on them."""
 
 import json
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +13,6 @@ from aesearch.terminal.interruption import check_interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from rich.console import Console
 
     from aesearch.studies.store.status import StudyStatus
 
@@ -48,40 +45,30 @@ def status(
     with ending(debug=debug):
         if watch and as_json:
             raise OptionError("--watch must not be given beside --json, got both; drop one")
-        from aesearch.commands.stored import open_existing  # noqa: PLC0415 - imports SQLAlchemy
         from aesearch.studies.store.retry import Patience, retry_s  # noqa: PLC0415
-        from aesearch.studies.store.status import statuses  # noqa: PLC0415
-        from aesearch.terminal.status_view import view  # noqa: PLC0415
+        from aesearch.studies.store.status import statuses  # noqa: PLC0415 - imports SQLAlchemy
+        from aesearch.studies.store.study_rows import existing_store  # noqa: PLC0415
+        from aesearch.terminal.status_view import view, wide_console  # noqa: PLC0415
 
         patience = Patience(retry_s()) if watch else None
-        engine = open_existing(storage_or_default(storage), patience)
-        try:
+        with existing_store(storage_or_default(storage), patience) as engine:
             if watch:
                 _watch(lambda: statuses(engine, study))
                 return
             found = statuses(engine, study)
-        finally:
-            engine.dispose()
         if as_json:
             from aesearch.terminal.status_view import as_json as plain  # noqa: PLC0415
 
             typer.echo(json.dumps({"studies": [plain(item) for item in found]}))
         else:
-            _console().print(view(found))
-
-
-def _console() -> "Console":
-    from rich.console import Console  # noqa: PLC0415 - --help must not pay for it
-
-    # A pipe has no width: cut nothing there.
-    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+            wide_console().print(view(found))
 
 
 def _watch(look: "Callable[[], list[StudyStatus]]") -> None:
     """Show studies until all of them are finished: in place on a terminal, else what changed."""
-    from aesearch.terminal.status_view import line, view  # noqa: PLC0415
+    from aesearch.terminal.status_view import line, view, wide_console  # noqa: PLC0415
 
-    console = _console()
+    console = wide_console()
     if console.is_terminal and not console.is_dumb_terminal:
         from rich.live import Live  # noqa: PLC0415
 

@@ -9,7 +9,6 @@ import typer
 
 from aesearch.commands.arguments import Debug, Json, Storage, Study
 from aesearch.commands.ending import ending
-from aesearch.options import storage_or_default
 
 BEST_SHOWN = 10
 
@@ -22,17 +21,14 @@ def list_studies(storage: Storage = None, *, as_json: Json = False, debug: Debug
       aesearch list --storage aesearch.db
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.commands.stored import described_studies, open_existing, table_text  # noqa: PLC0415
+        from aesearch.study import studies  # noqa: PLC0415 - imports SQLAlchemy, pandas
+        from aesearch.terminal.status_view import list_view, listed, wide_console  # noqa: PLC0415
 
-        engine = open_existing(storage_or_default(storage))
-        try:
-            rows = described_studies(engine)
-        finally:
-            engine.dispose()
+        found = studies(storage)
         if as_json:
-            typer.echo(json.dumps(rows))
+            typer.echo(json.dumps([listed(study) for study in found]))
         else:
-            typer.echo(table_text(rows) if rows else "There is no study in this store.")
+            wide_console().print(list_view(found))
 
 
 def show(
@@ -49,20 +45,10 @@ def show(
       aesearch show digits
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.commands.stored import open_existing  # noqa: PLC0415
-        from aesearch.studies.results.selection import eligible_trials  # noqa: PLC0415
-        from aesearch.studies.results.summary import summary, summary_text  # noqa: PLC0415
-        from aesearch.studies.store import study_rows  # noqa: PLC0415
-        from aesearch.studies.store.evaluation_results import read_evaluation  # noqa: PLC0415
+        from aesearch.study import open_study  # noqa: PLC0415 - imports SQLAlchemy, pandas
 
-        engine = open_existing(storage_or_default(storage))
-        try:
-            snapshot = study_rows.snapshot(engine, study)
-            evaluation = read_evaluation(engine, study_rows.find_study(engine, study))
-        finally:
-            engine.dispose()
-        facts = summary(snapshot, evaluation)
-        best = eligible_trials(snapshot.trials)[:BEST_SHOWN]
+        found = open_study(study, storage)
+        best = found.best_trials(BEST_SHOWN)
         if as_json:
             rows: list[dict[str, Any]] = [
                 {
@@ -73,9 +59,9 @@ def show(
                 }
                 for trial in best
             ]
-            typer.echo(json.dumps(facts | {"best_trials": rows}))
+            typer.echo(json.dumps(found.summary() | {"best_trials": rows}))
             return
-        typer.echo(summary_text(facts))
+        typer.echo(repr(found))
         if best:
             typer.echo("Best trials:\n" + _trial_table(best))
 
@@ -141,7 +127,9 @@ def export(
             model = find_model(study)
             folder = out or model.parent
         else:
-            folder = _export_study(study, out, storage)
+            from aesearch.study import open_study  # noqa: PLC0415 - imports SQLAlchemy, pandas
+
+            folder = open_study(study, storage).export(out)
             model = folder / "model.safetensors"
             typer.echo(str(folder))
         if formats:
@@ -160,18 +148,3 @@ def _is_model(study: str) -> bool:
     path = Path(study).expanduser()
     looks = "/" in study or os.sep in study or path.suffix in (".safetensors", ".yaml", ".yml")
     return looks and path.exists()
-
-
-def _export_study(study: str, out: Path | None, storage: str | None) -> Path:
-    from aesearch.artifacts.run_folder import default_folder, write_run_folder  # noqa: PLC0415
-    from aesearch.commands.stored import open_existing  # noqa: PLC0415
-    from aesearch.studies.store import study_rows  # noqa: PLC0415
-
-    engine = open_existing(storage_or_default(storage))
-    try:
-        study_rows.find_study(engine, study)
-        folder = out or default_folder(study)
-        write_run_folder(engine, study, folder)
-    finally:
-        engine.dispose()
-    return folder

@@ -128,10 +128,10 @@ def _work(
     parent: int | None,
     exit_when_idle: bool,
 ) -> None:
-    from aesearch.commands.stored import open_existing  # noqa: PLC0415 - imports SQLAlchemy
     from aesearch.device import served_devices  # noqa: PLC0415
     from aesearch.studies.store.driver_errors import describe  # noqa: PLC0415
     from aesearch.studies.store.retry import Patience, lease_s, retry_s  # noqa: PLC0415
+    from aesearch.studies.store.study_rows import existing_store  # noqa: PLC0415
     from aesearch.workers.local_workers import worker_name  # noqa: PLC0415
     from aesearch.workers.service import Service  # noqa: PLC0415 - imports torch
     from aesearch.workers.worker import ALL_KINDS, KINDS, Worker  # noqa: PLC0415
@@ -144,8 +144,7 @@ def _work(
     count = None if workers is None else processes(workers, devices)
     patience = Patience(retry_s() if retry is None else retry, stop)
     lease_s()  # a value that cannot be used is said now, not by every study
-    engine = open_existing(storage_or_default(storage), patience)
-    try:
+    with existing_store(storage_or_default(storage), patience) as engine:
         if count is not None:
             again = {"--study": study, "--device": device, "--only": only, "--retry": retry}
             arguments = [str(w) for pair in again.items() if pair[1] is not None for w in pair]
@@ -167,8 +166,6 @@ def _work(
             logging.getLogger("aesearch.worker").info(
                 "nothing is left to do here in %s", describe(engine.url)
             )
-    finally:
-        engine.dispose()
 
 
 def _group(

@@ -6,7 +6,7 @@ it is in but for rounding: less than 1e-6 in an intensity (float32, sums in anot
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from aesearch.inference.network import (
 )
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.studies.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Model = Autoencoder | str | Path
 
@@ -125,6 +128,52 @@ def reconstruct(
             batch = tensor(to_channel_first(block, layout, network.image_shape))
             found[rows] = from_channel_first(array(network(batch)), layout)
     return found
+
+
+def evaluate(
+    model: Model, images: Any, *, batch_size: int | None = None, device: str | None = None
+) -> "pd.DataFrame":
+    """Measure the reconstruction of each image: the worst are those that the model does not know.
+
+    Parameters
+    ----------
+    model, images, batch_size, device
+        As in ``encode``.
+
+    Returns
+    -------
+    DataFrame
+        One row per image, in their order, all float64. ``mse``: mean squared error per pixel, for
+        intensities in [0, 1]. ``psnr``: peak signal-to-noise ratio in dB. ``binary_accuracy``:
+        share of pixels on the right side of 0.5. ``ssim``: structural similarity, where images
+        have at least three pixels a side.
+
+    Raises
+    ------
+    ImageShapeError, DataError, ModelFileError
+        As ``encode``.
+
+    Examples
+    --------
+    >>> aesearch.evaluate(model, images).mse.nlargest(10)    # doctest: +SKIP
+    """
+    import pandas as pd  # noqa: PLC0415 - beside its only use, and a while to import
+
+    from aesearch.evaluation.metrics import image_metrics  # noqa: PLC0415 - likewise
+
+    network = the_model(model)
+    values = array_of(images, "images")
+    layout = layout_of(values.shape, network.image_shape, "images")
+    size = check_batch_size(batch_size, network.image_shape)
+    check_integer_range((values[rows] for rows in batches(len(values), size)), "images")
+    found: list[pd.DataFrame] = []
+    with ready(network, device) as tensor:
+        for rows in batches(len(values), size):
+            block = intensities(values[rows], "images")
+            batch = tensor(to_channel_first(block, layout, network.image_shape))
+            measured = image_metrics(network(batch), batch)
+            found.append(pd.DataFrame({name: array(column) for name, column in measured.items()}))
+    return pd.concat(found, ignore_index=True)
 
 
 def decode(

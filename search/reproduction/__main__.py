@@ -35,13 +35,13 @@ def reproduction(
       python -m aesearch.reproduction --out docs/reports.md
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.commands.stored import open_existing  # noqa: PLC0415 - imports SQLAlchemy
         from aesearch.models.runtime import prepare_process  # noqa: PLC0415 - imports torch
         from aesearch.reproduction.evidence import Evidences  # noqa: PLC0415
         from aesearch.reproduction.folder import read_records, record_store  # noqa: PLC0415
         from aesearch.reproduction.page import make_page  # noqa: PLC0415
         from aesearch.reproduction.reported import load_reported  # noqa: PLC0415
         from aesearch.studies.results.output_files import make_folder, write_whole  # noqa: PLC0415
+        from aesearch.studies.store.study_rows import existing_store  # noqa: PLC0415
 
         def message(text: str) -> None:
             typer.echo(text, err=True)
@@ -54,13 +54,10 @@ def reproduction(
         if asked == DEFAULT_STORAGE and not Path(DEFAULT_STORAGE).exists():
             message(f"no store here ({DEFAULT_STORAGE}): from the records of {folder} alone")
         else:
-            engine = open_existing(asked)
-            try:
+            with existing_store(asked) as engine:
                 record_store(
                     engine, folder, reports, ours, data_dir=data_dir, quick=quick, message=message
                 )
-            finally:
-                engine.dispose()
         records = read_records(folder, reports, ours, quick=quick, message=message)
         make_folder(out.parent)
         write_whole(out, make_page(Evidences(records, quick=quick), folder.name))

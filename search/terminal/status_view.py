@@ -2,11 +2,12 @@
 
 import datetime as dt
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -30,12 +31,48 @@ def as_json(study: StudyStatus) -> dict[str, Any]:
         "finished": study.finished,
         "trials": study.trials,
         "best": None if study.best is None else {"number": study.best[0], "value": study.best[1]},
-        "chosen": study.chosen,
+        "chosen": None if study.chosen is None else study.chosen[0],
         "open_work": study.open_work,
         "trials_per_hour": study.trials_per_hour,
         "seconds_left": study.seconds_left,
         "workers": [asdict(worker) | {"alive": worker.alive} for worker in study.workers],
     }
+
+
+def wide_console() -> Console:
+    """Give standard output; a pipe has no width, and nothing is cut there."""
+    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+
+
+def listed(study: StudyStatus) -> dict[str, Any]:
+    """Give one study as a row of ``aesearch list``: the value is the winner's, or the best's."""
+    best = study.chosen or study.best
+    return {
+        "study": study.name,
+        "dataset": study.dataset,
+        "finished": study.finished,
+        "trials": study.n_trials,
+        "value": None if best is None else best[1],
+        "state": study.state,
+    }
+
+
+def list_view(studies: Sequence[StudyStatus]) -> RenderableType:
+    """Lay out what is in a store, a line for each study."""
+    if not studies:
+        return Text("There is no study in this store.")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name in ("study", "dataset", "trials", "best", "state"):
+        table.add_column(name, no_wrap=True)
+    for row in map(listed, studies):
+        table.add_row(
+            Text(one_line(row["study"])),
+            Text(one_line(str(row["dataset"]))),
+            f"{row['finished']}/{row['trials']}",
+            "-" if row["value"] is None else value_text(row["value"]),
+            row["state"],
+        )
+    return table
 
 
 def view(studies: Sequence[StudyStatus]) -> RenderableType:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,9 +16,15 @@ from PIL import Image
 from sqlalchemy.engine import Connection, Engine
 
 from aesearch.studies.dashboard.drawing import draw_curves
-from aesearch.studies.dashboard.finished import FinishedTrial, finished_trials
+from aesearch.studies.dashboard.finished import (
+    CurvePoint,
+    FinishedTrial,
+    finished_trials,
+    trial_pictures,
+)
 from aesearch.studies.results.output_files import write_whole
 from aesearch.studies.store import optuna_tables
+from aesearch.studies.store.contents import StudyContents
 from aesearch.studies.store.database import reading
 
 KEY_PREFIX = "artifacts:"  # Optuna's own, see optuna.artifacts.upload_artifact
@@ -105,21 +112,61 @@ def _enlarged(png: bytes) -> bytes:
     return stream.getvalue()
 
 
+@dataclass(frozen=True)
+class TrialFile:
+    """A file that the dashboard shows with a trial, to be made when it is written."""
+
+    artifact_id: str
+    filename: str
+    trial: FinishedTrial
+
+    @property
+    def content(self) -> bytes:
+        """What is in it."""
+        return content(self.trial, self.filename)
+
+
+def trial_files(connection: Connection, contents: StudyContents) -> list[TrialFile]:
+    """List the files of all trials of a study that was read with its curves, in trial order."""
+    row, records = contents.row, contents.snapshot.trials
+    pictures = trial_pictures(connection, row.study_id)
+    curves: dict[int, list[CurvePoint]] = {}
+    for number, fold, epoch, train, validation in contents.curves:
+        curves.setdefault(number, []).append(CurvePoint(fold, epoch, train, validation))
+    files = []
+    for trial_id, number, meta in _stored_metas(connection, row.study_id):
+        trial = FinishedTrial(
+            trial_id, records[number], tuple(curves.get(number, ())), pictures.get(number, {})
+        )
+        filename = str(meta["filename"])
+        if any(each.filename == filename for each in artifacts(row.name, trial)):
+            files.append(TrialFile(str(meta["artifact_id"]), filename, trial))
+    return files
+
+
 def stored_artifacts(connection: Connection, study_id: int) -> dict[str, tuple[int, str]]:
     """Map every artifact id of a study's trials to its trial id and file name."""
+    return {
+        str(meta["artifact_id"]): (trial_id, str(meta["filename"]))
+        for trial_id, _, meta in _stored_metas(connection, study_id)
+    }
+
+
+def _stored_metas(
+    connection: Connection, study_id: int
+) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Trial id, trial number and description of every file of a study's trials."""
     attributes, trials = optuna_tables.SYSTEM_ATTRIBUTES, optuna_tables.TRIALS
     rows = connection.execute(
-        sa.select(attributes.c.trial_id, attributes.c.value_json)
+        sa.select(attributes.c.trial_id, trials.c.number, attributes.c.value_json)
         .join(trials, trials.c.trial_id == attributes.c.trial_id)
         .where(trials.c.study_id == study_id, attributes.c.key.startswith(KEY_PREFIX))
         .order_by(attributes.c.trial_id, attributes.c.trial_system_attribute_id)
     )
-    found = {}
     for row in rows:
         meta = _meta(row.value_json)
         if meta is not None:
-            found[str(meta["artifact_id"])] = (int(row.trial_id), str(meta["filename"]))
-    return found
+            yield row.trial_id, row.number, meta
 
 
 def _meta(value_json: str) -> dict[str, Any] | None:

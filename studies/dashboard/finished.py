@@ -49,6 +49,22 @@ class FinishedTrial:
     pictures: dict[str, StoredPicture]
 
 
+def trial_pictures(connection: Connection, study_id: int) -> dict[int, dict[str, StoredPicture]]:
+    """Read the pictures of all trials of a study, by trial number and name."""
+    picture, trials = tables.trial_picture, optuna_tables.TRIALS
+    query = (
+        sa.select(trials.c.number, picture.c.name, picture.c.alt, picture.c.png)
+        .join(trials, trials.c.trial_id == picture.c.trial_id)
+        .where(trials.c.study_id == study_id)
+        .order_by(trials.c.number, picture.c.name)
+    )
+    found: dict[int, dict[str, StoredPicture]] = {}
+    for row in connection.execute(query):
+        stored = StoredPicture(row.alt, bytes(row.png))
+        found.setdefault(row.number, {})[row.name] = stored
+    return found
+
+
 def finished_trials(
     connection: Connection, study_id: int, trial_ids: Sequence[int]
 ) -> list[FinishedTrial]:

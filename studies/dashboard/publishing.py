@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from aesearch.studies.dashboard import rows
-from aesearch.studies.dashboard.artifacts import artifacts, content, stored_artifacts
+from aesearch.studies.dashboard.artifacts import TrialFile, artifacts, content, stored_artifacts
 from aesearch.studies.dashboard.figures import study_figures
 from aesearch.studies.dashboard.finished import FINISHED, FinishedTrial, finished_trials
 from aesearch.studies.dashboard.notes import study_note, trial_note
@@ -80,7 +80,7 @@ def write_files(engine: Engine, name: str, folder: Path) -> int:
     """
     make_folder(folder)
     study = study_rows.find_study(engine, name)
-    present = {path.name for path in folder.iterdir() if path.stat().st_size}
+    present = _present(folder)
     wanted: dict[int, list[tuple[str, str]]] = {}
     for artifact_id, (trial_id, filename) in _stored_artifacts(engine, study.study_id).items():
         if artifact_id not in present:
@@ -93,6 +93,19 @@ def write_files(engine: Engine, name: str, folder: Path) -> int:
                     _write_file(folder / artifact_id, content(trial, filename))
                     written += 1
     return written
+
+
+def write_missing(files: Sequence[TrialFile], folder: Path) -> None:
+    """Write those of the files of a study's trials that a folder lacks."""
+    make_folder(folder)
+    present = _present(folder)
+    for file in files:
+        if file.artifact_id not in present:
+            _write_file(folder / file.artifact_id, file.content)
+
+
+def _present(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.stat().st_size}
 
 
 @repeatable

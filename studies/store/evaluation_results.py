@@ -20,23 +20,33 @@ _BESIDE = ("psnr", "binary_accuracy", "ssim")
 def read_evaluation(engine: Engine, study: StudyRow) -> dict[str, Any] | None:
     """Read what ``aesearch.evaluation.evaluate`` found; None where nothing was evaluated."""
     with reading(engine) as connection:
-        text = connection.execute(
-            sa.select(tables.evaluation.c.document).where(*_of(tables.evaluation, study))
-        ).scalar()
+        return read_evaluation_in(connection, study)
+
+
+def read_evaluation_in(connection: Connection, study: StudyRow) -> dict[str, Any] | None:
+    """Read an evaluation, as ``read_evaluation``, inside a transaction."""
+    text = connection.execute(
+        sa.select(tables.evaluation.c.document).where(*_of(tables.evaluation, study))
+    ).scalar()
     return None if text is None else json.loads(text)
 
 
 @repeatable
 def read_pictures(engine: Engine, study: StudyRow) -> list[Picture]:
     """Read the pictures of the evaluation, by name."""
-    table = tables.picture
     with reading(engine) as connection:
-        rows = connection.execute(
-            sa.select(table.c.name, table.c.alt, table.c.png)
-            .where(*_of(table, study))
-            .order_by(table.c.name)
-        ).all()
-    return [Picture(row.name, row.alt, bytes(row.png)) for row in rows]
+        return read_pictures_in(connection, study)
+
+
+def read_pictures_in(connection: Connection, study: StudyRow) -> list[Picture]:
+    """Read the pictures, as ``read_pictures``, inside a transaction."""
+    table = tables.picture
+    query = (
+        sa.select(table.c.name, table.c.alt, table.c.png)
+        .where(*_of(table, study))
+        .order_by(table.c.name)
+    )
+    return [Picture(row.name, row.alt, bytes(row.png)) for row in connection.execute(query)]
 
 
 def main_numbers(document: Mapping[str, Any] | None) -> dict[str, Any]:

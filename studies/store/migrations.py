@@ -19,11 +19,19 @@ from aesearch.studies.store.retry import repeatable
 _ADVISORY_KEY = 6301974  # any number that nobody else locks
 
 
+NAME_ANOTHER = "name it with --storage or AESEARCH_STORAGE, or make one with 'aesearch run'"
+
+
 @repeatable
-def prepare(engine: Engine) -> None:
+def prepare(engine: Engine, *, create: bool = True) -> None:
     """Create Optuna's tables and ours where they are missing; upgrade ours where they are older.
 
     Several processes may do this at once; one of them does the work.
+
+    Parameters
+    ----------
+    create : bool
+        False to refuse a database without our tables.
 
     Raises
     ------
@@ -31,8 +39,14 @@ def prepare(engine: Engine) -> None:
         The tables belong to a later aesearch, another Optuna, or to another program.
     """
     with translated(engine):
-        if _version(engine) == tables.SCHEMA_VERSION:
+        version = _version(engine)
+        if version == tables.SCHEMA_VERSION:
             return
+        if version is None and not create:
+            raise StoreError(
+                f"storage must hold studies of aesearch, got {describe(engine.url)} without; "
+                + NAME_ANOTHER
+            )
         with _alone(engine):
             found = _version(engine)
             if found is None:

@@ -153,15 +153,19 @@ def write_retrained(
 @repeatable
 def retrained(engine: Engine, study: StudyRow) -> list[Any]:
     """Rows of the retrained seeds of the chosen configuration, weights included, by seed index."""
-    table = tables.retrain
     with reading(engine) as connection:
-        return list(
-            connection.execute(
-                sa.select(table)
-                .where(table.c.study_id == study.study_id, table.c.retrain_key == study.retrain_key)
-                .order_by(table.c.seed_index)
-            )
-        )
+        return retrained_in(connection, study)
+
+
+def retrained_in(connection: Connection, study: StudyRow) -> list[Any]:
+    """Rows of the retrained seeds, as ``retrained``, inside a transaction."""
+    table = tables.retrain
+    query = (
+        sa.select(table)
+        .where(table.c.study_id == study.study_id, table.c.retrain_key == study.retrain_key)
+        .order_by(table.c.seed_index)
+    )
+    return list(connection.execute(query))
 
 
 @repeatable
@@ -254,6 +258,12 @@ def _delete_checkpoint(connection: Connection, lease: Lease) -> None:
 @repeatable
 def retrain_curves(engine: Engine, study: StudyRow) -> list[RetrainPoint]:
     """Every epoch of the retraining of the chosen configuration, by seed and epoch."""
+    with reading(engine) as connection:
+        return retrain_curves_in(connection, study)
+
+
+def retrain_curves_in(connection: Connection, study: StudyRow) -> list[RetrainPoint]:
+    """Every epoch of the retraining, as ``retrain_curves``, inside a transaction."""
     table = tables.retrain_curve
     query = (
         sa.select(
@@ -266,9 +276,7 @@ def retrain_curves(engine: Engine, study: StudyRow) -> list[RetrainPoint]:
         .where(table.c.study_id == study.study_id, table.c.retrain_key == study.retrain_key)
         .order_by(table.c.seed_index, table.c.epoch)
     )
-    with reading(engine) as connection:
-        rows = connection.execute(query).all()
     return [
         RetrainPoint(seed_index, epoch, *(from_sql(value) for value in values))
-        for seed_index, epoch, *values in rows
+        for seed_index, epoch, *values in connection.execute(query)
     ]

@@ -64,8 +64,8 @@ class StudyStatus:
     ----------
     trials : dict
         How many are waiting, running, complete, pruned, failed.
-    best : (number, value) or None
-        Stable complete trial with the lowest mean over folds (MSE per pixel).
+    best, chosen : (number, value) or None
+        The stable complete trial with the lowest mean over folds (MSE per pixel), and the winner.
     open_work : dict
         Units of work that are not done, by kind.
     past_deadline : bool
@@ -82,7 +82,7 @@ class StudyStatus:
     created: float
     trials: dict[str, int]
     best: tuple[int, float] | None
-    chosen: int | None
+    chosen: tuple[int, float] | None
     open_work: dict[str, int]
     workers: tuple[WorkerStatus, ...]
     past_deadline: bool
@@ -192,7 +192,7 @@ def _status(  # noqa: PLR0917 - one row of each query
     workers: tuple[WorkerStatus, ...],
     per_second: float | None,
     best: tuple[int, float] | None,
-    chosen: int | None,
+    chosen: tuple[int, float] | None,
 ) -> StudyStatus:
     left = trials["waiting"] + trials["running"]
     working = any(worker.alive and worker.kind == "search" for worker in workers)
@@ -323,11 +323,12 @@ def _best(connection: Connection, ids: list[int]) -> dict[int, tuple[int, float]
     return {row.study_id: (row.number, row.value) for row in connection.execute(query)}
 
 
-def _chosen(connection: Connection, ids: list[int]) -> dict[int, int]:
-    trials, study = optuna_tables.TRIALS, tables.study
+def _chosen(connection: Connection, ids: list[int]) -> dict[int, tuple[int, float]]:
+    trials, values, study = optuna_tables.TRIALS, optuna_tables.VALUES, tables.study
     query = (
-        sa.select(study.c.study_id, trials.c.number)
+        sa.select(study.c.study_id, trials.c.number, values.c.value)
         .join(trials, trials.c.trial_id == study.c.chosen_trial_id)
+        .join(values, values.c.trial_id == trials.c.trial_id)
         .where(study.c.study_id.in_(ids))
     )
-    return {row.study_id: row.number for row in connection.execute(query)}
+    return {row.study_id: (row.number, row.value) for row in connection.execute(query)}

@@ -2,15 +2,17 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Connection, Engine
 
-from aesearch.studies.errors import StudyNotFoundError
+from aesearch.studies.errors import StoreError, StudyNotFoundError
 from aesearch.studies.results.records import LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
 from aesearch.studies.results.records import TrialState as RecordedState
 from aesearch.studies.results.selection import with_pooled_errors
@@ -74,6 +76,36 @@ def open_store(storage: str, patience: Patience | None = None) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+@contextmanager
+def existing_store(storage: str, patience: Patience | None = None) -> Iterator[Engine]:
+    """Open a store that must be there already, and close it behind the block.
+
+    Parameters
+    ----------
+    storage, patience
+        As for ``open_store``.
+
+    Raises
+    ------
+    StoreError
+        There is none, or it is not ours.
+    """
+    url = database.parse_url(storage)
+    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
+        raise StoreError(
+            f"storage must be an existing store, got {url.database!r}: no such file; "
+            + migrations.NAME_ANOTHER
+        )
+    engine = database.open_engine(url)
+    try:
+        if patience is not None:
+            be_patient(engine, patience)
+        migrations.prepare(engine, create=False)
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def clock(connection: Connection) -> sa.ColumnElement[float]:
@@ -216,22 +248,23 @@ def find_study(engine: Engine, name: str) -> StudyRow:
         There is none, or it was made by another program; names that exist are listed.
     """
     with database.reading(engine) as connection:
-        rows = connection.execute(
-            sa.select(
-                optuna_tables.STUDIES.c.study_name,
-                tables.study,
-            )
-            .join(tables.study, tables.study.c.study_id == optuna_tables.STUDIES.c.study_id)
-            .where(optuna_tables.STUDIES.c.study_name == name)
-        ).all()
-        if not rows:
-            known = study_names_in(connection)
-            listed = ", ".join(map(repr, known[:8])) or "none"
-            raise StudyNotFoundError(
-                f"study must be one of the studies in {describe(engine.url)}, "
-                f"got {name!r}; there: {listed}"
-            )
-    return _study_row(rows[0])
+        return find_study_in(connection, name)
+
+
+def find_study_in(connection: Connection, name: str) -> StudyRow:
+    """Look a study up by name, as ``find_study``, inside a transaction."""
+    row = connection.execute(
+        sa.select(optuna_tables.STUDIES.c.study_name, tables.study)
+        .join(tables.study, tables.study.c.study_id == optuna_tables.STUDIES.c.study_id)
+        .where(optuna_tables.STUDIES.c.study_name == name)
+    ).first()
+    if row is None:
+        listed = ", ".join(map(repr, study_names_in(connection)[:8])) or "none"
+        raise StudyNotFoundError(
+            f"study must be one of the studies in {describe(connection.engine.url)}, "
+            f"got {name!r}; there: {listed}"
+        )
+    return _study_row(row)
 
 
 def _study_row(row: Any) -> StudyRow:
@@ -301,18 +334,31 @@ def snapshot(engine: Engine, name: str) -> StudySnapshot:
     StudyNotFoundError
         There is no study of that name.
     """
-    row = find_study(engine, name)
     with database.reading(engine) as connection:
-        trials = optuna_tables.frozen_trials(connection, row.study_id)
-        moment = now(connection)
-        leases = connection.execute(
-            sa.select(tables.lease)
-            .where(tables.lease.c.study_id == row.study_id)
-            .order_by(tables.lease.c.kind, tables.lease.c.position)
-        ).all()
-        retrains = connection.execute(
-            # All but the weights, which may be hundreds of megabytes.
-            sa.select(*(tables.retrain.c[name] for name in RetrainRecord.__dataclass_fields__))
+        return snapshot_in(connection, find_study_in(connection, name))
+
+
+def snapshot_in(
+    connection: Connection, row: StudyRow, retrained: Sequence[Any] | None = None
+) -> StudySnapshot:
+    """Read a study as it is inside a transaction, with eight statements at most.
+
+    Parameters
+    ----------
+    retrained : sequence of rows, optional
+        Its retrained seeds, where they were read already.
+    """
+    trials = optuna_tables.frozen_trials(connection, row.study_id)
+    leases = connection.execute(
+        sa.select(tables.lease, clock(connection).label("moment"))
+        .where(tables.lease.c.study_id == row.study_id)
+        .order_by(tables.lease.c.kind, tables.lease.c.position)
+    ).all()
+    if retrained is None:
+        # All but the weights, which may be hundreds of megabytes.
+        columns = [tables.retrain.c[name] for name in RetrainRecord.__dataclass_fields__]
+        retrained = connection.execute(
+            sa.select(*columns)
             .where(
                 tables.retrain.c.study_id == row.study_id,
                 tables.retrain.c.retrain_key == row.retrain_key,
@@ -321,7 +367,7 @@ def snapshot(engine: Engine, name: str) -> StudySnapshot:
         ).all()
     numbers = {trial._trial_id: trial.number for trial in trials}  # noqa: SLF001 - has no public name
     return StudySnapshot(
-        name=name,
+        name=row.name,
         spec=row.spec,
         n_trials=len(trials),
         trials=with_pooled_errors(list(map(trial_record, trials))),
@@ -332,7 +378,7 @@ def snapshot(engine: Engine, name: str) -> StudySnapshot:
                 done=lease.done,
                 owner=lease.owner,
                 attempt=lease.attempt,
-                seconds_left=None if lease.expires is None else lease.expires - moment,
+                seconds_left=None if lease.expires is None else lease.expires - lease.moment,
                 progress=json.loads(lease.progress) if lease.progress else {},
                 size=lease.size,
             )
@@ -348,7 +394,7 @@ def snapshot(engine: Engine, name: str) -> StudySnapshot:
                 weights_sha256=item.weights_sha256,
                 test_mse=item.test_mse,
             )
-            for item in retrains
+            for item in retrained
         ),
         chosen=numbers.get(row.chosen_trial_id) if row.chosen_trial_id is not None else None,
         test_looks=row.test_looks,
@@ -396,6 +442,12 @@ def curves(engine: Engine, study: StudyRow) -> list[tuple[int, int, int, float, 
     list of (number, fold, epoch, train_loss, validation_loss)
         In that order of sorting; losses are mean squared errors per pixel.
     """
+    with database.reading(engine) as connection:
+        return curves_in(connection, study)
+
+
+def curves_in(connection: Connection, study: StudyRow) -> list[tuple[int, int, int, float, float]]:
+    """Every loss of a study, as ``curves``, inside a transaction."""
     trials, curve = optuna_tables.TRIALS, tables.curve
     query = (
         sa.select(
@@ -409,9 +461,7 @@ def curves(engine: Engine, study: StudyRow) -> list[tuple[int, int, int, float, 
         .where(trials.c.study_id == study.study_id)
         .order_by(trials.c.number, curve.c.fold, curve.c.epoch)
     )
-    with database.reading(engine) as connection:
-        rows = connection.execute(query).all()
     return [
         (r.number, r.fold, r.epoch, from_sql(r.train_loss), from_sql(r.validation_loss))
-        for r in rows
+        for r in connection.execute(query)
     ]

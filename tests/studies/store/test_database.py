@@ -6,10 +6,10 @@ import optuna
 import pytest
 import sqlalchemy as sa
 
-from aesearch.commands.stored import described_studies, open_existing
 from aesearch.studies.errors import StoreError, TransientStoreError
 from aesearch.studies.store import database, study_rows
 from aesearch.studies.store.driver_errors import explained
+from aesearch.studies.store.status import statuses
 
 
 def open_it(path):
@@ -117,11 +117,9 @@ def test_a_store_is_opened_for_reading_while_somebody_writes(new_store):
     storage = new_store("s")
     engine = study_rows.open_store(storage)
     asked = []
-    with database.writing(engine):
-        reader = open_existing(storage)
+    with database.writing(engine), study_rows.existing_store(storage) as reader:
         sa.event.listen(reader, "before_cursor_execute", lambda *call: asked.append(call[2]))
-        assert described_studies(reader) == []
-        reader.dispose()
+        assert statuses(reader) == []
     engine.dispose()
     assert asked
     assert not [statement for statement in asked if "IMMEDIATE" in statement]

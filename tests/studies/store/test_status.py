@@ -20,8 +20,6 @@ from typer.testing import CliRunner
 
 from aesearch.artifacts.run_folder import default_folder
 from aesearch.cli import app
-from aesearch.commands.stored import state_text
-from aesearch.studies.results.records import StudySnapshot, TrialRecord
 from aesearch.studies.store import (
     database,
     ledger,
@@ -60,7 +58,7 @@ def test_the_counts_are_those_of_the_snapshot(new_store, tiny_spec, create_study
     assert found.trials == {state: states.count(state) for state in found.trials}
     stable = [(t.value, t.number) for t in snapshot.trials if t.eligible]
     assert found.best == min(stable)[::-1]
-    assert (found.chosen, found.state, found.over) == (snapshot.chosen, "finished", True)
+    assert (found.chosen[0], found.state, found.over) == (snapshot.chosen, "finished", True)
     assert found.open_work == {"search": 0, "retrain": 0, "evaluate": 0}
     assert found.workers == ()
     assert found.trials_per_hour > 0
@@ -437,20 +435,3 @@ def test_options_of_a_run_that_stays_are_refused(tmp_path, monkeypatch, option):
     assert refused.exit_code == 2
     assert f"{option[0]} must not be given beside --detach" in refused.stderr
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("unstable", "state", "words"),
-    [
-        (None, "complete", "no winner yet"),
-        ("its loss ends too high", "complete", "no winner"),
-        ("its loss ends too high", "running", "unfinished"),
-    ],
-)
-def test_a_list_says_that_nothing_can_be_chosen(unstable, state, words):
-    """As the status does; while trials are under way, nobody knows."""
-    trials = (
-        TrialRecord(0, "complete", {}, 0.2, 0.01, (0.2, 0.2), unstable=unstable),
-        TrialRecord(1, state, {}, 0.2, 0.01, (0.2, 0.2), unstable="its loss ends too high"),
-    )
-    assert state_text(StudySnapshot("s", {}, 2, trials)) == words

@@ -1,0 +1,254 @@
+"""A ``best.yaml`` trained again: to a model in a folder, or to hold it against its number."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aesearch.artifacts.best_file import (
+    BEST,
+    Comparison,
+    check_same_images,
+    compare,
+    load_best,
+    load_trainable,
+)
+from aesearch.artifacts.model_file import MODEL_NAME, from_bytes, is_ours
+from aesearch.artifacts.run_folder import (
+    best_seed,
+    data_result,
+    default_folder,
+    remove_made_of_model,
+    retrained_result,
+)
+from aesearch.artifacts.sizes import best_of_size
+from aesearch.data.load import known_name
+from aesearch.data.study_data import Problem, load_problem, versions
+from aesearch.device import present_device
+from aesearch.models.autoencoder import Autoencoder
+from aesearch.options import spec_values, storage_or_default
+from aesearch.studies.errors import AesearchError, DataError, DataMissingError
+from aesearch.studies.results.evaluation_files import write_evaluation
+from aesearch.studies.results.output_files import best_yaml, make_folder, write_whole
+from aesearch.studies.spec.load import load_spec, to_yaml
+from aesearch.studies.spec.study import StudySpec
+from aesearch.studies.store.evaluation_results import main_numbers
+from aesearch.studies.store.study_rows import existing_store
+from aesearch.terminal.display import make_display
+from aesearch.terminal.evaluation_tables import measured
+from aesearch.terminal.training_display import make_training_display
+from aesearch.training.retrain_pool import TrainedSeed, train_seeds
+
+log = logging.getLogger("aesearch.train")
+
+
+class OverwriteError(AesearchError, ValueError):
+    """An output folder whose files would replace what was asked to be retrained."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network that was trained from a file.
+
+    Attributes
+    ----------
+    folder : Path
+        With ``best.yaml``, ``model.safetensors`` and the evaluation.
+    result : dict
+        What was reached; the part ``result`` of its ``best.yaml``.
+    """
+
+    folder: Path
+    result: dict[str, Any]
+
+    @property
+    def test_mse(self) -> float:
+        """Mean squared error per pixel of the model on the test set."""
+        return float(self.result["test"]["mse"])
+
+    @property
+    def model(self) -> Autoencoder:
+        """The network, on the CPU, in evaluation mode."""
+        return from_bytes((self.folder / MODEL_NAME).read_bytes())
+
+
+def train(
+    best: str | Path,
+    *,
+    encoding_dim: int | None = None,
+    out: str | Path | None = None,
+    dataset: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    device: str | None = None,
+    storage: str | None = None,
+    force: bool = False,
+    quiet: bool = False,
+) -> Trained:
+    """Train a ``best.yaml``, or the defaults of any specification, from the file alone.
+
+    The seed with the lowest validation loss is exported and measured: one more look at the test
+    set.
+
+    Parameters
+    ----------
+    best : path
+        The file, or the run folder that it lies in; beside ``encoding_dim`` the name of a study.
+    encoding_dim : int, optional
+        Deliver the best network of this code size of a study instead.
+    out : path, optional
+        Folder to write; None for ``runs/<study>-retrained``, or ``runs/<study>-<encoding_dim>``.
+    dataset, data_dir, device : optional
+        Where the same images are now, and what to train on; None for what the file says.
+    storage : str, optional
+        Store of the study, beside ``encoding_dim``.
+    force : bool
+        Write over a model that is in the folder.
+    quiet : bool
+        Show no progress.
+
+    Raises
+    ------
+    OverwriteError
+        The folder holds a model, or the file itself.
+    AesearchError
+        What can be mended, named.
+    """
+    file = Path(best).expanduser()
+    if encoding_dim is None:
+        spec, before = load_trainable(file)
+    else:
+        with existing_store(storage_or_default(storage)) as engine:
+            spec, before = best_of_size(engine, str(best), encoding_dim)
+    problem = _problem(
+        file, spec, before, dataset=dataset, data_dir=data_dir, device=device, quiet=quiet
+    )
+    ending = "retrained" if encoding_dim is None else str(encoding_dim)
+    folder = default_folder(f"{problem.spec.name}-{ending}") if out is None else Path(out)
+    _check_out(folder, file / BEST if file.is_dir() else file, force=force)
+    make_folder(folder)
+    with make_training_display(quiet=quiet) as display:
+        seeds = train_seeds(problem, progress=display)
+    exported = best_seed(seeds)
+    looks = 1 + (before["test"]["looks"] if before else 0)
+    result: dict[str, Any] = {**(before or {"study": str(problem.spec.name)})}
+    result |= retrained_result(seeds, exported.seed_index, looks)
+    result |= data_result(problem.facts())
+    # A folder with a best.yaml is whole: another one's goes first. The model and its own come
+    # before it is measured, which takes a while and may fail: it is what took hours.
+    (folder / BEST).unlink(missing_ok=True)
+    if is_ours(folder / MODEL_NAME):
+        remove_made_of_model(folder)
+    write_whole(folder / MODEL_NAME, exported.weights)
+    write_whole(folder / BEST, best_yaml(to_yaml(problem.spec), result))
+    numbers = _evaluated(folder, exported, problem, quiet=quiet)
+    if numbers:
+        result["test"] |= numbers
+        write_whole(folder / BEST, best_yaml(to_yaml(problem.spec), result))
+    return Trained(folder, result)
+
+
+def verify(
+    best: str | Path,
+    *,
+    tolerance: float = 0.02,
+    dataset: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    device: str | None = None,
+    quiet: bool = False,
+) -> Comparison:
+    """Retrain the exported seed of a ``best.yaml`` and hold its test number against the file's.
+
+    Parameters
+    ----------
+    best : path
+        The file, or the run folder that it lies in.
+    tolerance : float
+        Largest relative difference of the test MSE that still agrees; >= 0.
+    dataset, data_dir, device, quiet
+        As for ``train``.
+
+    Returns
+    -------
+    Comparison
+        Its ``verdict`` is ``identical`` (the same weights), ``agrees`` or ``differs``.
+    """
+    file = Path(best).expanduser()
+    spec, result = load_best(file)
+    problem = _problem(
+        file, spec, result, dataset=dataset, data_dir=data_dir, device=device, quiet=quiet
+    )
+    index = result["test"]["seed_index"]
+    with make_training_display(quiet=quiet) as display:
+        # The seeds that trained beside it train beside it again; the others are not needed.
+        seeds = train_seeds(problem, only=index, progress=display)
+    seed = next(seed for seed in seeds if seed.seed_index == index)
+    return compare(
+        result,
+        mse=seed.test_mse,
+        sha256=seed.weights_sha256,
+        tolerance=tolerance,
+        versions=versions(),
+        devices=(spec.compute.device, problem.spec.compute.device),
+    )
+
+
+def _check_out(folder: Path, read: Path, *, force: bool) -> None:
+    if (folder / BEST).absolute().resolve() == read.absolute().resolve():
+        raise OverwriteError(
+            f"out must be another folder than that of the file to retrain, got {str(folder)!r}"
+        )
+    taken = [name for name in (BEST, MODEL_NAME) if (folder / name).exists()]
+    if taken and not force:
+        raise OverwriteError(
+            f"out must hold no model yet, got {str(folder)!r} with {' and '.join(taken)}; "
+            "name another folder with --out, or --force to write over it"
+        )
+
+
+def _evaluated(
+    folder: Path, exported: TrainedSeed, problem: Problem, *, quiet: bool
+) -> dict[str, Any]:
+    """Measure the model that was written; its main numbers, none where that fails."""
+    try:
+        evaluation = measured(
+            from_bytes(exported.weights), problem, exported.seed_index, quiet=quiet
+        )
+    except KeyboardInterrupt:
+        log.warning("the model is written: %s", folder / MODEL_NAME)
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, it costs no model
+        log.warning("the model could not be evaluated: %s", error)
+        return {}
+    write_evaluation(folder, evaluation.document, evaluation.pictures)
+    return main_numbers(evaluation.document)
+
+
+def _problem(
+    best: Path,
+    spec: StudySpec,
+    result: Mapping[str, Any] | None,
+    *,
+    dataset: str | Path | None,
+    data_dir: str | Path | None,
+    device: str | None,
+    quiet: bool,
+) -> Problem:
+    """Load what a best.yaml was made of, from where it is now, and check that it is the same."""
+    flags = spec_values({"dataset": dataset, "data_dir": data_dir, "device": device})
+    asked = load_spec(text=to_yaml(spec), flags=flags)
+    here = present_device(asked)
+    try:
+        with make_display(quiet=quiet) as display:
+            problem = load_problem(asked, device=here, progress=display.download)
+    except DataError as error:
+        gone = not Path(asked.data.dataset).expanduser().exists()
+        if gone and dataset is None and known_name(asked.data.dataset) is None:
+            raise DataMissingError(
+                f"{error}; {str(best)!r} names its images as the run did, in the folder that it "
+                "was started in: start this there, or say where they are with --dataset"
+            ) from error
+        raise
+    if result is not None:
+        check_same_images(problem, result, str(best))
+    return problem

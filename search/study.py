@@ -1,0 +1,247 @@
+"""A study in a store, as Python has it: what the commands show, write and measure, without them."""
+
+from __future__ import annotations
+
+import base64
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aesearch.options import storage_or_default
+from aesearch.studies.errors import StudyNotFoundError
+from aesearch.studies.results import frames
+from aesearch.studies.results.selection import eligible_trials
+from aesearch.studies.results.summary import summary, summary_text
+from aesearch.studies.store.contents import StudyContents, read_contents
+from aesearch.studies.store.status import StudyStatus, statuses
+from aesearch.studies.store.study_rows import existing_store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from aesearch.models.autoencoder import Autoencoder
+    from aesearch.studies.results.records import TrialRecord
+    from aesearch.studies.spec.study import StudySpec
+
+_SHOWN = 5
+
+
+def studies(storage: str | None = None) -> list[StudyStatus]:
+    """Say how far each study of a store is, in order of creation.
+
+    Parameters
+    ----------
+    storage : str, optional
+        Database URL or SQLite file; None for ``AESEARCH_STORAGE``, or ``aesearch.db`` in the
+        current folder.
+
+    Raises
+    ------
+    StoreError
+        There is no such store, or it is not ours.
+    """
+    with existing_store(storage_or_default(storage)) as engine:
+        return statuses(engine)
+
+
+def open_study(name: str | None = None, storage: str | None = None) -> Study:
+    """Open a study, finished or not; it is read in one transaction.
+
+    Parameters
+    ----------
+    name : str, optional
+        None for the only study of the store.
+    storage : str, optional
+        As for ``studies``.
+
+    Raises
+    ------
+    StoreError
+        There is no such store, or it is not ours.
+    StudyNotFoundError
+        There is no study of that name, or no name was given and there is not exactly one; those
+        that there are are listed.
+
+    Examples
+    --------
+    >>> study = aesearch.open_study("mnist")                    # doctest: +SKIP
+    >>> study.trials().nsmallest(5, "value")                    # doctest: +SKIP
+    >>> codes = study.model().encode(batch)                     # doctest: +SKIP
+    """
+    where = storage_or_default(storage)
+    with existing_store(where) as engine:
+        if name is None:
+            found = [status.name for status in statuses(engine)]
+            if len(found) != 1:
+                listed = ", ".join(map(repr, found[:8])) or "none"
+                raise StudyNotFoundError(
+                    f"name must be given where there is not exactly one study, got none; "
+                    f"there: {listed}"
+                )
+            name = found[0]
+        return Study(read_contents(engine, name), where)
+
+
+class Study:
+    """A study as it was when it was opened; ``open_study`` makes one.
+
+    Trials, summary and best are of that moment. Curves, files and the model are read from the
+    store when they are asked for, each in one transaction. In a notebook it shows itself.
+
+    Parameters
+    ----------
+    contents : StudyContents
+    storage : str
+        Database URL or SQLite file that it was read from.
+    """
+
+    def __init__(self, contents: StudyContents, storage: str) -> None:
+        self._contents, self.storage = contents, storage
+
+    @property
+    def name(self) -> str:
+        """The name that it has in its store."""
+        return self._contents.row.name
+
+    @property
+    def spec(self) -> StudySpec:
+        """Its specification; nothing in it is ``auto``."""
+        return self._contents.spec
+
+    @property
+    def evaluation(self) -> dict[str, Any] | None:
+        """What the retrained model reached on the test set; None before that.
+
+        The keys are those of ``aesearch.evaluation.evaluate.evaluate``.
+        """
+        return self._contents.evaluation
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The winner; before the choice the best trial so far; None where there is none."""
+        snapshot = self._contents.snapshot
+        if snapshot.chosen is not None:
+            return snapshot.trials[snapshot.chosen]
+        return next(iter(self.best_trials(1)), None)
+
+    def best_trials(self, n: int = 10) -> list[TrialRecord]:
+        """Give the complete, stable trials with the lowest scores, the best first."""
+        return list(eligible_trials(self._contents.snapshot.trials)[:n])
+
+    def trials(self) -> pd.DataFrame:
+        """One row per trial; the columns are those of ``aesearch.frames.trials``."""
+        return frames.trials(self._contents.snapshot)
+
+    def scores(self) -> pd.DataFrame:
+        """One row per fold of each complete trial; see ``aesearch.frames.scores``."""
+        return frames.scores(self._contents.snapshot)
+
+    def curves(self) -> pd.DataFrame:
+        """One row per trial, fold and epoch; see ``aesearch.frames.curves``."""
+        return frames.curves(self._drawn.curves)
+
+    def summary(self) -> dict[str, Any]:
+        """What was found, in plain values; the keys are those of ``summary.summary``."""
+        return summary(self._contents.snapshot, self._contents.evaluation)
+
+    def status(self) -> StudyStatus:
+        """How far it is now, and who works on it."""
+        with existing_store(self.storage) as engine:
+            return statuses(engine, self.name)[0]
+
+    def model(self) -> Autoencoder:
+        """Give the retrained winner, on the CPU, in evaluation mode.
+
+        Raises
+        ------
+        RunFailedError
+            It has not been retrained and tested yet.
+        """
+        from aesearch.artifacts.model_file import from_bytes  # noqa: PLC0415 - imports torch
+        from aesearch.artifacts.run_folder import tested_seed  # noqa: PLC0415
+
+        with existing_store(self.storage) as engine:
+            contents = read_contents(engine, self.name, weights=True)
+        return from_bytes(tested_seed(contents).weights)
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write one self-contained HTML page: figures, tables, pictures.
+
+        Parameters
+        ----------
+        path : path, optional
+            File to write; one that is there is replaced. None for ``runs/<study>/report.html``.
+
+        Raises
+        ------
+        OutputError
+            The file cannot be written.
+        """
+        from aesearch.artifacts.run_folder import default_folder  # noqa: PLC0415 - imports Pillow
+        from aesearch.studies.report.stored import report_of  # noqa: PLC0415 - imports plotly
+        from aesearch.studies.results.output_files import (  # noqa: PLC0415
+            OutputError,
+            make_folder,
+            write_whole,
+        )
+
+        file = default_folder(self.name) / "report.html" if path is None else Path(path)
+        if file.is_dir():
+            raise OutputError(
+                f"out must be a file, got the folder {str(file)!r}; "
+                f"name {str(file / 'report.html')!r} for one in it"
+            )
+        make_folder(file.parent)
+        write_whole(file, report_of(self._drawn))
+        return file
+
+    def export(self, folder: str | Path | None = None) -> Path:
+        """Write the run folder again: ``best.yaml``, model, tables, pictures.
+
+        Parameters
+        ----------
+        folder : path, optional
+            None for ``runs/<study>``.
+
+        Raises
+        ------
+        RunFailedError
+            Nothing was retrained yet; the tables are written all the same.
+        OutputError
+            A file cannot be written, or the folder holds the model of another study.
+        """
+        from aesearch.artifacts.run_folder import (  # noqa: PLC0415 - imports Pillow
+            default_folder,
+            write_run_folder,
+        )
+
+        where = default_folder(self.name) if folder is None else Path(folder)
+        with existing_store(self.storage) as engine:
+            write_run_folder(engine, self.name, where)
+        return where
+
+    def __repr__(self) -> str:
+        return summary_text(self.summary())
+
+    def _repr_html_(self) -> str:
+        numbers = [trial.number for trial in self.best_trials(_SHOWN)]
+        shown = ["number", "value", "standard_error", *self.spec.space.dimensions()]
+        best = self.trials().set_index("number", drop=False).loc[numbers]
+        table = best.reindex(columns=shown).to_html(index=False, border=0) if numbers else ""
+        return f"<pre>{escape(repr(self))}</pre>{table}{self._picture()}"
+
+    def _picture(self) -> str:
+        """Show reconstructions of test images, where there are any."""
+        pictures = [p for p in self._drawn.pictures if p.name.startswith("reconstructions")]
+        if not pictures:
+            return ""
+        picture = pictures[0]
+        data = base64.b64encode(picture.png).decode()
+        return f'<img alt="{escape(picture.alt)}" src="data:image/png;base64,{data}">'
+
+    @cached_property
+    def _drawn(self) -> StudyContents:
+        """The study with all that figures show, read when it is asked for first."""
+        with existing_store(self.storage) as engine:
+            return read_contents(engine, self.name, curves=True, pictures=True)
