@@ -5,26 +5,44 @@ from typing import Any
 __version__ = "0.1.0"
 __all__ = [
     "AesearchError",
+    "Autoencoder",
+    "SearchResult",
+    "Study",
+    "StudySpec",
     "__version__",
     "decode",
     "encode",
+    "evaluate",
     "frames",
     "interpolate",
+    "list_studies",
     "load",
+    "open_study",
     "reconstruct",
     "search",
     "sklearn",
+    "train",
+    "verify",
 ]
 
 # Imported on first use: `aesearch --help` must not pay for torch.
 _LAZY = {
     "AesearchError": "aesearch.studies.errors",
+    "Autoencoder": "aesearch.models.autoencoder",
+    "SearchResult": "aesearch.api",
+    "Study": "aesearch.study",
+    "StudySpec": "aesearch.studies.spec.study",
     "decode": "aesearch.inference.functions",
     "encode": "aesearch.inference.functions",
+    "evaluate": "aesearch.inference.functions",
     "interpolate": "aesearch.inference.functions",
+    "list_studies": "aesearch.study",
     "load": "aesearch.api",
+    "open_study": "aesearch.study",
     "reconstruct": "aesearch.inference.functions",
     "search": "aesearch.api",
+    "train": "aesearch.retraining",
+    "verify": "aesearch.retraining",
 }
 _LAZY_MODULES = ("frames", "sklearn")
 

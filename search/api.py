@@ -19,12 +19,10 @@ from aesearch.driver.study_run import Run, run_study
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.options import OptionError, storage_or_default, study_spec
 from aesearch.studies.errors import StudyMismatchError
-from aesearch.studies.results import frames
 from aesearch.studies.results.output_files import make_folder, write_whole
-from aesearch.studies.results.summary import summary, summary_text
+from aesearch.studies.results.summary import summary_text
 from aesearch.studies.spec.study import StudySpec
-from aesearch.studies.store import study_rows
-from aesearch.studies.store.evaluation_results import read_evaluation
+from aesearch.study import Study, open_study
 from aesearch.terminal.display import make_display
 from aesearch.workers.ray_cluster import Cluster
 
@@ -70,6 +68,14 @@ class SearchResult:
     trials: pd.DataFrame = field(repr=False)
     curves: pd.DataFrame = field(repr=False)
     scores: pd.DataFrame = field(repr=False)
+
+    @property
+    def study(self) -> Study:
+        """The study in its store."""
+        return open_study(str(self.spec.name), self.storage)
+
+    def _repr_html_(self) -> str:
+        return self.study._repr_html_()
 
     @cached_property
     def model(self) -> Autoencoder:
@@ -260,16 +266,9 @@ def keep_images(image_set: ImageSet, folder: Path) -> Path:
 
 def found(run: Run) -> SearchResult:
     """Read a finished study back from its store and its folder."""
-    engine = study_rows.open_store(run.storage)
-    try:
-        study = study_rows.find_study(engine, run.name)
-        curves = study_rows.curves(engine, study)
-        evaluation = read_evaluation(engine, study)
-    finally:
-        engine.dispose()
-    snapshot = run.snapshot
-    assert snapshot.chosen is not None, "a run ends with a choice"
-    winner = snapshot.trials[snapshot.chosen]
+    study = open_study(run.name, run.storage)
+    winner = study.best
+    assert winner is not None, "a run ends with a choice"
     assert winner.value is not None, "only a complete trial is chosen"
     spec, result = load_best(run.folder / "best.yaml")
     return SearchResult(
@@ -280,9 +279,9 @@ def found(run: Run) -> SearchResult:
         value=winner.value,
         standard_error=winner.standard_error,
         test_mse=result["test"]["mse"],
-        summary=summary(snapshot, evaluation),
-        evaluation=evaluation,
-        trials=frames.trials(snapshot),
-        curves=frames.curves(curves),
-        scores=frames.scores(snapshot),
+        summary=study.summary(),
+        evaluation=study.evaluation,
+        trials=study.trials(),
+        curves=study.curves(),
+        scores=study.scores(),
     )

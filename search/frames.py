@@ -5,15 +5,13 @@ A study is named, with the store that it is in, or is what ``aesearch.search`` r
 
 from typing import TYPE_CHECKING
 
-from aesearch.options import OptionError, storage_or_default
+from aesearch.options import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pandas as pd
-    from sqlalchemy.engine import Engine
 
     from aesearch.api import SearchResult
+    from aesearch.study import Study
 
 
 def trials(study: "str | SearchResult", *, storage: str | None = None) -> "pd.DataFrame":
@@ -52,12 +50,9 @@ def trials(study: "str | SearchResult", *, storage: str | None = None) -> "pd.Da
     >>> frame = aesearch.frames.trials("mnist")                       # doctest: +SKIP
     >>> frame.query("state == 'complete'").nsmallest(5, "value")      # doctest: +SKIP
     """
-    from aesearch.studies.results import frames  # noqa: PLC0415 - imports SQLAlchemy, pandas
-    from aesearch.studies.store import study_rows  # noqa: PLC0415 - imports SQLAlchemy, pandas
-
     if not isinstance(study, str):
         return _of_result(study, storage).trials
-    return _read(storage, lambda engine: frames.trials(study_rows.snapshot(engine, study)))
+    return _opened(study, storage).trials()
 
 
 def curves(study: "str | SearchResult", *, storage: str | None = None) -> "pd.DataFrame":
@@ -80,17 +75,9 @@ def curves(study: "str | SearchResult", *, storage: str | None = None) -> "pd.Da
     StoreError, StudyNotFoundError
         As ``trials``.
     """
-    from aesearch.studies.results import frames  # noqa: PLC0415 - imports SQLAlchemy, pandas
-    from aesearch.studies.store import study_rows  # noqa: PLC0415 - imports SQLAlchemy, pandas
-
     if not isinstance(study, str):
         return _of_result(study, storage).curves
-    return _read(
-        storage,
-        lambda engine: frames.curves(
-            study_rows.curves(engine, study_rows.find_study(engine, study))
-        ),
-    )
+    return _opened(study, storage).curves()
 
 
 def scores(study: "str | SearchResult", *, storage: str | None = None) -> "pd.DataFrame":
@@ -112,12 +99,9 @@ def scores(study: "str | SearchResult", *, storage: str | None = None) -> "pd.Da
     StoreError, StudyNotFoundError
         As ``trials``.
     """
-    from aesearch.studies.results import frames  # noqa: PLC0415 - imports SQLAlchemy, pandas
-    from aesearch.studies.store import study_rows  # noqa: PLC0415 - imports SQLAlchemy, pandas
-
     if not isinstance(study, str):
         return _of_result(study, storage).scores
-    return _read(storage, lambda engine: frames.scores(study_rows.snapshot(engine, study)))
+    return _opened(study, storage).scores()
 
 
 def _of_result(study: "SearchResult", storage: str | None) -> "SearchResult":
@@ -135,11 +119,7 @@ def _of_result(study: "SearchResult", storage: str | None) -> "SearchResult":
     return study
 
 
-def _read(storage: str | None, read: "Callable[[Engine], pd.DataFrame]") -> "pd.DataFrame":
-    from aesearch.commands.stored import open_existing  # noqa: PLC0415 - imports SQLAlchemy
+def _opened(name: str, storage: str | None) -> "Study":
+    from aesearch.study import open_study  # noqa: PLC0415 - imports SQLAlchemy, pandas
 
-    engine = open_existing(storage_or_default(storage))
-    try:
-        return read(engine)
-    finally:
-        engine.dispose()
+    return open_study(name, storage)

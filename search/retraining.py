@@ -28,9 +28,14 @@ from aesearch.data.study_data import Problem, load_problem, versions
 from aesearch.device import present_device
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.options import spec_values, storage_or_default
-from aesearch.studies.errors import AesearchError, DataError, DataMissingError
+from aesearch.studies.errors import DataError, DataMissingError
 from aesearch.studies.results.evaluation_files import write_evaluation
-from aesearch.studies.results.output_files import best_yaml, make_folder, write_whole
+from aesearch.studies.results.output_files import (
+    OverwriteError,
+    best_yaml,
+    make_folder,
+    write_whole,
+)
 from aesearch.studies.spec.load import load_spec, to_yaml
 from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store.evaluation_results import main_numbers
@@ -41,10 +46,6 @@ from aesearch.terminal.training_display import make_training_display
 from aesearch.training.retrain_pool import TrainedSeed, train_seeds
 
 log = logging.getLogger("aesearch.train")
-
-
-class OverwriteError(AesearchError, ValueError):
-    """An output folder whose files would replace what was asked to be retrained."""
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,20 @@ from aesearch.studies.store.status import StudyStatus, statuses
 from aesearch.studies.store.study_rows import existing_store
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import pandas as pd
 
+    from aesearch.evaluation.looks import Look
     from aesearch.models.autoencoder import Autoencoder
     from aesearch.studies.results.records import TrialRecord
     from aesearch.studies.spec.study import StudySpec
 
+CORRUPTIONS = ("gaussian", "uniform", "salt-and-pepper", "occlusion")
 _SHOWN = 5
 
 
-def studies(storage: str | None = None) -> list[StudyStatus]:
+def list_studies(storage: str | None = None) -> list[StudyStatus]:
     """Say how far each study of a store is, in order of creation.
 
     Parameters
@@ -53,7 +57,7 @@ def open_study(name: str | None = None, storage: str | None = None) -> Study:
     name : str, optional
         None for the only study of the store.
     storage : str, optional
-        As for ``studies``.
+        As for ``list_studies``.
 
     Raises
     ------
@@ -164,6 +168,43 @@ class Study:
         with existing_store(self.storage) as engine:
             contents = read_contents(engine, self.name, weights=True)
         return from_bytes(tested_seed(contents).weights)
+
+    def evaluate(
+        self,
+        *,
+        noise: Mapping[str, Sequence[float]] | None = None,
+        bootstrap: int | None = None,
+        save: bool = False,
+    ) -> Look:
+        """Measure the retrained model on the test set once more; the store counts the look.
+
+        Parameters
+        ----------
+        noise : mapping of str to sequence of float, optional
+            Levels of ``gaussian``, ``uniform``, ``salt-and-pepper``, ``occlusion`` at which the
+            images are corrupted; None for what the specification says.
+        bootstrap : int, optional
+            Resamples behind every interval; None for what the specification says.
+        save : bool
+            Keep this evaluation in the store, in the place of the one that is there.
+
+        Raises
+        ------
+        RunFailedError
+            It has not been retrained and tested yet.
+        """
+        from aesearch.evaluation.looks import evaluate_study  # noqa: PLC0415 - imports torch
+
+        changes: dict[str, Any] = {} if bootstrap is None else {"evaluation.bootstrap": bootstrap}
+        if noise is not None:
+            levels = {kind.replace("_", "-"): list(found) for kind, found in noise.items()}
+            none: dict[str, list[float]] = {kind: [] for kind in CORRUPTIONS}
+            changes |= {
+                f"evaluation.robustness.{kind.replace('-', '_')}": of_kind
+                for kind, of_kind in (none | levels).items()
+            }
+        with existing_store(self.storage) as engine:
+            return evaluate_study(engine, self.name, changes, save=save)
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write one self-contained HTML page: figures, tables, pictures.

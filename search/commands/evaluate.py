@@ -2,38 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
 from aesearch.commands.arguments import Debug, Json, Storage
 from aesearch.commands.ending import ending
-from aesearch.commands.train import DataDir, Dataset, OverwriteError
+from aesearch.commands.train import DataDir, Dataset
 from aesearch.options import OptionError, storage_or_default
-from aesearch.studies.errors import RunFailedError
-
-if TYPE_CHECKING:
-    from aesearch.evaluation.evaluate import Evaluation
-    from aesearch.studies.spec.study import StudySpec
-
-
-class Measured(NamedTuple):
-    """An evaluation and what became of it.
-
-    Attributes
-    ----------
-    looks : int
-        How many times the test set was looked at, as far as anybody counts.
-    saved : bool
-        Whether the store holds this evaluation now.
-    said : str
-        Both in words.
-    """
-
-    evaluation: "Evaluation"
-    looks: int
-    saved: bool
-    said: str
 
 
 def evaluate(  # noqa: PLR0917 - Typer calls it by name
@@ -86,8 +62,10 @@ def evaluate(  # noqa: PLR0917 - Typer calls it by name
       aesearch evaluate runs/digits --out digits-test
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted="interrupted; nothing was measured"):
+        from aesearch.evaluation.looks import evaluate_folder, evaluate_study  # noqa: PLC0415
         from aesearch.studies.results.evaluation_files import write_evaluation  # noqa: PLC0415
-        from aesearch.studies.results.output_files import make_folder  # noqa: PLC0415
+        from aesearch.studies.results.output_files import OverwriteError, make_folder  # noqa: PLC0415
+        from aesearch.studies.store.study_rows import existing_store  # noqa: PLC0415
 
         flags = _evaluation_flags(noise or (), bootstrap)
         flags |= {
@@ -109,9 +87,19 @@ def evaluate(  # noqa: PLR0917 - Typer calls it by name
                     f"--save must be given with the name of a study, got {what!r}; "
                     "a run folder is no store"
                 )
-            found = _of_folder(best, flags)
+            found = evaluate_folder(best.parent, flags)
+            said = (
+                f"This was look {found.looks} at the test set; a run folder does not count it, a "
+                "store does."
+            )
         else:
-            found = _of_study(what, storage_or_default(storage), flags, save=save)
+            with existing_store(storage_or_default(storage)) as engine:
+                found = evaluate_study(engine, what, flags, save=save)
+            kept = "is in the store now" if found.saved else "is not kept in the store: --save does"
+            said = (
+                f"This was look {found.looks} at the test set, counted in the store; only the "
+                f"first is free of bias. This evaluation {kept}{' that' * (not found.saved)}."
+            )
         evaluation = found.evaluation
         files = []
         if out is not None:
@@ -124,7 +112,7 @@ def evaluate(  # noqa: PLR0917 - Typer calls it by name
         from aesearch.terminal.evaluation_tables import print_evaluation  # noqa: PLC0415
 
         print_evaluation(evaluation.document)
-        typer.echo(found.said)
+        typer.echo(said)
         if out is not None:
             typer.echo(f"Files: {out}")
 
@@ -173,63 +161,3 @@ def _best_file(what: str) -> Path | None:
             )
         return beside
     return None
-
-
-def _of_folder(best: Path, flags: dict[str, Any]) -> Measured:
-    from aesearch.artifacts.best_file import check_same_images, load_best  # noqa: PLC0415 - imports pydantic
-    from aesearch.artifacts.model_file import load_model  # noqa: PLC0415 - imports torch
-    from aesearch.data.study_data import load_problem  # noqa: PLC0415
-    from aesearch.terminal.evaluation_tables import measured  # noqa: PLC0415 - imports rich
-
-    spec, result = load_best(best)
-    model = load_model(best.parent / "model.safetensors")
-    spec = _with(spec, flags)
-    problem = load_problem(spec, device=spec.compute.device)
-    check_same_images(problem, result, str(best))
-    test = result["test"]
-    evaluation = measured(model, problem, test["seed_index"])
-    looks = test["looks"] + 1
-    said = f"This was look {looks} at the test set; a run folder does not count it, a store does."
-    return Measured(evaluation, looks, saved=False, said=said)
-
-
-def _of_study(name: str, storage: str, flags: dict[str, Any], *, save: bool) -> Measured:
-    from aesearch.artifacts.model_file import from_bytes  # noqa: PLC0415 - imports torch
-    from aesearch.artifacts.run_folder import best_seed  # noqa: PLC0415
-    from aesearch.commands.stored import open_existing  # noqa: PLC0415 - imports SQLAlchemy
-    from aesearch.data.study_data import check_same_data, load_problem  # noqa: PLC0415
-    from aesearch.studies.store import retrain_results, study_rows  # noqa: PLC0415
-    from aesearch.studies.store.evaluation_results import write_look  # noqa: PLC0415
-    from aesearch.terminal.evaluation_tables import measured  # noqa: PLC0415 - imports rich
-
-    engine = open_existing(storage)
-    try:
-        study = study_rows.find_study(engine, name)
-        rows = retrain_results.retrained(engine, study) if study.retrain_key else []
-        if not rows or any(row.test_mse is None for row in rows):
-            raise RunFailedError(
-                f"study {name!r} must be retrained and tested before its model is evaluated, got "
-                f"{len(rows)} retrained seeds; run the same 'aesearch run' command again"
-            )
-        spec = _with(study_rows.stored_spec(study), flags)
-        problem = load_problem(spec, device=spec.compute.device)
-        check_same_data(problem, study.facts, name)
-        exported = best_seed(rows)
-        evaluation = measured(from_bytes(exported.weights), problem, exported.seed_index)
-        looks, saved = write_look(
-            engine, study, evaluation.document, evaluation.pictures, replace=save
-        )
-    finally:
-        engine.dispose()
-    what = "is in the store now" if saved else "is not kept in the store: --save does that"
-    said = (
-        f"This was look {looks} at the test set, counted in the store; only the first is free of "
-        f"bias. This evaluation {what}."
-    )
-    return Measured(evaluation, looks, saved, said)
-
-
-def _with(spec: "StudySpec", flags: dict[str, Any]) -> "StudySpec":
-    from aesearch.studies.spec.load import load_spec, to_yaml  # noqa: PLC0415 - imports pydantic
-
-    return load_spec(text=to_yaml(spec), flags=flags)

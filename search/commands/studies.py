@@ -21,10 +21,10 @@ def list_studies(storage: Storage = None, *, as_json: Json = False, debug: Debug
       aesearch list --storage aesearch.db
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.study import studies  # noqa: PLC0415 - imports SQLAlchemy, pandas
+        from aesearch.study import list_studies  # noqa: PLC0415 - imports SQLAlchemy, pandas
         from aesearch.terminal.status_view import list_view, listed, wide_console  # noqa: PLC0415
 
-        found = studies(storage)
+        found = list_studies(storage)
         if as_json:
             typer.echo(json.dumps([listed(study) for study in found]))
         else:

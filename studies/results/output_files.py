@@ -22,6 +22,10 @@ class OutputError(AesearchError, OSError):
     """A file or folder that cannot be written."""
 
 
+class OverwriteError(AesearchError, ValueError):
+    """An output folder whose files would be replaced, and nobody said that they may be."""
+
+
 def make_folder(path: Path) -> None:
     """Create a folder; raises OutputError with the cause when that is impossible."""
     try:

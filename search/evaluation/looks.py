@@ -1,0 +1,89 @@
+"""The retrained model of a study or a run folder, measured on the test set once more."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import Engine
+
+from aesearch.artifacts.best_file import BEST, check_same_images, load_best
+from aesearch.artifacts.model_file import MODEL_NAME, from_bytes, load_model
+from aesearch.artifacts.run_folder import tested_seed
+from aesearch.data.study_data import check_same_data, load_problem
+from aesearch.evaluation.evaluate import Evaluation
+from aesearch.studies.spec.load import load_spec, to_yaml
+from aesearch.studies.spec.study import StudySpec
+from aesearch.studies.store.contents import read_contents
+from aesearch.studies.store.evaluation_results import write_look
+from aesearch.terminal.evaluation_tables import measured
+
+
+@dataclass(frozen=True)
+class Look:
+    """One more look at a test set.
+
+    Attributes
+    ----------
+    evaluation : Evaluation
+        What was measured, and its pictures.
+    looks : int
+        How many times the test set was looked at, this one included, as far as anybody counts.
+    saved : bool
+        Whether the store holds this evaluation now.
+    """
+
+    evaluation: Evaluation
+    looks: int
+    saved: bool
+
+
+def evaluate_folder(folder: Path, changes: Mapping[str, Any]) -> Look:
+    """Measure the model of a run folder; nobody counts the look.
+
+    Parameters
+    ----------
+    folder : Path
+        With ``best.yaml`` and ``model.safetensors``.
+    changes : mapping
+        Other values by dotted path of the specification, such as ``evaluation.bootstrap``.
+    """
+    best = folder / BEST
+    spec, result = load_best(best)
+    model = load_model(folder / MODEL_NAME)
+    spec = _with(spec, changes)
+    problem = load_problem(spec, device=spec.compute.device)
+    check_same_images(problem, result, str(best))
+    test = result["test"]
+    return Look(measured(model, problem, test["seed_index"]), test["looks"] + 1, saved=False)
+
+
+def evaluate_study(engine: Engine, name: str, changes: Mapping[str, Any], *, save: bool) -> Look:
+    """Measure the retrained model of a study; the store counts the look.
+
+    Parameters
+    ----------
+    changes : mapping
+        As for ``evaluate_folder``.
+    save : bool
+        Keep this evaluation in the store, in the place of the one that is there.
+
+    Raises
+    ------
+    RunFailedError
+        It was not retrained and tested yet.
+    """
+    contents = read_contents(engine, name, weights=True)
+    exported = tested_seed(contents)
+    spec = _with(contents.spec, changes)
+    problem = load_problem(spec, device=spec.compute.device)
+    check_same_data(problem, contents.row.facts, name)
+    evaluation = measured(from_bytes(exported.weights), problem, exported.seed_index)
+    looks, saved = write_look(
+        engine, contents.row, evaluation.document, evaluation.pictures, replace=save
+    )
+    return Look(evaluation, looks, saved)
+
+
+def _with(spec: StudySpec, changes: Mapping[str, Any]) -> StudySpec:
+    return load_spec(text=to_yaml(spec), flags=changes)
