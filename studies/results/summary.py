@@ -16,7 +16,7 @@ from aesearch.studies.results.evaluation_text import (
     own_corruption,
 )
 from aesearch.studies.results.records import RetrainRecord, StudySnapshot, TrialRecord, TrialState
-from aesearch.studies.results.selection import eligible_trials, indistinguishable
+from aesearch.studies.results.selection import eligible_trials, indistinguishable, pooled_spread
 from aesearch.studies.results.space_bounds import edges
 
 ALPHA = 0.05  # p of the corrected resampled t-test from which two trials are called a near-tie
@@ -87,10 +87,12 @@ def summary(snapshot: StudySnapshot, evaluation: Mapping[str, Any] | None = None
         (no trial waits or runs); ``selection`` (the rule, None if unknown); ``denoising``
         (None, or the ``corruption`` of all validation images and its ``level``); ``winner`` and
         ``best`` (the chosen trial, and the lowest value so far, or None: ``number, params,
-        architecture, value, standard_error, fold_scores``); ``edges`` (of the winner, see
-        ``space_bounds.edges``); ``sizes`` (of each searched size of the code, where there are
-        several, ``encoding_dim``, ``n_trials``, ``best``: a trial or None, and ``pca``: the error
-        of as many principal components on the same folds, or None); ``indistinguishable`` (None
+        architecture, value, standard_error, fold_scores``); ``fold_effects_out`` (whether what a
+        fold does to all trials alike is left out of their standard errors); ``edges`` (of the
+        winner, see ``space_bounds.edges``); ``sizes`` (of each searched size of the code, where
+        there are several, ``encoding_dim``, ``n_trials``, ``best``: a trial or None, and ``pca``:
+        the error of as many principal components on the same folds, or None);
+        ``indistinguishable`` (None
         where there is nothing to test, else ``test, alpha, n_compared`` and ``trials``:
         ``number, value, p``); ``unstable``, ``failed`` (``number, reason``); ``retrain``
         (None before the first seed is done, else ``seeds``; ``max_epochs, patience`` as they were
@@ -124,6 +126,7 @@ def summary(snapshot: StudySnapshot, evaluation: Mapping[str, Any] | None = None
         "denoising": denoising(snapshot.spec),
         "winner": None if winner is None else _trial(winner, snapshot.spec),
         "best": _trial(ranked[0], snapshot.spec) if ranked else None,
+        "fold_effects_out": pooled_spread(trials) is not None,
         "edges": _edges(winner, snapshot.spec),
         "sizes": _sizes(trials, snapshot),
         "indistinguishable": _near_ties(ranked, winner, snapshot.facts),
@@ -408,7 +411,8 @@ def _winner_lines(facts: Mapping[str, Any]) -> list[str]:
     else:
         lines.append(
             f"  {value_text(trial['value'], error)} "
-            f"(mean ± standard error over {_count(len(scores), 'fold')}; "
+            f"(mean ± standard error over {_count(len(scores), 'fold')}"
+            f"{', what is common to all trials left out' * facts['fold_effects_out']}; "
             f"{validation_words(facts['denoising'])})"
         )
     if scores:
