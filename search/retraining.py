@@ -1,6 +1,6 @@
 """A ``best.yaml`` trained again: to a model in a folder, or to hold it against its number."""
 
-import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +44,6 @@ from aesearch.terminal.display import make_display
 from aesearch.terminal.evaluation_tables import measured
 from aesearch.terminal.training_display import make_training_display
 from aesearch.training.retrain_pool import TrainedSeed, train_seeds
-
-log = logging.getLogger("aesearch.train")
 
 
 @dataclass(frozen=True)
@@ -216,10 +214,10 @@ def _evaluated(
             from_bytes(exported.weights), problem, exported.seed_index, quiet=quiet
         )
     except KeyboardInterrupt:
-        log.warning("the model is written: %s", folder / MODEL_NAME)
+        sys.stderr.write(f"the model is written: {folder / MODEL_NAME}\n")
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, it costs no model
-        log.warning("the model could not be evaluated: %s", error)
+        sys.stderr.write(f"the model could not be evaluated: {error}\n")
         return {}
     write_evaluation(folder, evaluation.document, evaluation.pictures)
     return main_numbers(evaluation.document)

@@ -412,7 +412,7 @@ def _winner_lines(facts: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"  {value_text(trial['value'], error)} "
             f"(mean ± standard error over {_count(len(scores), 'fold')}"
-            f"{', what is common to all trials left out' * facts['fold_effects_out']}; "
+            f"{', fold effects out' * facts['fold_effects_out']}; "
             f"{validation_words(facts['denoising'])})"
         )
     if scores:

@@ -39,27 +39,26 @@ def prepare(engine: Engine, *, create: bool = True) -> None:
         The tables belong to a later aesearch, another Optuna, or to another program.
     """
     with translated(engine):
-        version = _version(engine)
-        if version == tables.SCHEMA_VERSION:
+        if _version(engine, create=create) == tables.SCHEMA_VERSION:
             return
-        if version is None and not create:
-            raise StoreError(
-                f"storage must hold studies of aesearch, got {describe(engine.url)} without; "
-                + NAME_ANOTHER
-            )
         with _alone(engine):
-            found = _version(engine)
+            found = _version(engine, create=create)
             if found is None:
                 _create(engine)
             else:
                 _upgrade(engine, found)
 
 
-def _version(engine: Engine) -> int | None:
-    """Schema that the store has, None where there is none yet."""
+def _version(engine: Engine, *, create: bool) -> int | None:
+    """Schema that the store has, None where there is none yet and one may be made."""
     with reading(engine) as connection:
         inspector = sa.inspect(connection)
         names = set(inspector.get_table_names())
+        if "aesearch_schema" not in names and not create:
+            raise StoreError(
+                f"storage must hold studies of aesearch, got {describe(engine.url)} without; "
+                + NAME_ANOTHER
+            )
         if "aesearch_schema" not in names:
             _refuse_foreign(engine, inspector, names)
             return None

@@ -47,7 +47,7 @@ def test_it_gives_what_the_store_holds(storage):
     ]
     assert study.summary()["winner"]["number"] == snapshot.chosen
     assert study.evaluation["n_test"] == 359
-    assert study.status() == statuses(engine, NAME)[0]
+    assert study.status().state == statuses(engine, NAME)[0].state == "finished"
     exported = min(rows, key=lambda row: (row.validation_loss, row.seed_index))
     from aesearch.artifacts.model_file import weights_sha256
 

@@ -14,11 +14,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from aesearch.artifacts import model_file, run_folder
+from aesearch.artifacts import model_file
 from aesearch.cli import app
 from aesearch.driver import study_run
 from aesearch.models.autoencoder import build_autoencoder
-from aesearch.studies.store import database, study_rows, tables
+from aesearch.studies.store import study_rows
 from aesearch.training.retrain_pool import TrainedSeed
 
 COMMAND = [sys.executable, "-m", "aesearch"]
@@ -225,27 +225,6 @@ def test_what_goes_by_the_number_of_trials_is_no_other_study(finished, tmp_path,
     assert "sampler: gp" in (tmp_path / "copy/runs/digits/best.yaml").read_text()
 
 
-def test_a_choice_that_changes_during_an_export_is_told(finished, tmp_path, monkeypatch):
-    """The configuration of one winner never stands beside the weights of another."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(finished[0], tmp_path / "copy")
-    storage = tmp_path / "copy/aesearch.db"
-    write_tables = run_folder.write_tables
-
-    def reopen_meanwhile(*arguments):
-        engine = study_rows.open_store(str(storage))
-        with database.writing(engine) as connection:
-            connection.execute(tables.study.update().values(retrain_key="another"))
-        engine.dispose()
-        write_tables(*arguments)
-
-    monkeypatch.setattr(run_folder, "write_tables", reopen_meanwhile)
-    done = invoke("export", "digits", "--storage", str(storage), "--out", "exported")
-    assert done.exit_code == 1
-    assert "must keep its choice" in done.stderr
-    assert not (tmp_path / "exported/best.yaml").exists()
-
-
 @pytest.mark.parametrize("dataset", ["photos/", "faces.npz"])
 @pytest.mark.parametrize("name", ["train", "verify"])
 def test_images_that_are_not_where_the_run_had_them(finished, tmp_path, monkeypatch, name, dataset):
@@ -305,7 +284,7 @@ def test_an_interrupted_measurement_costs_no_model(inside, monkeypatch):
     def interrupted(*_arguments, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("aesearch.terminal.evaluation_tables.measured", interrupted)
+    monkeypatch.setattr("aesearch.retraining.measured", interrupted)
     done = invoke("train", "runs/digits/best.yaml", "--out", "again", "--force", "--quiet")
     assert done.exit_code == 130
     assert "the model is written: again/model.safetensors" in done.stderr
@@ -392,7 +371,7 @@ def test_a_failed_evaluation_costs_no_retrained_model(inside, monkeypatch):
     def fail(*_arguments, **_options):
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr("aesearch.terminal.evaluation_tables.measured", fail)
+    monkeypatch.setattr("aesearch.retraining.measured", fail)
     done = invoke("train", "runs/digits/best.yaml", "--out", "unmeasured", "--quiet")
     assert done.exit_code == 0, done.stderr
     assert "could not be evaluated: no memory" in done.stderr
@@ -416,7 +395,7 @@ def test_verify_says_that_a_number_differs(inside, monkeypatch):
     (inside / "other.yaml").write_text(yaml.safe_dump(document))
     recorded = document["result"]["test"]
     worse = TrainedSeed(recorded["seed_index"], 1, 3, 3, 0.1, 2 * recorded["mse"], "00", b"")
-    monkeypatch.setattr("aesearch.training.retrain_pool.train_seeds", lambda *_, **__: [worse])
+    monkeypatch.setattr("aesearch.retraining.train_seeds", lambda *_, **__: [worse])
     done = invoke("verify", "other.yaml", "--json", "--quiet")
     assert done.exit_code == 1
     assert done.stderr == ""
@@ -490,7 +469,7 @@ def test_a_signal_that_python_drops_ends_a_run_too(tmp_path, monkeypatch):
 
     snapshot = study_rows.snapshot
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(study_run.store, "snapshot", look)
+    monkeypatch.setattr(study_run.study_rows, "snapshot", look)
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     assert invoke(*SMALL, "--trials=3").exit_code == 143
     assert reference() is None

@@ -292,7 +292,7 @@ def test_what_was_not_retrained_is_not_evaluated(tmp_path, tiny_spec, create_stu
     create_study(tmp_path / "study.db", tiny_spec(*SMALL)).dispose()
     done = invoke("digits", "--storage", tmp_path / "study.db")
     assert done.exit_code == 1
-    assert "must be retrained and tested before its model is evaluated" in done.stderr
+    assert "must be retrained and tested before its model is used" in done.stderr
 
 
 def test_a_file_that_is_no_model_of_a_run_is_refused(tmp_path):

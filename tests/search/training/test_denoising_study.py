@@ -198,7 +198,7 @@ def test_a_study_from_before_there_were_corruptions_goes_on():
 
 def test_the_key_of_a_retraining_stays_as_it_is():
     """Else every model that is there would be trained once more: of version 0.1.0."""
-    spec = resolved(*FORMER)
+    spec = resolved(*FORMER, "model.dense.hidden=[128]")
     key = retrain_key(spec, spec.configuration({}))
     assert key == "82673c84096a9932975e70a7e1903f7c0481c15d5b7363e8b2bb68ec71af9863"
 
@@ -243,7 +243,7 @@ def former_key(spec, configuration):
 
 def test_a_retraining_from_before_there_were_corruptions_keeps_its_key():
     """Else weights that are there would be trained once more; the formula is that of then."""
-    spec = resolved(*FORMER)
+    spec = resolved(*FORMER, "model.dense.hidden=[128]")
     configuration = spec.configuration({})
     assert retrain_key(spec, configuration) == former_key(spec, configuration)
 

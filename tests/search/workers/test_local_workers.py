@@ -56,7 +56,8 @@ def test_work_that_others_finished_forgives_the_deaths_before(dying, monkeypatch
 
 def test_the_name_of_a_worker_is_that_of_its_place_and_process():
     """The same for every process of a machine, so that a run knows those of its children."""
-    code = "import os; from aesearch.local_workers import worker_name as n; print(n(os.getpid()))"
+    code = "import os; from aesearch.workers.local_workers import worker_name; "
+    code += "print(worker_name(os.getpid()))"
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     said, _ = child.communicate(timeout=60)
     assert said.strip() == worker_name(child.pid)

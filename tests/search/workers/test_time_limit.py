@@ -126,7 +126,7 @@ def test_a_store_that_was_away_delays_the_next_look_by_seconds(
         clock[0] += 300
         return snapshot(*arguments)
 
-    monkeypatch.setattr(study_run.store, "snapshot", away)
+    monkeypatch.setattr(study_run.study_rows, "snapshot", away)
     watch(engine, Crew(engine), monkeypatch)
     assert slept
     assert max(slept) <= 30

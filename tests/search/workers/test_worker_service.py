@@ -141,7 +141,7 @@ def test_missing_images_are_left_aside_and_looked_for_again(
     assert "'away'" in warnings[0]
     assert str(images) in warnings[0]
     hidden.rename(images)
-    monkeypatch.setattr(aesearch.service, "_LOOK_AGAIN_S", 0.01)
+    monkeypatch.setattr(aesearch.workers.service, "_LOOK_AGAIN_S", 0.01)
     serve(engine)
     check_whole(engine, "away")
 
@@ -196,7 +196,7 @@ def test_a_gpu_takes_its_own_studies_first(tmp_path, tiny_spec, create_study, mo
                 stop.set()
             return False
 
-    monkeypatch.setattr(aesearch.service, "Worker", Nobody)
+    monkeypatch.setattr(aesearch.workers.service, "Worker", Nobody)
     Service(engine, devices=("cuda", "cpu"), stop=stop).run()
     assert asked == ["gpu-1", "gpu-2", "cpu-1", "cpu-2"]
 

@@ -135,7 +135,7 @@ def test_text_of_a_finished_study():
         == """\
 Study pens on digits (1 x 8 x 8 images): 6 of 6 trials finished (4 complete, 1 pruned, 1 failed)
 Winner: trial 0 — dense, encoding_dim 32, learning_rate 0.001235
-  0.01233 ± 0.00012 (mean ± standard error over 3 folds, what is common to all trials left out; validation MSE per pixel)
+  0.01233 ± 0.00012 (mean ± standard error over 3 folds, fold effects out; validation MSE per pixel)
   per fold: 0.012, 0.012, 0.013
   chosen by one-se although trial 5 has the lowest mean, 0.01100 ± 0.00012
 2 other trials cannot be told apart from it (corrected resampled t-test, p >= 0.05): 5, 1
