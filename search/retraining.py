@@ -16,7 +16,6 @@ from aesearch.artifacts.best_file import (
 )
 from aesearch.artifacts.model_file import MODEL_NAME, from_bytes, is_ours
 from aesearch.artifacts.run_folder import (
-    best_seed,
     data_result,
     default_folder,
     remove_made_of_model,
@@ -36,6 +35,7 @@ from aesearch.studies.results.output_files import (
     make_folder,
     write_whole,
 )
+from aesearch.studies.results.selection import best_seed
 from aesearch.studies.spec.load import load_spec, to_yaml
 from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store.evaluation_results import main_numbers

@@ -24,6 +24,7 @@ from aesearch.studies.results.output_files import (
     write_whole,
 )
 from aesearch.studies.results.records import StudySnapshot, TrialRecord
+from aesearch.studies.results.selection import best_seed
 from aesearch.studies.spec.load import MAY_DIFFER_ON_RESUME, diff, to_yaml
 from aesearch.studies.spec.study import StudySpec, as_stored, resolve
 from aesearch.studies.store import evaluation_results
@@ -267,8 +268,3 @@ def data_result(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Give the parts ``data`` and ``versions`` of a result, from ``Problem.facts``."""
     names = ("dataset", "image_shape", "n_images", "n_test", "fingerprint", "split_sha256")
     return {"data": {name: facts[name] for name in names}, "versions": facts["versions"]}
-
-
-def best_seed(rows: Sequence[Any]) -> Any:
-    """Choose the seed to export: the lowest validation loss, then the lowest index."""
-    return min(rows, key=lambda row: (row.validation_loss, row.seed_index))

@@ -17,7 +17,6 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from aesearch.artifacts import model_file
-from aesearch.artifacts.run_folder import best_seed
 from aesearch.data.study_data import Problem, check_same_data, load_problem
 from aesearch.device import DeviceLostError, present_device
 from aesearch.evaluation.evaluate import evaluate
@@ -31,6 +30,7 @@ from aesearch.studies.errors import (
     StudyMismatchError,
     StudyNotFoundError,
 )
+from aesearch.studies.results.selection import best_seed
 from aesearch.studies.spec.model_size import LARGEST_WEIGHTS
 from aesearch.studies.spec.study import StudySpec, resolve
 from aesearch.studies.store import ledger, retrain_results, search_results, study_rows

@@ -29,7 +29,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -370,3 +370,8 @@ def _round_above(value: float) -> float:
     power = 10.0 ** math.floor(math.log10(value))
     steps = (1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15)
     return next(step * power for step in steps if step * power >= 1.1 * value)
+
+
+def best_seed(rows: Sequence[Any]) -> Any:
+    """Choose the retrained seed to export: the lowest validation loss, then the lowest index."""
+    return min(rows, key=lambda row: (row.validation_loss, row.seed_index))
