@@ -244,11 +244,6 @@ def fill(engine, spec, n_trials, left):
                     user_attributes=attributes,
                     system_attributes={"constraints:stability": -1.0},
                 )
-                marks = [
-                    {"trial_id": ids[number], "fold": f, "score": s, "status": "complete"}
-                    for f, s in enumerate(scores)
-                ]
-                optuna_tables.insert_new(connection, tables.fold, marks)
     with database.writing(engine) as connection:
         connection.execute(
             tables.lease.update()

@@ -9,7 +9,6 @@ import contextlib
 import importlib.util
 import io
 import json
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.studies.errors import AesearchError, RunFailedError
-from aesearch.studies.results.output_files import OutputError, make_folder
+from aesearch.studies.results.output_files import make_folder
 
 FORMATS = ("onnx", "pt2")
 
@@ -122,18 +121,16 @@ def export_formats(model: Autoencoder, folder: Path, formats: Sequence[str]) -> 
     model.eval()
     found: list[Exported] = []
     try:
-        with contextlib.ExitStack() as waiting:
-            temporaries = []
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".formats-") as temporary:
             for name in dict.fromkeys(formats):
                 for part in _parts(model):
                     target = folder / f"{part.name}.{name}"
-                    temporary = waiting.enter_context(_temporary(target))
                     content, load = _FORMATS[name](part, model.configuration)
-                    _write(temporary, content, target)
-                    found.append(Exported(target, _compared(part, load(temporary), target)))
-                    temporaries.append((temporary, target))
-            for temporary, target in temporaries:
-                temporary.replace(target)
+                    written = Path(temporary) / target.name
+                    write_whole(written, content)
+                    found.append(Exported(target, _compared(part, load(written), target)))
+            for exported in found:
+                (Path(temporary) / exported.path.name).replace(exported.path)
     finally:
         model.train(was_training)
     return found
@@ -240,23 +237,3 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-@contextlib.contextmanager
-def _temporary(target: Path) -> Iterator[Path]:
-    # The ending stays: the loaders go by it.
-    path = target.with_name(f".{os.getpid()}.part.{target.name}")
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _write(path: Path, content: bytes, target: Path) -> None:
-    try:
-        with path.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        raise OutputError(f"{target} cannot be written: {error.strerror}") from error

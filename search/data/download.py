@@ -7,21 +7,20 @@ would hold it forever.
 import gzip
 import hashlib
 import http.client
-import os
 import tarfile
 import time
 import urllib.error
 import urllib.request
-import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from aesearch.studies.errors import DataError, DataMissingError
+from aesearch.studies.files import whole_file
 
 # What is fetched, bytes so far, bytes in all (None where the server does not say).
 Progress = Callable[[str, int, int | None], None]
@@ -224,21 +223,13 @@ def _write(chunks: Iterable[bytes], target: Path) -> None:
     """Write a file that appears under its name only when complete."""
     pending = iter(chunks)
     first = next(pending, b"")  # before any folder is made: a mirror may not answer at all
-    # A name of its own: two workers may fetch the same file at once.
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("xb") as out:
+        with whole_file(target) as out:
             out.write(first)
             for chunk in pending:
                 out.write(chunk)
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(target)
     except OSError as error:
         raise DataError(
             f"{target} must be writable, got {error}; free space there, or give --data-dir"
         ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink()

@@ -1,19 +1,19 @@
 """OUTPUT of a command, written as it comes and named when it is whole: arrays or pictures."""
 
-import contextlib
 import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, BinaryIO, Literal
 
 import numpy as np
 from numpy.lib import format as npy_format
 
 from aesearch.inference.pictures import png, sheet
 from aesearch.studies.errors import AesearchError
+from aesearch.studies.files import whole_file
 from aesearch.studies.results.output_files import OutputError
 
 Kind = Literal["npy", "npz", "png", "folder"]
@@ -101,11 +101,9 @@ def npy_output(path: Path, shape: tuple[int, ...]) -> Iterator[Add]:
         Takes the next block. A file that is whole gets its name at the end; one that is not
         leaves nothing behind.
     """
-    with _whole(path) as temporary, temporary.open("wb") as stream:
+    with _whole(path) as stream:
         _npy_header(stream, np.dtype(np.float32), shape)
         yield lambda block: _append(stream, block)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 @contextmanager
@@ -116,17 +114,14 @@ def npz_output(
 
     The same arrays give the same bytes: the archive holds no times.
     """
-    with _whole(path) as temporary, temporary.open("wb") as stream:
-        with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                _npy_header(member, np.dtype(np.float32), shape)
-                yield lambda block: _append(member, block)
-            for key, values in beside.items():
-                with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w") as member:
-                    _npy_header(member, values.dtype, values.shape)
-                    member.write(np.ascontiguousarray(values).tobytes())
-        stream.flush()
-        os.fsync(stream.fileno())
+    with _whole(path) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+            _npy_header(member, np.dtype(np.float32), shape)
+            yield lambda block: _append(member, block)
+        for key, values in beside.items():
+            with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w") as member:
+                _npy_header(member, values.dtype, values.shape)
+                member.write(np.ascontiguousarray(values).tobytes())
 
 
 @contextmanager
@@ -144,12 +139,9 @@ def png_output(path: Path, n_samples: int, n_columns: int | None = None) -> Iter
             f"{str(path)!r} for {n_samples}"
         )
     blocks: list[np.ndarray] = []
-    with _whole(path) as temporary:
+    with _whole(path) as stream:
         yield blocks.append
-        with temporary.open("wb") as stream:
-            stream.write(sheet(np.concatenate(blocks), n_columns))
-            stream.flush()
-            os.fsync(stream.fileno())
+        stream.write(sheet(np.concatenate(blocks), n_columns))
 
 
 @contextmanager
@@ -189,17 +181,12 @@ def folder_output(path: Path, names: Sequence[str]) -> Iterator[Add]:
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Give a name to write to; what was written there takes the place of ``path`` at the end."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+def _whole(path: Path) -> Iterator[BinaryIO]:
     try:
-        yield temporary
-        temporary.replace(path)
+        with whole_file(path) as stream:
+            yield stream
     except OSError as error:
         raise _not_written(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def _not_written(path: Path, error: OSError) -> AesearchError:

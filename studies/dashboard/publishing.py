@@ -1,7 +1,6 @@
 """Publishing a study to Optuna's dashboard: only what is new is written, whoever writes it."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from aesearch.studies.dashboard.artifacts import TrialFile, artifacts, content, 
 from aesearch.studies.dashboard.figures import study_figures
 from aesearch.studies.dashboard.finished import FINISHED, FinishedTrial, finished_trials
 from aesearch.studies.dashboard.notes import study_note, trial_note
+from aesearch.studies.files import whole_file
 from aesearch.studies.results.output_files import OutputError, make_folder
 from aesearch.studies.results.records import StudySnapshot
 from aesearch.studies.results.selection import eligible_trials
@@ -234,11 +234,8 @@ def _filenames(study_name: str, trial: FinishedTrial) -> set[str]:
 
 
 def _write_file(path: Path, data: bytes) -> None:
-    # Not synced to the disk as results are: what a power cut leaves empty is made again.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        with whole_file(path, durable=False) as stream:
+            stream.write(data)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise OutputError(f"{path} cannot be written: {error.strerror}") from error

@@ -1,8 +1,5 @@
 """What a study leaves as files: written whole or not at all; tensors arrive here as bytes."""
 
-import contextlib
-import glob
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +8,7 @@ from typing import Any
 import yaml
 
 from aesearch.studies.errors import AesearchError
-from aesearch.studies.processes import lives
+from aesearch.studies.files import whole_file
 from aesearch.studies.results import frames
 from aesearch.studies.results.records import StudySnapshot
 from aesearch.studies.spec.space import hidden_name
@@ -47,27 +44,11 @@ def write_whole(path: Path, content: bytes | str) -> None:
     OutputError
         The disk is full, or the folder cannot be written.
     """
-    data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        _remove_parts_of_the_dead(path)
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        with whole_file(path) as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise OutputError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _remove_parts_of_the_dead(path: Path) -> None:
-    # What a process was writing when it was killed would stay for ever.
-    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        writer = part.name.split(".")[-2]
-        if writer.isdecimal() and not lives(int(writer)):
-            part.unlink(missing_ok=True)
 
 
 def write_tables(

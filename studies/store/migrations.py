@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def prepare(engine: Engine, *, create: bool = True) -> None:
             if found is None:
                 _create(engine)
             else:
-                _upgrade(engine, found)
+                _upgrade(engine)
 
 
 def _version(engine: Engine, *, create: bool) -> int | None:
@@ -113,12 +113,12 @@ def _create(engine: Engine) -> None:
         connection.execute(tables.schema.insert().values(version=tables.SCHEMA_VERSION))
 
 
-def _upgrade(engine: Engine, found: int) -> None:
-    for version in range(found + 1, tables.SCHEMA_VERSION + 1):
-        with writing(engine) as connection:
-            # The tables and the number that says so: together or not at all.
-            MIGRATIONS[version](connection)
-            connection.execute(tables.schema.update().values(version=version))
+def _upgrade(engine: Engine) -> None:
+    with writing(engine) as connection:
+        # The tables and the number that says so: together or not at all.
+        _add_what_is_missing(connection)
+        _drop_what_nothing_reads(connection)
+        connection.execute(tables.schema.update().values(version=tables.SCHEMA_VERSION))
 
 
 def _add_what_is_missing(connection: Connection) -> None:
@@ -146,13 +146,9 @@ def _make_triggers(connection: Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
-# What brings the schema before to this one. A step that is more than an addition gets a
-# function of its own, and the addition before it is then written out.
-MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {
-    2: _add_what_is_missing,
-    3: _add_what_is_missing,
-    4: _add_what_is_missing,
-}
+def _drop_what_nothing_reads(connection: Connection) -> None:
+    # Fold scores stand with their trial, as Optuna's user attribute; until schema 4 here too.
+    connection.exec_driver_sql("DROP TABLE IF EXISTS aesearch_fold")
 
 
 @contextlib.contextmanager

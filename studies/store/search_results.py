@@ -211,11 +211,6 @@ def _write_outcome(connection: Connection, trial_id: int, outcome: Outcome) -> b
         system_attributes=outcome.system_attributes,
     )
     if written:
-        rows = [
-            {"trial_id": trial_id, "fold": fold, "score": to_sql(score), "status": "complete"}
-            for fold, score in enumerate(outcome.fold_scores)
-        ]
-        optuna_tables.insert_new(connection, tables.fold, rows)
         pictures = [
             {"trial_id": trial_id, "name": p.name, "alt": p.alt, "png": p.png}
             for p in outcome.pictures

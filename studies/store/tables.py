@@ -20,7 +20,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 metadata = MetaData()
 
@@ -88,15 +88,6 @@ lease = Table(
     Column("finished", Float),  # database's clock
     # Attempts since the last progress that wrote a rung again and none that was new, or NULL.
     Column("repeated", Integer),
-)
-
-fold = Table(
-    "aesearch_fold",
-    metadata,
-    _trial_key(),
-    _index("fold"),
-    Column("score", Float),  # NULL where the member diverged
-    Column("status", String(16), nullable=False),
 )
 
 curve = Table(
