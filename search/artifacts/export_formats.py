@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.studies.errors import AesearchError, RunFailedError
-from aesearch.studies.results.output_files import make_folder
+from aesearch.studies.results.output_files import make_folder, write_whole
 
 FORMATS = ("onnx", "pt2")
 

@@ -16,6 +16,7 @@ from aesearch.studies.errors import AesearchError, RunFailedError, SpecError
 from aesearch.studies.report.stored import report_of
 from aesearch.studies.results import evaluation_files
 from aesearch.studies.results.output_files import (
+    SPECIFICATION,
     OutputError,
     best_yaml,
     chosen_spec,
@@ -119,7 +120,7 @@ def _check_model(folder: Path) -> None:
 
 
 def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
-    """Write the tables and, once retrained, model, evaluation, pictures and ``best.yaml``.
+    """Write specification, tables and, once retrained, model, evaluation, pictures and ``best.yaml``.
 
     The same study gives the same bytes. The model is that of the seed with the lowest
     validation loss; the test set has no say.
@@ -137,6 +138,7 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
     check_folder(folder, contents.spec, contents.row.facts)
     make_folder(folder)
     snapshot = contents.snapshot
+    write_whole(folder / SPECIFICATION, to_yaml(contents.spec))
     write_tables(folder, snapshot, contents.curves)
     best = tested_seed(contents)
     assert snapshot.chosen is not None, "only what was chosen is retrained"

@@ -19,7 +19,6 @@ from aesearch.studies.report import (
     tables,
     words,
 )
-from aesearch.studies.report.command import reproducing_commands
 from aesearch.studies.report.importances import shares
 from aesearch.studies.report.look import TEMPLATE, Figure, script_json, spelled
 from aesearch.studies.results.records import RetrainPoint, StudySnapshot
@@ -103,7 +102,7 @@ def report_page(
         if snapshot.retrains
         else None,
         searched=_space(dimensions),
-        command="\n".join(reproducing_commands(spec, snapshot)),
+        command="\n".join(words.reproducing_commands(snapshot)),
         specification=to_yaml(spec),
     )
 

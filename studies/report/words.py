@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from markupsafe import Markup
@@ -9,6 +10,7 @@ from markupsafe import Markup
 from aesearch.studies.report.look import count, spelled
 from aesearch.studies.report.words_evaluation import baseline, retrained, scale
 from aesearch.studies.results.evaluation_text import own_corruption
+from aesearch.studies.results.output_files import SPECIFICATION
 from aesearch.studies.results.records import StudySnapshot
 from aesearch.studies.results.summary import edge_text, parameter_text, value_text
 
@@ -212,3 +214,21 @@ def tiles(
             )
         )
     return found
+
+
+def reproducing_commands(snapshot: StudySnapshot) -> list[str]:
+    """Write the commands that give a study again from its specification, one after another.
+
+    There are several where more trials were asked for in the middle of a generation: those
+    after it were suggested from other results than if all had been asked for at once.
+    """
+    generation_size = snapshot.spec["search"]["generation_size"]
+    sizes = [lease.size for lease in snapshot.leases if lease.kind == "search"]
+    ends = accumulate(sizes)
+    command = f"aesearch run --spec {SPECIFICATION}"
+    begun = [
+        f"{command} --trials {end}"
+        for end, size in zip(ends, sizes[:-1], strict=False)
+        if size != generation_size
+    ]
+    return [*begun, command]

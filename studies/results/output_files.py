@@ -14,6 +14,8 @@ from aesearch.studies.results.records import StudySnapshot
 from aesearch.studies.spec.space import hidden_name
 from aesearch.studies.spec.study import Configuration, StudySpec
 
+SPECIFICATION = "study.yaml"  # of a run folder: what the whole study was asked for
+
 
 class OutputError(AesearchError, OSError):
     """A file or folder that cannot be written."""

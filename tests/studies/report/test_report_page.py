@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import shlex
 from dataclasses import replace
 from html import unescape
 
@@ -11,17 +10,15 @@ import numpy as np
 import pytest
 from report_study import report_arguments
 
-from aesearch.options import study_spec
-from aesearch.studies.report.command import reproducing_command, reproducing_commands
 from aesearch.studies.report.figures_dimension import dimension_rows
 from aesearch.studies.report.importances import shares
 from aesearch.studies.report.look import clean, log_ticks, loss_axis, script_json
 from aesearch.studies.report.page import report_page
+from aesearch.studies.report.words import reproducing_commands
 from aesearch.studies.report.words_evaluation import retrained
 from aesearch.studies.results.records import StudySnapshot, TrialRecord
 from aesearch.studies.results.summary import summary
 from aesearch.studies.spec.load import load_spec, spec_from_mapping
-from aesearch.studies.spec.study import resolve
 from aesearch.studies.store import study_rows
 
 FIGURES = {
@@ -337,71 +334,6 @@ def test_a_logarithmic_range_counts_by_its_logarithm():
     assert found["learning_rate"][0] > found["dropout"][0]
 
 
-@pytest.mark.parametrize(
-    ("setting", "value", "written"),
-    [
-        ("training.learning_rate", 0.1, "training.learning_rate=0.008"),
-        ("model.encoding_dim", 100, "model.encoding_dim=32"),
-    ],
-)
-def test_the_command_names_no_value_that_is_searched_elsewhere(setting, value, written):
-    """A file may hold one; the command line refuses it, and the first trial has the nearest."""
-    spec = resolve(
-        load_spec(overrides=[f"{setting}={value}"]),
-        image_shape=(1, 28, 28),
-        n_train=5000,
-        device="cpu",
-    )
-    command = reproducing_command(spec, {"image_shape": [1, 28, 28], "n_images": 5000})
-    overrides = [
-        word.removeprefix("--set=") for word in shlex.split(command) if word.startswith("--set=")
-    ]
-    assert written in overrides
-    again = study_spec({}, overrides=overrides)
-    assert again.default_configuration_params() == spec.default_configuration_params()
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        [],
-        ["data.dataset=mnist", "data.limit=5000", "search.folds=5", "training.epochs=7"],
-        ["name=two words", "space.encoding_dim.low=2", "space.encoding_dim.high=9"],
-        ["space.architecture=null", "model.architecture=conv", "compute.precision=bfloat16"],
-        ["space.weight_decay={low: 1.0e-08, high: 1.0e-05, log: true}", "seed=11"],
-        ["space.defaults=false", "space.hidden.choices=[64, 32-16]", "search.select=one-se"],
-        ["training.batch_size=64", "search.score_epochs=1", "retrain.min_delta=1.0e-07"],
-        ["compute.precision=float32"],
-        ["search.trials=600", "search.sampler=gp"],  # what is automatic for so many is another
-    ],
-)
-@pytest.mark.parametrize("there", [{}, {"fast_bfloat16": True}, {"device": "cuda"}])
-def test_the_command_gives_the_same_study_again(overrides, there):
-    """What the command says, laid over the defaults of any machine, is the specification."""
-    facts = {"image_shape": [1, 28, 28], "n_images": 5000}
-    resolving = {"image_shape": (1, 28, 28), "n_train": 5000, "device": "cpu"}
-    spec = resolve(load_spec(overrides=overrides), **resolving)
-    words_of_it = shlex.split(reproducing_command(spec, facts))
-    assert words_of_it[:2] == ["aesearch", "run"]
-    paths = {
-        "--dataset": "data.dataset",
-        "--folds": "search.folds",
-        "--trials": "search.trials",
-        "--epochs": "training.epochs",
-        "--seed": "seed",
-        "--study": "name",
-        "--device": "compute.device",
-        "--precision": "compute.precision",
-    }
-    again = []
-    for word in words_of_it[2:]:
-        flag, value = word.split("=", 1)
-        again.append(value if flag == "--set" else f"{paths[flag]}={value}")
-    asked = load_spec(overrides=again)
-    assert asked.compute.device == "cpu"
-    assert resolve(asked, **(resolving | there | {"device": asked.compute.device})) == spec
-
-
 def test_a_study_that_was_extended_within_a_generation_takes_two_commands(
     tmp_path, create_study, tiny_spec
 ):
@@ -410,17 +342,15 @@ def test_a_study_that_was_extended_within_a_generation_takes_two_commands(
     engine = create_study(str(tmp_path / "s.db"), spec)
     study = study_rows.find_study(engine, "digits")
 
-    def trials_said():
-        snapshot = study_rows.snapshot(engine, "digits")
-        search = spec.search.model_copy(update={"trials": snapshot.n_trials})
-        commands = reproducing_commands(spec.model_copy(update={"search": search}), snapshot)
-        return [re.search(r"--trials=(\d+)", command)[1] for command in commands]
+    def commands():
+        return reproducing_commands(study_rows.snapshot(engine, "digits"))
 
-    assert trials_said() == ["3"]
+    whole = "aesearch run --spec study.yaml"
+    assert commands() == [whole]
     study_rows.raise_trials(engine, study, 5, 2)
-    assert trials_said() == ["3", "5"]
+    assert commands() == [f"{whole} --trials 3", whole]
     study_rows.raise_trials(engine, study, 7, 2)
-    assert trials_said() == ["3", "7"]
+    assert commands() == [f"{whole} --trials 3", whole]
 
 
 ROUND = ("1.", "1.5", "2.", "3.", "4.", "5.", "7.")
