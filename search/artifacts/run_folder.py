@@ -120,7 +120,7 @@ def _check_model(folder: Path) -> None:
 
 
 def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
-    """Write specification, tables and, once retrained, model, evaluation, pictures and ``best.yaml``.
+    """Write specification, tables and, once retrained, model, evaluation and ``best.yaml``.
 
     The same study gives the same bytes. The model is that of the seed with the lowest
     validation loss; the test set has no say.

@@ -245,6 +245,7 @@ def _files(result: "SearchResult") -> dict[str, str]:
     names = {
         "best": "best.yaml",
         "model": "model.safetensors",
+        "study": "study.yaml",
         "trials": "trials.csv",
         "curves": "curves.csv",
         "evaluation": "evaluation.json",
@@ -266,7 +267,7 @@ def _text(result: "SearchResult") -> str:
             "  best.yaml          the winning configuration and what it reached",
             "  model.safetensors  the trained model: aesearch.load(path) gives it back",
             "  evaluation.json, evaluation.csv, robustness.csv, pictures/*.png",
-            "  trials.csv, curves.csv, worker-*.log",
+            "  study.yaml, trials.csv, curves.csv, worker-*.log",
             f"Next: aesearch verify {shlex.quote(files['best'])}",
         ]
     )
