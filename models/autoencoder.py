@@ -50,7 +50,7 @@ class Autoencoder(nn.Module):
     @property
     def architecture(self) -> str:
         """``"dense"`` or ``"conv"``."""
-        return self._configuration["architecture"]
+        return str(self._configuration["architecture"])
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -61,7 +61,7 @@ class Autoencoder(nn.Module):
     @property
     def encoding_dim(self) -> int:
         """Width of the code."""
-        return self._configuration["encoding_dim"]
+        return int(self._configuration["encoding_dim"])
 
     def encode(self, images: Tensor) -> Tensor:
         """Codes of images.
@@ -75,7 +75,8 @@ class Autoencoder(nn.Module):
         -------
         Tensor, (sample, encoding_dim)
         """
-        return self.encoder(images)
+        codes: Tensor = self.encoder(images)
+        return codes
 
     def decode(self, codes: Tensor) -> Tensor:
         """Images of codes.
@@ -89,7 +90,8 @@ class Autoencoder(nn.Module):
         Tensor, (sample, channel, height, width)
             Intensities in [0, 1].
         """
-        return self.decoder(codes)
+        images: Tensor = self.decoder(codes)
+        return images
 
     def forward(self, images: Tensor) -> Tensor:
         """Reconstructions: ``decode(encode(images))``, of the shape of ``images``."""

@@ -187,6 +187,7 @@ class PopulationConvolution:
         # A transposed convolution is the gradient of the ordinary one, and the other way round.
         small, large = (self._inputs, gradient) if self._transposed else (gradient, self._inputs)
         natively = needs_input and not self._transposed and not self._shuffles
+        of_inputs: Tensor | None
         of_inputs, of_weight, _ = torch.ops.aten.convolution_backward(
             small,
             large,
@@ -239,9 +240,8 @@ class PopulationReLU:
         # Dropout may have scaled or zeroed the outputs in place: where it zeroed them it
         # has zeroed the gradient too, so their sign is still the answer.
         outputs, self._outputs = self._outputs, None
-        return torch.ops.aten.threshold_backward.grad_input(
-            gradient, outputs, 0, grad_input=gradient
-        )
+        torch.ops.aten.threshold_backward.grad_input(gradient, outputs, 0, grad_input=gradient)
+        return gradient
 
 
 class PopulationGELU:
@@ -258,7 +258,8 @@ class PopulationGELU:
     def backward(self, gradient: Tensor, *, needs_input: bool) -> Tensor | None:  # noqa: ARG002
         """The gradient times the slope at the inputs."""
         inputs, self._inputs = self._inputs, None
-        return torch.ops.aten.gelu_backward.grad_input(gradient, inputs, grad_input=gradient)
+        torch.ops.aten.gelu_backward.grad_input(gradient, inputs, grad_input=gradient)
+        return gradient
 
 
 class PopulationDropout:

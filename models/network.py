@@ -33,7 +33,8 @@ class Slot:
 
     def of(self, rows: Tensor) -> Tensor:
         """View (..., *shape) of rows (..., n_parameters)."""
-        return rows.narrow(-1, self.start, prod(self.shape)).unflatten(-1, self.shape)
+        part: Tensor = rows.narrow(-1, self.start, prod(self.shape)).unflatten(-1, self.shape)
+        return part
 
 
 class ParameterLayout:

@@ -65,7 +65,8 @@ def _fast_linear() -> Callable[[Tensor, Tensor, Tensor | None], Tensor] | None:
         pointwise = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001
 
         def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-            return pointwise(inputs, weight, bias, "none", [], "")
+            outputs: Tensor = pointwise(inputs, weight, bias, "none", [], "")
+            return outputs
 
         inputs = torch.arange(6.0).view(2, 3)
         weight, bias = torch.arange(12.0).view(4, 3), torch.arange(4.0)

@@ -59,7 +59,8 @@ class Shortcut(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Give the branch's output plus the linear map's."""
-        return self.branch(inputs) + self.linear(inputs)
+        outputs: Tensor = self.branch(inputs) + self.linear(inputs)
+        return outputs
 
     @property
     def weights(self) -> nn.Linear:

@@ -59,7 +59,8 @@ def upsampled(inputs: Tensor, weight: Tensor, bias: Tensor | None, size: tuple[i
     height, width = size
     if outputs.shape[1:3] != (height, width):
         outputs = outputs[:, :height, :width].contiguous()
-    return outputs.permute(0, 3, 1, 2)
+    images: Tensor = outputs.permute(0, 3, 1, 2)
+    return images
 
 
 @cache

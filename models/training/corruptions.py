@@ -247,4 +247,5 @@ def training_keys(step_keys: Tensor, n_samples: int) -> Tensor:
 def _normal_quantiles(dtype: torch.dtype, device: torch.device) -> Tensor:
     """The middles, in probability, of cells that N(0, 1) is equally likely to fall into."""
     cells = (torch.arange(_N_QUANTILES, dtype=torch.float64) + 0.5) / _N_QUANTILES
-    return torch.special.ndtri(cells).to(device, dtype)
+    noise: Tensor = torch.special.ndtri(cells)
+    return noise.to(device, dtype)

@@ -130,11 +130,12 @@ def _work(
 ) -> None:
     from aesearch.device import served_devices  # noqa: PLC0415
     from aesearch.studies.store.driver_errors import describe  # noqa: PLC0415
+    from aesearch.studies.store.ledger import ALL_KINDS  # noqa: PLC0415
     from aesearch.studies.store.retry import Patience, lease_s, retry_s  # noqa: PLC0415
     from aesearch.studies.store.study_rows import existing_store  # noqa: PLC0415
     from aesearch.workers.local_workers import worker_name  # noqa: PLC0415
     from aesearch.workers.service import Service  # noqa: PLC0415 - imports torch
-    from aesearch.workers.worker import ALL_KINDS, KINDS, Worker  # noqa: PLC0415
+    from aesearch.workers.worker import KINDS, Worker  # noqa: PLC0415
     from aesearch.workers.worker_group import processes  # noqa: PLC0415
 
     if only is not None and only not in KINDS:

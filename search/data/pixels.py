@@ -66,6 +66,7 @@ def array_of(array_like: Any, where: str) -> np.ndarray:
     DataError
         Ragged lists, or anything that NumPy can only hold as Python objects.
     """
+    values: np.ndarray
     if hasattr(array_like, "detach"):
         # A torch tensor, recognised without importing torch.
         tensor = array_like.detach().cpu()

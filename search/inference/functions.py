@@ -303,4 +303,5 @@ def between(ends: np.ndarray, steps: int) -> np.ndarray:
     if steps < 2:
         raise ArgumentError(f"steps must be >= 2, both ends included, got {steps!r}")
     t = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
-    return (1 - t) * ends[:, None, 0] + t * ends[:, None, 1]
+    points: np.ndarray = (1 - t) * ends[:, None, 0] + t * ends[:, None, 1]
+    return points

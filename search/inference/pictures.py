@@ -47,4 +47,5 @@ def sheet(images: np.ndarray, n_columns: int | None = None) -> bytes:
 
 
 def _pixels(images: np.ndarray) -> np.ndarray:
-    return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
+    levels: np.ndarray = np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
+    return levels

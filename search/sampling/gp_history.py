@@ -67,7 +67,7 @@ def _expected(trial: FrozenTrial, complete: Sequence[FrozenTrial], best: float) 
     scores = trial.user_attrs.get("fold_scores")
     if scores:  # of its first fold: the others did not go on with it
         shares = [_value(o) / o.user_attrs["fold_scores"][0] for o in complete]
-        return max(best, scores[0] * median(shares))
+        return float(max(best, scores[0] * median(shares)))
     epoch = trial.last_step
     if epoch is None or trial.system_attrs.get(STABILITY, 0.0) > 0.0:
         return None

@@ -185,7 +185,8 @@ class AutoencoderSearchCV(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     def _best(self) -> Autoencoder:
         check_is_fitted(self, "best_estimator_")
-        return self.best_estimator_
+        best: Autoencoder = self.best_estimator_
+        return best
 
     def _spec(self, template: Autoencoder) -> StudySpec:
         document = template.spec_document(image_given=template.image_shape is not None)

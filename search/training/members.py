@@ -10,7 +10,8 @@ import torch
 from aesearch.data.study_data import Problem
 from aesearch.models.training.denoising import Denoising, InputCorruption
 from aesearch.models.training.early_stopping import EarlyStopping
-from aesearch.models.training.population import Member, Population
+from aesearch.models.training.member import Member
+from aesearch.models.training.population import Population
 from aesearch.seeds import derive_seed
 from aesearch.studies.spec.study import Configuration, StudySpec
 

@@ -17,11 +17,12 @@ from typing import IO, Any
 from sqlalchemy.engine import URL
 
 from aesearch.data.load import DATA_VARIABLE
+from aesearch.options import STORAGE_VARIABLE
 from aesearch.studies.errors import AesearchError, RunFailedError, StoreError
 from aesearch.studies.store import database, ledger
 from aesearch.studies.store.passwords import password_from_file
 from aesearch.studies.store.retry import LEASE_VARIABLE, RETRY_VARIABLE
-from aesearch.workers.local_workers import STORAGE_VARIABLE, worker_command, worker_name
+from aesearch.workers.local_workers import worker_command, worker_name
 from aesearch.workers.ray_cluster import ray_library
 
 _STOP_S = 30.0

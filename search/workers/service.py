@@ -12,9 +12,10 @@ from aesearch.device import DeviceLostError
 from aesearch.models.runtime import is_broken_device
 from aesearch.studies.errors import AesearchError, RunFailedError, StoreError
 from aesearch.studies.store import ledger, study_rows
+from aesearch.studies.store.ledger import ALL_KINDS
 from aesearch.studies.store.study_rows import StudyRow
 from aesearch.workers.schedule import settle
-from aesearch.workers.worker import ALL_KINDS, POLL_S, Worker
+from aesearch.workers.worker import POLL_S, Worker
 
 log = logging.getLogger("aesearch.worker")
 

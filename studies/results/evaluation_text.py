@@ -39,7 +39,7 @@ def own_corruption(
     clamped = training.get("corruption_clamp", True) or kind not in ("gaussian", "uniform")
     for row in (document or {}).get("robustness") or ():
         if (row["corruption"], row["level"], row["clamped"]) == (kind, level, clamped):
-            return row
+            return dict(row)
     return None
 
 

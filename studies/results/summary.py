@@ -186,7 +186,7 @@ def _edges(winner: TrialRecord | None, spec: Mapping[str, Any]) -> list[dict[str
 
 def scores_delivery(spec: Mapping[str, Any]) -> bool:
     """Whether a resolved specification scores trials by what would be delivered."""
-    return spec.get("training", {}).get("epochs") == "auto"
+    return bool(spec.get("training", {}).get("epochs") == "auto")
 
 
 def selection_rule(spec: Mapping[str, Any]) -> str | None:

@@ -169,8 +169,9 @@ def _rule(detail: Any) -> str:
     if detail["type"] == "literal_error" and context["expected"] == "'auto'":
         return "be {choices}, auto or null"
     if detail["type"] == "literal_error":
-        return "be " + context["expected"].replace("'", "")
-    return "be valid (" + detail["msg"] + ")"
+        expected: str = context["expected"]
+        return "be " + expected.replace("'", "")
+    return f"be valid ({detail['msg']})"
 
 
 def _unknown_key(model: type[BaseModel], location: Path) -> str:
@@ -186,7 +187,7 @@ def _unknown_key(model: type[BaseModel], location: Path) -> str:
     for sibling in siblings:
         hint = getattr(sibling, "REFUSED_KEYS", {}).get(key)
         if hint is not None:
-            return hint
+            return str(hint)
     allowed = list(dict.fromkeys(name for sibling in siblings for name in sibling.model_fields))
     if key in allowed:
         return "must not be given beside choices"

@@ -69,7 +69,7 @@ def create_study(connection: Connection, name: str) -> int:
             study_id=study_id, objective=0, direction=StudyDirection.MINIMIZE
         )
     )
-    return study_id
+    return int(study_id)
 
 
 def find_study(connection: Connection, name: str) -> int | None:
@@ -214,7 +214,7 @@ def frozen_trials(
         wanted.append(TRIALS.c.trial_id.in_(only))
     heads = connection.execute(sa.select(TRIALS).where(*wanted).order_by(TRIALS.c.number)).all()
 
-    def grouped(table: sa.Table, *order: sa.Column) -> dict[int, list[Any]]:
+    def grouped(table: sa.Table, *order: sa.Column[Any]) -> dict[int, list[Any]]:
         rows = defaultdict(list)
         query = (
             sa.select(table)

@@ -29,7 +29,7 @@ Table("studies", metadata, Column("study_id", Integer, primary_key=True), info={
 Table("trials", metadata, Column("trial_id", Integer, primary_key=True), info={"optuna": True})
 
 
-def _study_key() -> Column:
+def _study_key() -> Column[int]:
     return Column(
         "study_id",
         Integer,
@@ -39,7 +39,7 @@ def _study_key() -> Column:
     )
 
 
-def _trial_key() -> Column:
+def _trial_key() -> Column[int]:
     return Column(
         "trial_id",
         Integer,
@@ -49,7 +49,7 @@ def _trial_key() -> Column:
     )
 
 
-def _index(name: str) -> Column:
+def _index(name: str) -> Column[int]:
     return Column(name, Integer, primary_key=True, autoincrement=False)
 
 
