@@ -16,24 +16,24 @@ from aesearch import __version__
 from aesearch.artifacts import model_file
 from aesearch.driver.create import leave_study
 from aesearch.models.training.corruptions import corrupt
-from aesearch.reproduction import measures, recording
-from aesearch.reproduction import tables as reproduction_tables
-from aesearch.reproduction.evidence import Evidence, Evidences, NotMeasuredError
-from aesearch.reproduction.folder import other_settings, read_records, record_store
-from aesearch.reproduction.measures import NAMES, Values, measure
-from aesearch.reproduction.networks import measure_networks
-from aesearch.reproduction.page import figure, make_page
-from aesearch.reproduction.record import RecordError, read_record, record_text
-from aesearch.reproduction.recording import StoredStudy
-from aesearch.reproduction.reported import Measure, asked_of, load_reported
-from aesearch.reproduction.tables import NOT_MEASURED, NOT_RUN, claim_row, number_row
-from aesearch.reproduction.verdict import CLAIM_RULE, agreement, claim_verdict, outcome
 from aesearch.seeds import derive_seed
 from aesearch.studies.spec.series import load_series
 from aesearch.studies.spec.study import resolve
 from aesearch.studies.store import retrain_results, study_rows
 from aesearch.terminal.display import make_display
 from aesearch.workers.worker import Worker
+from reproduction import measures, recording
+from reproduction import tables as reproduction_tables
+from reproduction.evidence import Evidence, Evidences, NotMeasuredError
+from reproduction.folder import other_settings, read_records, record_store
+from reproduction.measures import NAMES, Values, measure
+from reproduction.networks import measure_networks
+from reproduction.page import figure, make_page
+from reproduction.record import RecordError, read_record, record_text
+from reproduction.recording import StoredStudy
+from reproduction.reported import Measure, asked_of, load_reported
+from reproduction.tables import NOT_MEASURED, NOT_RUN, claim_row, number_row
+from reproduction.verdict import CLAIM_RULE, agreement, claim_verdict, outcome
 
 REPORTS, OURS = load_reported()
 ROOT = Path(__file__).resolve().parents[2]
@@ -645,10 +645,10 @@ def test_small_versions_are_not_taken_for_the_whole(quick_store, tmp_path):
 
 
 def command(*arguments):
-    """Run ``python -m aesearch.reproduction``."""
+    """Run ``python benchmarks/reproduction``."""
     import typer
 
-    from aesearch.reproduction.__main__ import reproduction
+    from reproduction.__main__ import reproduction
 
     app = typer.Typer()
     app.command()(reproduction)

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from aesearch.reproduction.record import RecordedTrial, StudyRecord, array
-from aesearch.reproduction.reported import Measure
 from aesearch.studies.errors import AesearchError
 from aesearch.studies.spec.load import spec_from_mapping
 from aesearch.studies.spec.quick import QUICK
+from reproduction.record import RecordedTrial, StudyRecord, array
+from reproduction.reported import Measure
 
 
 class NotMeasuredError(AesearchError, LookupError):

@@ -33,11 +33,11 @@ import numpy as np
 import torch
 
 from aesearch.models.training.schedules import Schedule
-from aesearch.reproduction.evidence import Evidence, NotMeasuredError
-from aesearch.reproduction.networks import EVERY_SEED, NETWORK_MEASURES
-from aesearch.reproduction.record import array
-from aesearch.reproduction.reported import Measure
 from aesearch.studies.results.stability import relative_climb
+from reproduction.evidence import Evidence, NotMeasuredError
+from reproduction.networks import EVERY_SEED, NETWORK_MEASURES
+from reproduction.record import array
+from reproduction.reported import Measure
 
 FALL = 0.95
 

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BeforeValidator, ValidationError
 
-from aesearch.reproduction.reported import Measure
 from aesearch.studies.errors import AesearchError
 from aesearch.studies.spec.dimensions import Section
 from aesearch.studies.spec.former import with_former_settings
+from reproduction.reported import Measure
 
 # None where there is none: a network that diverged, a seed that stopped before the others.
 Number = float | None
@@ -135,7 +135,7 @@ def read_record(path: Path) -> StudyRecord:
         cause = error.strerror if isinstance(error, OSError) else _first_problem(error)
         raise RecordError(
             f"{path} must be the record of a study, got {cause}; remove it, and run "
-            "'python -m aesearch.reproduction' on a store with its study"
+            "'python benchmarks/reproduction' on a store with its study"
         ) from error
 
 

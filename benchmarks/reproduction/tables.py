@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aesearch.reproduction.evidence import Evidence, Evidences, NotMeasuredError
-from aesearch.reproduction.measures import EXACT, UNTRAINED, Values, measure
-from aesearch.reproduction.record import RecordedPicture
-from aesearch.reproduction.reported import Claim, Measure, Number, Ours, Report
-from aesearch.reproduction.verdict import Outcome, agreement, claim_verdict, clear, outcome
+from reproduction.evidence import Evidence, Evidences, NotMeasuredError
+from reproduction.measures import EXACT, UNTRAINED, Values, measure
+from reproduction.record import RecordedPicture
+from reproduction.reported import Claim, Measure, Number, Ours, Report
+from reproduction.verdict import Outcome, agreement, claim_verdict, clear, outcome
 
 NOT_RUN = "not run"
 KINDS = ("dense", "conv")
@@ -140,7 +140,7 @@ def claim_row(evidences: Evidences, claim: Claim) -> ClaimRow:
 
 def study_rows(evidences: Evidences, report: Report) -> list[StudyRow]:
     """List the studies of a report's preset, in its order."""
-    from aesearch.studies.spec.series import load_series  # noqa: PLC0415 - beside its only use
+    from aesearch.studies.spec.series import load_series
 
     return [
         StudyRow(str(spec.name), _present(evidences, str(spec.name)))
@@ -168,7 +168,7 @@ def _present(evidences: Evidences, name: str) -> Evidence | None:
 
 def dimension_rows(evidences: Evidences, reports: list[Report], ours: Ours) -> list[DimensionRow]:
     """Hold the best of ours at each size of the code against what the reports reached there."""
-    from aesearch.studies.spec.series import load_series  # noqa: PLC0415 - as in study_rows
+    from aesearch.studies.spec.series import load_series
 
     rivals: dict[int, list[tuple[str, Number]]] = {}
     for report in reports:

@@ -38,8 +38,8 @@ from aesearch.evaluation.metrics import (
 from aesearch.evaluation.robustness import corruption_seed
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.models.training.corruptions import corrupt
-from aesearch.reproduction.evidence import NotMeasuredError
-from aesearch.reproduction.reported import Measure
+from reproduction.evidence import NotMeasuredError
+from reproduction.reported import Measure
 
 
 class Retrained(Protocol):
@@ -145,7 +145,7 @@ def _latents(study: Retrained) -> Iterator[dict[str, Any]]:
 
 
 def _map_silhouette(study: Retrained, _asked: Measure) -> Sequence[float]:
-    from sklearn.metrics import silhouette_score  # noqa: PLC0415 - a second of import time
+    from sklearn.metrics import silhouette_score
 
     return [
         silhouette_score(np.array(latent["points"]), np.array(latent["labels"]))

@@ -6,16 +6,16 @@ from typing import Any
 
 from sqlalchemy.engine import Engine
 
-from aesearch.reproduction.evidence import NotMeasuredError
-from aesearch.reproduction.record import StudyRecord, picture_file, read_record, record_text
-from aesearch.reproduction.recording import StoredStudy
-from aesearch.reproduction.reported import Ours, Report, asked_of
 from aesearch.studies.results.output_files import make_folder, write_whole
 from aesearch.studies.spec.load import diff, spec_from_mapping
 from aesearch.studies.spec.quick import QUICK
 from aesearch.studies.spec.series import load_series
 from aesearch.studies.spec.study import StudySpec, as_stored, resolve
 from aesearch.studies.store import study_rows
+from reproduction.evidence import NotMeasuredError
+from reproduction.record import StudyRecord, picture_file, read_record, record_text
+from reproduction.recording import StoredStudy
+from reproduction.reported import Ours, Report, asked_of
 
 # Where the images lie and how long was waited change no figure; of the evaluation the page has
 # pictures, which say what they show.

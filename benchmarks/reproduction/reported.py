@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import resources
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -151,7 +151,7 @@ class Ours:
 
 def load_reported() -> tuple[list[Report], Ours]:
     """Read what the reports say, and what of ours is held against it."""
-    text = resources.files("aesearch.reproduction").joinpath("reported.yaml").read_text("utf-8")
+    text = Path(__file__).with_name("reported.yaml").read_text("utf-8")
     document, _ = parse(text, "reported.yaml")
     ours = document["ours"]
     dimensions = tuple(ours["dimensions"])

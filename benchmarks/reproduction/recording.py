@@ -10,9 +10,14 @@ from sqlalchemy.engine import Engine
 from aesearch.artifacts import model_file
 from aesearch.data.study_data import Problem, check_same_data, load_problem
 from aesearch.models.autoencoder import Autoencoder
-from aesearch.reproduction.evidence import NotMeasuredError
-from aesearch.reproduction.networks import NETWORK_MEASURES, measure_networks
-from aesearch.reproduction.record import (
+from aesearch.studies.dashboard.drawing import draw_curves
+from aesearch.studies.dashboard.finished import CurvePoint
+from aesearch.studies.results.records import Picture, TrialRecord
+from aesearch.studies.store import retrain_results, study_rows
+from aesearch.studies.store.evaluation_results import main_numbers, read_evaluation, read_pictures
+from reproduction.evidence import NotMeasuredError
+from reproduction.networks import NETWORK_MEASURES, measure_networks
+from reproduction.record import (
     Evaluated,
     RecordedMeasure,
     RecordedPicture,
@@ -21,12 +26,7 @@ from aesearch.reproduction.record import (
     StudyRecord,
     numbers,
 )
-from aesearch.reproduction.reported import Measure
-from aesearch.studies.dashboard.drawing import draw_curves
-from aesearch.studies.dashboard.finished import CurvePoint
-from aesearch.studies.results.records import Picture, TrialRecord
-from aesearch.studies.store import retrain_results, study_rows
-from aesearch.studies.store.evaluation_results import main_numbers, read_evaluation, read_pictures
+from reproduction.reported import Measure
 
 if TYPE_CHECKING:
     from aesearch.studies.spec.study import StudySpec

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Literal
 
-from aesearch.reproduction.measures import Values
-from aesearch.reproduction.reported import Relation
 from aesearch.studies.results.selection import corrected_resampled_t_test
+from reproduction.measures import Values
+from reproduction.reported import Relation
 
 TOLERANCE = 0.1
 DEVIATIONS = 2.0
@@ -98,7 +98,7 @@ def clear(left: Values, right: Values) -> bool:
     Welch, B. L., "The generalization of Student's problem when several different population
     variances are involved", Biometrika 34, 1947.
     """
-    from scipy.stats import ttest_ind_from_stats  # noqa: PLC0415 - half a second of import time
+    from scipy.stats import ttest_ind_from_stats
 
     n_left, n_right = len(left.values), len(right.values)
     if max(n_left, n_right) == 1:

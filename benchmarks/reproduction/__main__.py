@@ -1,9 +1,12 @@
-"""The command that writes docs/reports.md: ``python -m aesearch.reproduction``."""
+"""The command that writes docs/reports.md: ``python benchmarks/reproduction``."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from aesearch.commands.arguments import Debug, Storage
 from aesearch.commands.ending import ending
@@ -32,16 +35,16 @@ def reproduction(
     \b
     Example:
       aesearch run dense-bottleneck
-      python -m aesearch.reproduction --out docs/reports.md
+      python benchmarks/reproduction --out docs/reports.md
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.models.runtime import prepare_process  # noqa: PLC0415 - imports torch
-        from aesearch.reproduction.evidence import Evidences  # noqa: PLC0415
-        from aesearch.reproduction.folder import read_records, record_store  # noqa: PLC0415
-        from aesearch.reproduction.page import make_page  # noqa: PLC0415
-        from aesearch.reproduction.reported import load_reported  # noqa: PLC0415
-        from aesearch.studies.results.output_files import make_folder, write_whole  # noqa: PLC0415
-        from aesearch.studies.store.study_rows import existing_store  # noqa: PLC0415
+        from aesearch.models.runtime import prepare_process
+        from aesearch.studies.results.output_files import make_folder, write_whole
+        from aesearch.studies.store.study_rows import existing_store
+        from reproduction.evidence import Evidences
+        from reproduction.folder import read_records, record_store
+        from reproduction.page import make_page
+        from reproduction.reported import load_reported
 
         def message(text: str) -> None:
             typer.echo(text, err=True)
