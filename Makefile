@@ -25,11 +25,12 @@ $(VENV)/dev: $(BIN)/aesearch pyproject.toml
 quickstart: $(BIN)/aesearch
 	$(BIN)/aesearch run --folds 3 --trials 50
 
+# As many processes as cores.
 test: $(VENV)/dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: $(VENV)/dev
-	$(BIN)/python -m pytest --slow
+	$(BIN)/python -m pytest -n auto --dist worksteal --slow
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

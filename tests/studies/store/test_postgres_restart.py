@@ -32,10 +32,10 @@ def uninterrupted(tmp_path_factory, tiny_spec):
     ("commit", "mode", "away_s"),
     [
         (1, "fast", 1),
-        (3, "immediate", 2),
+        pytest.param(3, "immediate", 2, marks=pytest.mark.slow),
         (4, "immediate", 1),
         pytest.param(4, "fast", 30, marks=pytest.mark.slow),
-        (12, "fast", 2),
+        pytest.param(12, "fast", 2, marks=pytest.mark.slow),
         pytest.param(17, "immediate", 30, marks=pytest.mark.slow),
         (19, "immediate", 1),
     ],
