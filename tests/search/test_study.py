@@ -139,3 +139,13 @@ def test_every_public_name_is_there():
     """Also in the list that Tab completes."""
     for name in aesearch.__all__:
         assert getattr(aesearch, name) is not None
+
+
+def test_the_specification_in_the_run_folder_makes_the_study_again(storage, tmp_path, monkeypatch):
+    """Trial for trial, in another store."""
+    monkeypatch.chdir(tmp_path)
+    study = aesearch.open_study(NAME, storage)
+    folder = study.export(tmp_path / "out")
+    again = aesearch.search(spec=folder / "study.yaml", storage="other.db", quiet=True)
+    pd.testing.assert_frame_equal(again.trials, study.trials())
+    assert again.spec.name == NAME

@@ -98,6 +98,7 @@ def test_the_defaults_are_a_store_and_a_run_folder_here(finished):
         "pictures",
         "report.html",
         "robustness.csv",
+        "study.yaml",
         "trials.csv",
         "curves.csv",
         "worker-1.log",
@@ -307,7 +308,8 @@ def test_a_study_that_is_looked_at_with_fewer_trials_keeps_its_number(finished, 
     assert done.returncode == 0, done.stderr
     best = yaml.safe_load((tmp_path / "copy/runs/digits/best.yaml").read_text())
     assert best["search"]["trials"] == best["result"]["n_trials"] == 3
-    assert "--trials=3" in (tmp_path / "copy/runs/digits/report.html").read_text()
+    study = yaml.safe_load((tmp_path / "copy/runs/digits/study.yaml").read_text())
+    assert study["search"]["trials"] == 3
 
 
 def test_what_is_left_out_of_a_grid_is_said(tmp_path, monkeypatch):

@@ -385,7 +385,11 @@ def test_a_study_without_a_completed_trial_says_so(
         settle(engine, "digits")
     with pytest.raises(RunFailedError, match="must be retrained"):
         write_run_folder(engine, "digits", tmp_path / "out")
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"trials.csv", "curves.csv"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "study.yaml",
+        "trials.csv",
+        "curves.csv",
+    }
 
 
 def test_a_retraining_goes_on_from_its_checkpoint(
