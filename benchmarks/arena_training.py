@@ -6,6 +6,7 @@ The ways to search are in ``arena_peers.py``; torch is enough here.
 """
 
 import copy
+import itertools
 import math
 import resource
 from collections.abc import Callable
@@ -86,10 +87,14 @@ class Beyond(nn.Module):
 
     @staticmethod
     def _layers(n_in, hidden, n_out, dropout):
-        last = nn.Linear(hidden, n_out)
+        inner = (hidden, hidden // 2) if n_in > n_out else (hidden // 2, hidden)
+        last = nn.Linear(inner[1], n_out)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
-        return nn.Sequential(nn.Linear(n_in, hidden), nn.GELU(), nn.Dropout(dropout), last)
+        layers = []
+        for width, following in itertools.pairwise((n_in, *inner)):
+            layers += [nn.Linear(width, following), nn.GELU(), nn.Dropout(dropout)]
+        return nn.Sequential(*layers, last)
 
     def forward(self, x):
         """Reconstruct images (sample, pixel); in training, with a slope outside [0, 1]."""
