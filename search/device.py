@@ -14,8 +14,8 @@ class DeviceLostError(AesearchError, RuntimeError):
         """Say what the device said."""
         said = (str(error).strip().splitlines() or [""])[0][:200]
         return cls(
-            f"the device must answer, got '{type(error).__name__}: {said}'; a new process goes on "
-            "with the same work"
+            f"the GPU failed ({type(error).__name__}: {said}); a new process goes on with the same "
+            "work"
         )
 
 

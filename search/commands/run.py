@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aesearch.api import SearchResult
     from aesearch.studies.spec.study import StudySpec
 
-_STUDY, _HOW, _WHERE, _SAID = "The study", "How it is searched", "Where", "What is said"
+_STUDY, _HOW, _WHERE, _SAID = "Study", "Search", "Where", "Output"
 
 
 def _flag(name: str, panel: str) -> Any:

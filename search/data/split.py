@@ -43,8 +43,8 @@ class TrainTest:
 def limited(n_samples: int, labels: np.ndarray | None, limit: int) -> np.ndarray:
     """Choose which training images a limit leaves.
 
-    The first ones; where images lie class by class, as in a folder with one for each class,
-    every so manieth, or only the first class would be left.
+    The first ones. Where images lie class by class, as in a folder with one for each class, only
+    the first class would be left: there they are taken at equal distances.
 
     Parameters
     ----------

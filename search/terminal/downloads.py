@@ -40,7 +40,7 @@ def download_view(what: str, done: int, total: int | None) -> RenderableType:
 
 @final
 class Downloads:
-    """Tells about downloads at a bearable pace: each file's first and last moment, and between.
+    """Tells about downloads now and then: each file's first and last moment, and between.
 
     Parameters
     ----------

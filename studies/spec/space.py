@@ -173,8 +173,8 @@ class SpaceSpec(Section):
         """
         if self.architecture != "auto":
             return self
-        bearable = device != "cpu" or n_train <= MOST_IMAGES_FOR_CONV
-        both = fixed == "dense" and side >= LEAST_SIDE_FOR_CONV and bearable
+        affordable = device != "cpu" or n_train <= MOST_IMAGES_FOR_CONV
+        both = fixed == "dense" and side >= LEAST_SIDE_FOR_CONV and affordable
         return self.with_architecture(self.architecture_dimension if both else None, fixed)
 
     def with_architecture(

@@ -95,7 +95,7 @@ def open_engine(url: URL) -> Engine:
 
 
 def _postgres_arguments(url: URL) -> dict[str, Any]:
-    # A machine that vanished sends no goodbye: without these, a worker waits for it for hours.
+    # A machine that is gone closes no connection: without these, a worker waits for it for hours.
     arguments: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT_S,
         "keepalives_idle": 30,

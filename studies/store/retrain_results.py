@@ -73,7 +73,8 @@ def begin_retraining(
         connection.execute(
             lease.delete().where(lease.c.study_id == study.study_id, lease.c.kind != "search")
         )
-        # At a time limit, what was held by somebody who slept: his trials come too late.
+        # At a time limit, a worker that was paused may still hold trials: the choice is made, so
+        # that their results are not wanted any more.
         connection.execute(
             lease.update()
             .where(lease.c.study_id == study.study_id, lease.c.done.is_(False))

@@ -25,7 +25,7 @@ def test_download_text(progress, text):
     assert download_text(*progress) == text
 
 
-def test_downloads_are_told_at_a_bearable_pace():
+def test_downloads_are_told_now_and_then():
     """The first and last moment of each file, and between only after the pause."""
     told, moments = [], iter([0.0, 1.0, 10.0, 11.0, 12.0, 13.0])
     downloads = Downloads(lambda *progress: told.append(progress), lambda: next(moments), 10.0)
