@@ -310,8 +310,10 @@ def _start(
     start: dict[str, Any] = {"preset": preset}
     if isinstance(spec, str | Path):
         start["file"] = Path(spec).expanduser()
-    elif spec is not None:
+    elif isinstance(spec, Mapping):
         start["text"] = _as_text(spec)
+    elif spec is not None:
+        start["spec"] = _checked(spec)
     return start
 
 
@@ -319,20 +321,23 @@ def _shown(spec: Any) -> str:
     return str(spec) if isinstance(spec, str | Path) else type(spec).__name__
 
 
-def _as_text(spec: Any) -> str:
-    import yaml  # noqa: PLC0415 - --help must not pay for it
+def _checked(spec: Any) -> "StudySpec":
+    from aesearch.studies.spec.study import StudySpec  # noqa: PLC0415 - --help must not pay for it
 
-    from aesearch.studies.spec.load import to_yaml  # noqa: PLC0415
-    from aesearch.studies.spec.strict_yaml import StrictDumper  # noqa: PLC0415
-    from aesearch.studies.spec.study import StudySpec  # noqa: PLC0415
-
-    if isinstance(spec, StudySpec):
-        return to_yaml(spec)
-    if not isinstance(spec, Mapping):
+    if not isinstance(spec, StudySpec):
         raise OptionError(
             f"spec must be a path, a StudySpec or a mapping, got {type(spec).__name__}; "
             "give a YAML file or nested dicts"
         )
+    return spec
+
+
+def _as_text(spec: Mapping[str, Any]) -> str:
+    """Write a mapping as YAML, which holds plain values only, and of NumPy's none."""
+    import yaml  # noqa: PLC0415 - --help must not pay for it
+
+    from aesearch.studies.spec.strict_yaml import StrictDumper  # noqa: PLC0415
+
     try:
         return str(yaml.dump(dict(spec), Dumper=StrictDumper, sort_keys=False))
     except yaml.YAMLError as error:

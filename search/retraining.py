@@ -235,7 +235,7 @@ def _problem(
 ) -> Problem:
     """Load what a best.yaml was made of, from where it is now, and check that it is the same."""
     flags = spec_values({"dataset": dataset, "data_dir": data_dir, "device": device})
-    asked = load_spec(text=to_yaml(spec), flags=flags)
+    asked = load_spec(spec=spec, flags=flags)
     here = present_device(asked)
     try:
         with make_display(quiet=quiet) as display:

@@ -12,7 +12,7 @@ from aesearch.artifacts.model_file import MODEL_NAME, from_bytes, load_model
 from aesearch.artifacts.run_folder import tested_seed
 from aesearch.data.study_data import check_same_data, load_problem
 from aesearch.evaluation.evaluate import Evaluation
-from aesearch.studies.spec.load import load_spec, to_yaml
+from aesearch.studies.spec.load import load_spec
 from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store.contents import read_contents
 from aesearch.studies.store.evaluation_results import write_look
@@ -86,4 +86,4 @@ def evaluate_study(engine: Engine, name: str, changes: Mapping[str, Any], *, sav
 
 
 def _with(spec: StudySpec, changes: Mapping[str, Any]) -> StudySpec:
-    return load_spec(text=to_yaml(spec), flags=changes)
+    return load_spec(spec=spec, flags=changes)

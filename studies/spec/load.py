@@ -80,10 +80,12 @@ def load_spec(
     text: str | None = None,
     overrides: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
+    *,
+    spec: StudySpec | None = None,
 ) -> StudySpec:
     """Give the specification that several layers add up to, each stronger than the one before.
 
-    The layers: defaults, then one of preset, file and text, then flags, then overrides.
+    The layers: defaults, then one of preset, file, text and spec, then flags, then overrides.
 
     Parameters
     ----------
@@ -103,7 +105,7 @@ def load_spec(
     SpecError
         With every problem of all layers.
     """
-    raw, lines, source = read_base(preset, file, text)
+    raw, lines, source = read_base(preset, file, text, spec)
     if "studies" in raw:
         rule = "must be absent where one study is meant; 'aesearch run' runs each of them"
         raise SpecError(source, [f"studies: {rule}"])
@@ -118,7 +120,7 @@ def load_spec(
 
 
 def read_base(
-    preset: str | None, file: Path | None, text: str | None
+    preset: str | None, file: Path | None, text: str | None, spec: StudySpec | None
 ) -> tuple[dict[str, Any], dict[KeyPath, int], str]:
     """Read what a specification starts from: its keys, their lines, and what errors call it.
 
@@ -127,8 +129,8 @@ def read_base(
     SpecError
         If it starts from several, or from anything but a mapping.
     """
-    if sum(layer is not None for layer in (preset, file, text)) > 1:
-        raise SpecError("study", ["must start from one of preset, file and text, got several"])
+    if sum(layer is not None for layer in (preset, file, text, spec)) > 1:
+        raise SpecError("study", ["must start from one of preset, file, text, spec, got several"])
     source = "study"
     lines: dict[KeyPath, int] = {}
     raw: Any = None
@@ -140,6 +142,8 @@ def read_base(
         raw, lines = parse(read_text(Path(file)), source)
     elif text is not None:
         raw, lines = parse(text, source)
+    elif spec is not None:
+        raw = spec.model_dump(mode="json")
     if not isinstance(raw, dict | None):
         raise SpecError(source, [f"must be a mapping of keys to values, got {raw!r:.60}"])
     # What a best.yaml says beside its specification is of the study that it came from.

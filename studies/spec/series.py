@@ -27,6 +27,7 @@ def load_series(
     overrides: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
     *,
+    spec: StudySpec | None = None,
     quick: bool = False,
 ) -> list[StudySpec]:
     """Give the specification of every study of a series, in the order of the file.
@@ -37,7 +38,7 @@ def load_series(
 
     Parameters
     ----------
-    preset, file, text, overrides, flags
+    preset, file, text, overrides, flags, spec
         As for ``load_spec``; flags and overrides change every study.
     quick : bool
         Give the small version of each; see ``quick_spec``.
@@ -47,7 +48,7 @@ def load_series(
     SpecError
         With every problem of the first study that has one.
     """
-    raw, lines, source = read_base(preset, file, text)
+    raw, lines, source = read_base(preset, file, text, spec)
     given = dict(flags or {})
     if KEY not in raw:
         found = [
