@@ -214,7 +214,7 @@ def test_a_description_of_the_user_stays_with_other_images(tmp_path):
 
 
 def test_one_base_only():
-    with pytest.raises(SpecError, match="must start from one of preset, file and text"):
+    with pytest.raises(SpecError, match="must start from one of preset, file, text, spec"):
         load_spec(preset="mnist", text="")
 
 
