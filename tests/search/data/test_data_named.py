@@ -15,12 +15,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-import torchvision.datasets
 from sklearn.datasets import load_digits
 
 from aesearch.data import published as published_files
 from aesearch.data.load import default_data_dir, fetch_named, load
 from aesearch.studies.errors import DataError, DataMissingError
+
+
+def known_sets():
+    """What torchvision knows; its import takes seconds."""
+    import torchvision.datasets
+
+    return torchvision.datasets
+
 
 RNG = np.random.default_rng(0)
 TRAIN = RNG.integers(0, 256, (12, 28, 28), dtype=np.uint8)
@@ -94,11 +101,11 @@ def write_usps(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"usps.bz2": text(TRAIN, LABELS), "usps.t.bz2": text(TEST, TEST_LABELS)}
     parts = zip(("train", "test"), files, write(root, files), strict=True)
     split_list = {part: ["http://nowhere.invalid/", name, md5] for part, name, md5 in parts}
-    monkeypatch.setattr(torchvision.datasets.USPS, "split_list", split_list)
+    monkeypatch.setattr(known_sets().USPS, "split_list", split_list)
 
 
 def write_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = torchvision.datasets.CIFAR10
+    known = known_sets().CIFAR10
     names = [name for name, _ in [*known.train_list, *known.test_list]]
     pieces = [*np.split(COLOUR[:10], 5), COLOUR[:5]]
     labels = [*np.split(LABELS[:10], 5), TEST_LABELS]
@@ -125,7 +132,7 @@ def write_svhn(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "train": ["http://nowhere.invalid/", train.name, save(train, COLOUR, LABELS)],
         "test": ["http://nowhere.invalid/", test.name, save(test, COLOUR[:5], TEST_LABELS)],
     }
-    monkeypatch.setattr(torchvision.datasets.SVHN, "split_list", split_list)
+    monkeypatch.setattr(known_sets().SVHN, "split_list", split_list)
 
 
 FAMILIES = pytest.mark.parametrize(
@@ -316,7 +323,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], s
 
 def test_a_missing_set_is_fetched_into_torchvisions_layout(tmp_path, monkeypatch, serve):
     """From the first mirror that has it, with progress; the second load needs no network."""
-    known = torchvision.datasets.KMNIST
+    known = known_sets().KMNIST
     published(known, tmp_path / "web", monkeypatch)
     address = serve(tmp_path / "web")
     monkeypatch.setattr(known, "mirrors", [f"{address}absent/", address])
@@ -333,7 +340,7 @@ def test_a_missing_set_is_fetched_into_torchvisions_layout(tmp_path, monkeypatch
 
 def test_archives_that_were_copied_by_hand_need_no_network(tmp_path, monkeypatch):
     """The published .gz files in raw/ are enough, and stay: somebody else may read them."""
-    known = torchvision.datasets.KMNIST
+    known = known_sets().KMNIST
     published(known, tmp_path / "KMNIST" / "raw", monkeypatch)
     image_set = load("kmnist", tmp_path, download=False)
     np.testing.assert_array_equal(image_set.test_images[:, 0], TEST)
@@ -344,7 +351,7 @@ def test_archives_that_were_copied_by_hand_need_no_network(tmp_path, monkeypatch
 def test_offline_the_error_says_where_it_looked_and_what_to_do(tmp_path, monkeypatch):
     """Every path, every address that failed, and the two ways out."""
     mirrors = ["http://nowhere.invalid/a/", "http://nowhere.invalid/b/"]
-    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", mirrors)
+    monkeypatch.setattr(known_sets().MNIST, "mirrors", mirrors)
     with pytest.raises(DataMissingError) as raised:
         load("mnist", tmp_path, timeout_s=2)
     message = str(raised.value)
