@@ -104,7 +104,7 @@ def list_seconds(n_studies=30, n_trials=1000):
     """Wall seconds of ``aesearch list`` in this process, for a store of waiting trials."""
     import aesearch
     from aesearch.studies.spec.load import load_spec
-    from aesearch.studies.spec.study import resolve
+    from aesearch.studies.spec.resolved import resolve
     from aesearch.studies.store.study_rows import create_study, open_store
 
     with tempfile.TemporaryDirectory() as name:

@@ -9,7 +9,7 @@ from PIL import Image
 from aesearch.studies.results import frames
 from aesearch.studies.results.records import RetrainPoint, RetrainRecord, StudySnapshot, TrialRecord
 from aesearch.studies.spec.load import load_spec
-from aesearch.studies.spec.study import resolve
+from aesearch.studies.spec.resolved import resolve
 
 # What the records below are drawn from, whatever the defaults are.
 SPACE = (

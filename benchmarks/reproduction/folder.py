@@ -9,8 +9,9 @@ from sqlalchemy.engine import Engine
 from aesearch.studies.results.output_files import make_folder, write_whole
 from aesearch.studies.spec.load import diff, spec_from_mapping
 from aesearch.studies.spec.quick import QUICK
+from aesearch.studies.spec.resolved import as_stored, resolve
 from aesearch.studies.spec.series import load_series
-from aesearch.studies.spec.study import StudySpec, as_stored, resolve
+from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store import study_rows
 from reproduction.evidence import NotMeasuredError
 from reproduction.record import StudyRecord, picture_file, read_record, record_text

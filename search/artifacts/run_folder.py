@@ -27,7 +27,8 @@ from aesearch.studies.results.output_files import (
 from aesearch.studies.results.records import StudySnapshot, TrialRecord
 from aesearch.studies.results.selection import best_seed
 from aesearch.studies.spec.load import MAY_DIFFER_ON_RESUME, diff, to_yaml
-from aesearch.studies.spec.study import StudySpec, as_stored, resolve
+from aesearch.studies.spec.resolved import ResolvedSpec, as_stored, resolve
+from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store import evaluation_results
 from aesearch.studies.store.contents import StudyContents, contents_in
 from aesearch.studies.store.database import reading
@@ -60,14 +61,14 @@ def default_folder(name: str) -> Path:
 
 
 def check_folder(
-    folder: Path, spec: StudySpec, facts: Mapping[str, Any], *, asked: StudySpec | None = None
+    folder: Path, spec: ResolvedSpec, facts: Mapping[str, Any], *, asked: StudySpec | None = None
 ) -> None:
     """Refuse a run folder that holds the model of another study.
 
     Parameters
     ----------
-    spec : StudySpec
-        Resolved.
+    spec : ResolvedSpec
+        Of the study that is to be written.
     facts : mapping
         Of the study's data: ``image_shape``, ``n_images``, ``fingerprint``.
     asked : StudySpec, optional

@@ -11,8 +11,9 @@ from aesearch.data.load import load as load_images
 from aesearch.data.split import folds, holdout, limited, split_hash, split_test
 from aesearch.seeds import derive_seed
 from aesearch.studies.errors import DataError, StudyMismatchError
+from aesearch.studies.spec.resolved import ResolvedSpec, resolve
 from aesearch.studies.spec.space import Range
-from aesearch.studies.spec.study import StudySpec, resolve
+from aesearch.studies.spec.study import StudySpec
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -23,8 +24,7 @@ class Problem:
 
     Attributes
     ----------
-    spec : StudySpec
-        With every ``auto`` resolved.
+    spec : ResolvedSpec
     asked : StudySpec
         As it was given.
     images : ndarray, (sample, channel, height, width), uint8
@@ -38,7 +38,7 @@ class Problem:
         Which fold holds each image out.
     """
 
-    spec: StudySpec
+    spec: ResolvedSpec
     asked: StudySpec
     name: str
     images: np.ndarray

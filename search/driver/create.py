@@ -21,7 +21,8 @@ from aesearch.sampling.suggest import cut_grid
 from aesearch.studies.errors import StudyMismatchError, StudyNotFoundError
 from aesearch.studies.spec.load import diff
 from aesearch.studies.spec.model_size import check_weights
-from aesearch.studies.spec.study import StudySpec, as_stored, resolve
+from aesearch.studies.spec.resolved import ResolvedSpec, as_stored
+from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store import database, ledger, migrations, retrain_results, status, study_rows
 from aesearch.studies.store.driver_errors import describe
 from aesearch.studies.store.evaluation_results import read_evaluation
@@ -94,7 +95,7 @@ def leave_study(
 
 def create_or_resume(
     engine: Engine, problem: Problem, display: Display, *, trains_here: bool = False
-) -> StudySpec:
+) -> ResolvedSpec:
     """Create the study of a problem, or extend what the store has of it.
 
     Parameters
@@ -104,7 +105,7 @@ def create_or_resume(
 
     Returns
     -------
-    StudySpec
+    ResolvedSpec
         As it is stored from now on.
 
     Raises
@@ -182,7 +183,7 @@ def _found(engine: Engine, name: str) -> study_rows.StudyRow:
         ) from error
 
 
-def _comparable(problem: Problem, study: study_rows.StudyRow) -> tuple[StudySpec, StudySpec]:
+def _comparable(problem: Problem, study: study_rows.StudyRow) -> tuple[ResolvedSpec, ResolvedSpec]:
     """Give the stored specification and the asked one, less what is no difference of theirs."""
     stored, spec = study_rows.stored_spec(study), problem.spec
     if _moved(stored.data.dataset, spec.data.dataset, problem, study.facts):
@@ -192,18 +193,16 @@ def _comparable(problem: Problem, study: study_rows.StudyRow) -> tuple[StudySpec
         spec = spec.model_copy(
             update={"data": spec.data.model_copy(update={"dataset": stored.data.dataset})}
         )
-    # Settings that came after the study was made are compared as they are resolved today.
-    stored = resolve(
-        stored,
-        image_shape=problem.image_shape,
-        n_train=len(problem.images),
-        device=stored.compute.device,
-    )
     return stored, as_stored(problem.asked, spec, stored)
 
 
 def _check_nothing_to_train(
-    engine: Engine, study: study_rows.StudyRow, spec: StudySpec, stored: StudySpec, *, more: bool
+    engine: Engine,
+    study: study_rows.StudyRow,
+    spec: ResolvedSpec,
+    stored: ResolvedSpec,
+    *,
+    more: bool,
 ) -> None:
     """Refuse before anything is changed what only a GPU could finish."""
     another = (spec.retrain, spec.search.select) != (stored.retrain, stored.search.select)
@@ -233,8 +232,8 @@ def _tell(problem: Problem, display: Display) -> None:
 
 
 def _with_evaluation(
-    spec: StudySpec, stored: StudySpec, *, more: bool, display: Display
-) -> StudySpec:
+    spec: ResolvedSpec, stored: ResolvedSpec, *, more: bool, display: Display
+) -> ResolvedSpec:
     """Keep the settings of an evaluation that stays; those of another model's are as asked."""
     another = more or (spec.retrain, spec.search.select) != (stored.retrain, stored.search.select)
     display.message(
@@ -245,8 +244,7 @@ def _with_evaluation(
     return spec if another else spec.model_copy(update={"evaluation": stored.evaluation})
 
 
-def _generation_size(spec: StudySpec) -> int:
-    assert isinstance(spec.search.generation_size, int), "the spec must be resolved"
+def _generation_size(spec: ResolvedSpec) -> int:
     return spec.search.generation_size
 
 

@@ -18,6 +18,7 @@ from aesearch.driver.create import create_or_resume, with_absolute_path
 from aesearch.studies.dashboard.publishing import publish
 from aesearch.studies.results.output_files import make_folder
 from aesearch.studies.results.records import StudySnapshot
+from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store import database, ledger, migrations, study_rows
 from aesearch.studies.store.retry import Patience, be_patient, retry_s
@@ -161,7 +162,7 @@ def _run(
 
 def _crew(
     engine: Engine,
-    spec: StudySpec,
+    spec: ResolvedSpec,
     storage: str,
     folder: Path,
     *,

@@ -19,7 +19,7 @@ from aesearch.models.autoencoder import Autoencoder
 from aesearch.seeds import derive_seed
 from aesearch.studies.results.records import Picture
 from aesearch.studies.spec.dimensions import Range
-from aesearch.studies.spec.study import StudySpec
+from aesearch.studies.spec.resolved import ResolvedSpec
 
 # Training images whose codes are the neighbours of the test codes.
 MOST_TRAIN_CODES = 10_000
@@ -72,7 +72,6 @@ def evaluate(
     """
     spec = problem.spec
     levels, resamples = noise_levels(spec), spec.evaluation.bootstrap
-    assert isinstance(spec.compute.threads, int), "the spec must be resolved"
     images, labels = problem.test_images, problem.test_labels
     class_names = _short_names(problem.class_names)
     # Sums differ in their last bits with the number of threads, also in NumPy and scikit-learn.
@@ -126,7 +125,7 @@ def evaluate(
     return Evaluation(document, pictures)
 
 
-def noise_levels(spec: StudySpec) -> dict[str, tuple[float, ...]]:
+def noise_levels(spec: ResolvedSpec) -> dict[str, tuple[float, ...]]:
     """Levels by kind of corruption, as ``aesearch.models.corruptions`` names them.
 
     A denoiser is also measured at the level at which its trials were compared.
@@ -139,7 +138,7 @@ def noise_levels(spec: StudySpec) -> dict[str, tuple[float, ...]]:
     return levels
 
 
-def _curve_dims(spec: StudySpec, encoding_dim: int) -> list[int]:
+def _curve_dims(spec: ResolvedSpec, encoding_dim: int) -> list[int]:
     """Dimensions of the baseline's curve: what was searched, and powers of two up to there."""
     dimension = spec.space.encoding_dim
     searched = [encoding_dim]

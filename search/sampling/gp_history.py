@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from aesearch.studies.results.stability import STABILITY
-from aesearch.studies.spec.study import StudySpec
+from aesearch.studies.spec.resolved import ResolvedSpec
 
 _SMALLEST = 1e-12  # of a loss, in a logarithm
 
@@ -112,7 +112,7 @@ def _relative(trial: FrozenTrial, first: FrozenTrial) -> FrozenTrial:
 
 
 def filled(
-    spec: StudySpec, trial: FrozenTrial, kinds: Mapping[str, BaseDistribution]
+    spec: ResolvedSpec, trial: FrozenTrial, kinds: Mapping[str, BaseDistribution]
 ) -> FrozenTrial:
     """Give a trial a constant for each dimension that its architecture does not have.
 

@@ -21,8 +21,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from aesearch.sampling.gp_history import filled, relative_to_size, with_values
 from aesearch.sampling.halving import halving_losers, halving_rungs
 from aesearch.seeds import derive_seed
+from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.spec.space import Choices, Dimension
-from aesearch.studies.spec.study import StudySpec
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 LEARNING_SAMPLERS = ("gp", "tpe")
@@ -30,7 +30,7 @@ _SIZE = "encoding_dim"
 _RUNG_ATTRIBUTE = "completed_rung_"
 
 
-def distributions(spec: StudySpec) -> dict[str, BaseDistribution]:
+def distributions(spec: ResolvedSpec) -> dict[str, BaseDistribution]:
     """Give the space in Optuna's words, in the order in which a trial is suggested."""
     return {name: _distribution(item) for name, item in spec.space.dimensions().items()}
 
@@ -45,7 +45,7 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
 
 
 def suggest(
-    spec: StudySpec,
+    spec: ResolvedSpec,
     position: int,
     numbers: range,
     finished: Sequence[FrozenTrial],
@@ -99,7 +99,7 @@ def suggest(
 
 
 def _as_shown(
-    spec: StudySpec, finished: Sequence[FrozenTrial], window: Sequence[FrozenTrial]
+    spec: ResolvedSpec, finished: Sequence[FrozenTrial], window: Sequence[FrozenTrial]
 ) -> tuple[Sequence[FrozenTrial], Sequence[FrozenTrial]]:
     """Give older trials as the sampler is shown them."""
     if spec.search.sampler == "random":
@@ -115,7 +115,7 @@ def _as_shown(
     return finished, window
 
 
-def dealt_sizes(spec: StudySpec) -> tuple[int, ...]:
+def dealt_sizes(spec: ResolvedSpec) -> tuple[int, ...]:
     """Give the sizes of the code that take turns, so that each gets as many trials.
 
     Where every trial is scored as it would be delivered and the sizes are a list: a larger code
@@ -129,13 +129,13 @@ def dealt_sizes(spec: StudySpec) -> tuple[int, ...]:
     return sizes.choices
 
 
-def dealt_size(spec: StudySpec, number: int) -> int | None:
+def dealt_size(spec: ResolvedSpec, number: int) -> int | None:
     """Size of the code of a trial where sizes take turns, else None."""
     sizes = dealt_sizes(spec)
     return sizes[number % len(sizes)] if sizes else None
 
 
-def cut_grid(spec: StudySpec) -> str:
+def cut_grid(spec: ResolvedSpec) -> str:
     """Say what is never tried of a grid that has more configurations than there are trials."""
     n_all, n_trials = spec.space.grid_size, spec.n_trials
     grid = spec.space.grid_configurations()
@@ -153,7 +153,7 @@ def cut_grid(spec: StudySpec) -> str:
 
 
 def _scratch(
-    spec: StudySpec,
+    spec: ResolvedSpec,
     sampler: optuna.samplers.BaseSampler | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
@@ -163,7 +163,7 @@ def _scratch(
     )
 
 
-def _sampler(spec: StudySpec, position: int) -> optuna.samplers.BaseSampler:
+def _sampler(spec: ResolvedSpec, position: int) -> optuna.samplers.BaseSampler:
     seed = derive_seed(spec.seed, "suggest", position) % 2**32
     startup = _startup(spec)
     if spec.search.sampler == "random":
@@ -198,7 +198,7 @@ def _remembered(trial: FrozenTrial, *, curve: bool = True) -> FrozenTrial:
 
 
 def _ask(
-    spec: StudySpec, study: optuna.Study, number: int, *, one_space: bool = False
+    spec: ResolvedSpec, study: optuna.Study, number: int, *, one_space: bool = False
 ) -> dict[str, Any]:
     """Ask for one configuration; in one space, for dimensions that do not apply, too."""
     # The default configuration comes first, with each size that takes its turn, so that no search
@@ -228,7 +228,7 @@ def _suggest_one(trial: optuna.Trial, name: str, kind: BaseDistribution) -> Any:
     return trial.suggest_float(name, kind.low, kind.high, step=kind.step, log=kind.log)
 
 
-def _quasi_random(spec: StudySpec, numbers: range) -> list[dict[str, Any]]:
+def _quasi_random(spec: ResolvedSpec, numbers: range) -> list[dict[str, Any]]:
     # A point of the sequence depends on its number alone; Optuna hands them out in order only.
     sampler = optuna.samplers.QMCSampler(
         qmc_type="sobol",
@@ -258,7 +258,7 @@ class Pruner:
 
     def __init__(
         self,
-        spec: StudySpec,
+        spec: ResolvedSpec,
         finished: Sequence[FrozenTrial],
         trials: Mapping[int, FrozenTrial],
     ) -> None:
@@ -388,7 +388,7 @@ def _early_kind(params: Mapping[str, Any]) -> tuple[Any, Any]:
     return params.get(_SIZE), params.get("architecture")
 
 
-def _optuna_pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
+def _optuna_pruner(spec: ResolvedSpec) -> optuna.pruners.BasePruner:
     search, warmup = spec.search, _warmup(spec)
     makers: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
         "median": lambda: optuna.pruners.MedianPruner(
@@ -403,17 +403,15 @@ def _optuna_pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
     return makers[search.pruner]()
 
 
-def _startup(spec: StudySpec) -> int:
-    assert isinstance(spec.search.startup_trials, int), "the spec must be resolved"
+def _startup(spec: ResolvedSpec) -> int:
     return spec.search.startup_trials
 
 
-def _warmup(spec: StudySpec) -> int:
-    assert isinstance(spec.search.warmup_epochs, int), "the spec must be resolved"
+def _warmup(spec: ResolvedSpec) -> int:
     return max(1, spec.search.warmup_epochs)
 
 
-def rungs(spec: StudySpec) -> list[int]:
+def rungs(spec: ResolvedSpec) -> list[int]:
     """Epochs at which losers are pruned; the last one is the end of training.
 
     ``median`` looks about ten times after the warm-up, ``hyperband`` at warm-up times powers

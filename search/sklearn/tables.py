@@ -20,7 +20,8 @@ import numpy as np
 from aesearch.data.split import folds, split_hash
 from aesearch.data.study_data import Problem
 from aesearch.studies.errors import DataError
-from aesearch.studies.spec.study import StudySpec, resolve
+from aesearch.studies.spec.resolved import resolve
+from aesearch.studies.spec.study import StudySpec
 
 ImageShape = tuple[int, int, int]
 DataRange = tuple[float, float]

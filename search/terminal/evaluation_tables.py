@@ -39,7 +39,6 @@ def measured(
     from aesearch.models.runtime import prepare_process  # noqa: PLC0415
 
     threads = problem.spec.compute.threads
-    assert isinstance(threads, int), "the spec must be resolved"
     prepare_process(threads)
     console = Console(stderr=True, quiet=quiet)
     try:

@@ -150,7 +150,6 @@ def _complete(
     shown: tuple[Picture, ...],
 ) -> Outcome:
     search = problem.spec.search
-    assert isinstance(search.score_epochs, int), "the spec must be resolved"
     scores = fold_scores(validation, search.score_epochs)
     mean, standard_error = mean_and_standard_error(scores)
     unstable = unstable_reason(

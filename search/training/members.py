@@ -13,7 +13,8 @@ from aesearch.models.training.early_stopping import EarlyStopping
 from aesearch.models.training.member import Member
 from aesearch.models.training.population import Population
 from aesearch.seeds import derive_seed
-from aesearch.studies.spec.study import Configuration, StudySpec
+from aesearch.studies.spec.resolved import ResolvedSpec
+from aesearch.studies.spec.study import Configuration
 
 
 @dataclass
@@ -124,7 +125,6 @@ def build_population(
 ) -> Population:
     """Members of one kind as a population, with what the spec fixes for all of them."""
     training, compute = problem.spec.training, problem.spec.compute
-    assert isinstance(training.batch_size, int), "the spec must be resolved"
     return Population(
         members,
         images,
@@ -151,7 +151,7 @@ def build_population(
     )
 
 
-def early_stopping(spec: StudySpec, population: Population) -> EarlyStopping:
+def early_stopping(spec: ResolvedSpec, population: Population) -> EarlyStopping:
     """Stop members as the specification's retraining says; none is kept worse than PCA.
 
     The population is untrained. A network that starts as PCA and gets no better stays PCA.
@@ -167,7 +167,7 @@ def early_stopping(spec: StudySpec, population: Population) -> EarlyStopping:
     return stopping
 
 
-def denoising_of(spec: StudySpec) -> Denoising | None:
+def denoising_of(spec: ResolvedSpec) -> Denoising | None:
     """What the inputs of every population of a study suffer; None where it is nothing."""
     training = spec.training
     if training.corruption == "none":

@@ -18,7 +18,8 @@ from aesearch.models.training.population import Population
 from aesearch.seeds import derive_seed
 from aesearch.studies.errors import RunFailedError
 from aesearch.studies.spec.former import MEANT
-from aesearch.studies.spec.study import Configuration, StudySpec
+from aesearch.studies.spec.resolved import ResolvedSpec
+from aesearch.studies.spec.study import Configuration
 from aesearch.training.members import build_member, build_population, early_stopping
 
 log = logging.getLogger("aesearch.worker")
@@ -55,7 +56,7 @@ class RetrainedSeed:
         return model_file.weights_sha256(self.model)
 
 
-def retrain_key(spec: StudySpec, configuration: Configuration) -> str:
+def retrain_key(spec: ResolvedSpec, configuration: Configuration) -> str:
     """Name everything a retraining depends on besides the data: equal keys, equal weights."""
     chosen = asdict(configuration)
     training = spec.training.model_dump(mode="json", exclude={"epochs"})
@@ -93,9 +94,8 @@ def _hides(configuration: Configuration) -> bool:
     return configuration.architecture == "conv" or bool(configuration.hidden)
 
 
-def seed_chunks(spec: StudySpec) -> list[range]:
+def seed_chunks(spec: ResolvedSpec) -> list[range]:
     """Split the seeds into populations by the same rule as the search: never by the workers."""
-    assert isinstance(spec.compute.population, int), "the spec must be resolved"
     step, n_seeds = spec.compute.population, spec.retrain.seeds
     return [range(start, min(start + step, n_seeds)) for start in range(0, n_seeds, step)]
 
@@ -165,7 +165,6 @@ def _together(
     spec = problem.spec
     train, validation = problem.holdout_indices()
     max_epochs = spec.retrain.max_epochs
-    assert isinstance(max_epochs, int), "the spec must be resolved"
     seeds = [derive_seed(spec.seed, "retrain", index) for index in seed_indices]
     population = build_population(
         problem,

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aesearch.data.study_data import Problem
 from aesearch.studies.errors import RunFailedError
-from aesearch.studies.spec.load import spec_from_mapping
-from aesearch.studies.spec.study import StudySpec
+from aesearch.studies.spec.resolved import ResolvedSpec
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
@@ -89,7 +88,7 @@ def train_seeds(
     pool = ProcessPoolExecutor(
         n_processes, mp_context=context, initializer=_begin, initargs=(stop, said, os.getpid())
     )
-    document = spec.model_dump(mode="json")
+    document = spec.model_dump_json()
     found: list[TrainedSeed] = []
     try:
         waiting: set[Future[list[TrainedSeed]]] = {
@@ -135,7 +134,7 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _train_chunk(document: dict[str, Any], seed_indices: list[int]) -> list[TrainedSeed]:
+def _train_chunk(document: str, seed_indices: list[int]) -> list[TrainedSeed]:
     import torch  # noqa: PLC0415 - in the processes that train only
 
     from aesearch.artifacts import model_file  # noqa: PLC0415
@@ -144,8 +143,7 @@ def _train_chunk(document: dict[str, Any], seed_indices: list[int]) -> list[Trai
     from aesearch.models.runtime import prepare_process  # noqa: PLC0415
     from aesearch.training.retrain import retrain  # noqa: PLC0415
 
-    spec = spec_from_mapping(document, "the specification")
-    assert isinstance(spec.compute.threads, int), "the specification must be resolved"
+    spec = ResolvedSpec.model_validate_json(document)
     prepare_process(spec.compute.threads)
     problem = load_problem(spec, device=spec.compute.device)
     tell = _teller(seed_indices, spec)
@@ -176,7 +174,7 @@ def _train_chunk(document: dict[str, Any], seed_indices: list[int]) -> list[Trai
     return trained
 
 
-def _teller(seed_indices: list[int], spec: StudySpec) -> Callable[[int, int], None]:
+def _teller(seed_indices: list[int], spec: ResolvedSpec) -> Callable[[int, int], None]:
     told = 0.0
 
     def tell(epoch: int, _n_members: int) -> None:

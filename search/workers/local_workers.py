@@ -16,7 +16,7 @@ from sqlalchemy.engine import Engine
 from aesearch.options import STORAGE_VARIABLE
 from aesearch.studies.errors import AesearchError, RunFailedError
 from aesearch.studies.processes import lives
-from aesearch.studies.spec.study import StudySpec
+from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.store import ledger, study_rows
 from aesearch.studies.store.study_rows import StudyRow
 from aesearch.workers.worker_group import gpu_of, places
@@ -25,15 +25,14 @@ _GRACE_S = 30.0
 _QUICK_DEATHS = 3
 
 
-def default_workers(spec: StudySpec, n_generations: int) -> int:
+def default_workers(spec: ResolvedSpec, n_generations: int) -> int:
     """One worker per GPU, or per core of a CPU; never more than there is work for."""
     here = places(cuda=spec.compute.device == "cuda")
     return max(1, min(here, useful_workers(spec, n_generations)))
 
 
-def useful_workers(spec: StudySpec, n_generations: int) -> int:
+def useful_workers(spec: ResolvedSpec, n_generations: int) -> int:
     """How many workers a study ever has work for at once."""
-    assert isinstance(spec.search.lookahead, int), "the spec must be resolved"
     return max(min(spec.search.lookahead, n_generations), spec.retrain.seeds)
 
 

@@ -8,16 +8,16 @@ from sqlalchemy.engine import Engine
 from aesearch.sampling.suggest import FINISHED, distributions, suggest
 from aesearch.studies.errors import ChoiceReopenedError
 from aesearch.studies.results.selection import choose
-from aesearch.studies.spec.study import Configuration, StudySpec
+from aesearch.studies.spec.resolved import ResolvedSpec
+from aesearch.studies.spec.study import Configuration
 from aesearch.studies.store import ledger, retrain_results, search_results, status, study_rows
 from aesearch.training.retrain import retrain_key, seed_chunks
 
 
 def known_results(
-    spec: StudySpec, trials: Sequence[FrozenTrial], firsts: Sequence[int], position: int
+    spec: ResolvedSpec, trials: Sequence[FrozenTrial], firsts: Sequence[int], position: int
 ) -> list[FrozenTrial]:
     """Trials of the generations whose results generation ``position`` may use."""
-    assert isinstance(spec.search.lookahead, int), "the spec must be resolved"
     horizon = position - spec.search.lookahead + 1
     return list(trials[: firsts[horizon]]) if horizon > 0 else []
 
@@ -25,7 +25,7 @@ def known_results(
 def suggest_up_to(
     engine: Engine,
     study: study_rows.StudyRow,
-    spec: StudySpec,
+    spec: ResolvedSpec,
     position: int,
     finished: dict[int, FrozenTrial] | None = None,
 ) -> None:
@@ -44,7 +44,7 @@ def suggest_up_to(
 
 
 def chosen_configuration(
-    engine: Engine, study: study_rows.StudyRow, spec: StudySpec
+    engine: Engine, study: study_rows.StudyRow, spec: ResolvedSpec
 ) -> Configuration:
     """Give the configuration of the trial that was chosen; ChoiceReopenedError without one."""
     snapshot = study_rows.snapshot(engine, study.name)

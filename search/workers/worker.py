@@ -32,7 +32,7 @@ from aesearch.studies.errors import (
 )
 from aesearch.studies.results.selection import best_seed
 from aesearch.studies.spec.model_size import LARGEST_WEIGHTS
-from aesearch.studies.spec.study import StudySpec, resolve
+from aesearch.studies.spec.resolved import ResolvedSpec, resolve
 from aesearch.studies.store import ledger, retrain_results, search_results, study_rows
 from aesearch.studies.store.ledger import ALL_KINDS, Lease, LeaseLostError
 from aesearch.studies.store.search_results import Outcome
@@ -192,7 +192,7 @@ class Worker:
             )
         return study
 
-    def _spec(self, study: study_rows.StudyRow) -> StudySpec:
+    def _spec(self, study: study_rows.StudyRow) -> ResolvedSpec:
         # Settings that came after the study was made are resolved by the same rule as ever.
         spec = study_rows.stored_spec(study)
         return resolve(
@@ -237,7 +237,7 @@ class Worker:
     # -------------------------------------------------------------------- search
 
     def _search(
-        self, lease: Lease, study: study_rows.StudyRow, spec: StudySpec, beat: Heartbeat
+        self, lease: Lease, study: study_rows.StudyRow, spec: ResolvedSpec, beat: Heartbeat
     ) -> None:
         suggest_up_to(self._engine, study, spec, lease.position, self._finished)
         if lease.attempt > ledger.MAX_ATTEMPTS:
@@ -304,7 +304,7 @@ class Worker:
     # ---------------------------------------------------------------- retraining
 
     def _retrain(
-        self, lease: Lease, study: study_rows.StudyRow, spec: StudySpec, beat: Heartbeat
+        self, lease: Lease, study: study_rows.StudyRow, spec: ResolvedSpec, beat: Heartbeat
     ) -> None:
         key = study.retrain_key
         if key is None:
@@ -370,7 +370,7 @@ class Worker:
         retrain_results.write_retrained(self._engine, lease, key, rows, curves)
 
     def _evaluate(
-        self, lease: Lease, study: study_rows.StudyRow, spec: StudySpec, beat: Heartbeat
+        self, lease: Lease, study: study_rows.StudyRow, spec: ResolvedSpec, beat: Heartbeat
     ) -> None:
         rows = retrain_results.retrained(self._engine, study)
         if study.retrain_key is None or len(rows) != lease.size:

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from aesearch.studies.errors import SpecError
 from aesearch.studies.spec.dimensions import hidden_name, hidden_widths
-from aesearch.studies.spec.study import StudySpec
+from aesearch.studies.spec.resolved import ResolvedSpec
 
 # PostgreSQL gives bytes back as twice as many hexadecimal digits, in at most 2^30 bytes; SQLite
 # takes 10^9 bytes. Something is left for what stands beside the weights.
@@ -14,14 +14,14 @@ _WEIGHT_BYTES = 4  # float32
 _BEYOND_ALL = 1 << 53
 
 
-def check_weights(spec: StudySpec, pixels: int, backend: str) -> None:
+def check_weights(spec: ResolvedSpec, pixels: int, backend: str) -> None:
     """Refuse networks whose weights the store could not keep, or not give back.
 
     Convolutional networks need no such limit: none that trains at all comes near it.
 
     Parameters
     ----------
-    spec : StudySpec
+    spec : ResolvedSpec
         Resolved.
     pixels : int
         Values of one image.
@@ -38,7 +38,6 @@ def check_weights(spec: StudySpec, pixels: int, backend: str) -> None:
     kinds = (spec.model.architecture,) if architecture is None else architecture.choices
     if "dense" not in kinds:
         return
-    assert not isinstance(spec.model.dense.hidden, str), "the spec must be resolved"
     candidates = [spec.model.dense.hidden]
     if hidden is not None:
         candidates = [hidden_widths(name) for name in hidden.choices]

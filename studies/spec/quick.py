@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from aesearch.studies.spec.study import StudySpec, automatic_name
+from aesearch.studies.spec.resolved import automatic_name
+from aesearch.studies.spec.study import StudySpec
 
 IMAGES = 300
 # So that the first, the fourth and the last epoch exist, and are not all the same.

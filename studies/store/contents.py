@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.engine import Connection, Engine
 
 from aesearch.studies.results.records import Picture, RetrainPoint, StudySnapshot
-from aesearch.studies.spec.study import StudySpec
+from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.store.database import reading
 from aesearch.studies.store.evaluation_results import read_evaluation_in, read_pictures_in
 from aesearch.studies.store.retrain_results import retrain_curves_in, retrained_in
@@ -50,7 +50,7 @@ class StudyContents:
     retrained: list[Any] = field(default_factory=list)
 
     @cached_property
-    def spec(self) -> StudySpec:
+    def spec(self) -> ResolvedSpec:
         """The resolved specification."""
         return stored_spec(self.row)
 

@@ -18,7 +18,7 @@ from aesearch.studies.results.records import TrialState as RecordedState
 from aesearch.studies.results.selection import with_pooled_errors
 from aesearch.studies.spec.former import with_former_settings
 from aesearch.studies.spec.load import spec_from_mapping
-from aesearch.studies.spec.study import StudySpec
+from aesearch.studies.spec.resolved import ResolvedSpec, resolve
 from aesearch.studies.store import database, migrations, optuna_tables, tables
 from aesearch.studies.store.driver_errors import describe
 from aesearch.studies.store.retry import Patience, be_patient, repeatable
@@ -303,9 +303,19 @@ def unfinished_studies(engine: Engine) -> list[StudyRow]:
         return [_study_row(row) for row in connection.execute(query)]
 
 
-def stored_spec(study: StudyRow) -> StudySpec:
-    """Give the resolved specification of a study as an object."""
-    return spec_from_mapping(study.spec, f"the stored specification of study {study.name!r}")
+def stored_spec(study: StudyRow) -> ResolvedSpec:
+    """Give the specification of a study as an object.
+
+    Settings that came after it was made are resolved as they are today.
+    """
+    spec = spec_from_mapping(study.spec, f"the stored specification of study {study.name!r}")
+    channel, height, width = study.facts["image_shape"]
+    return resolve(
+        spec,
+        image_shape=(channel, height, width),
+        n_train=study.facts["n_images"],
+        device=spec.compute.device,
+    )
 
 
 @repeatable

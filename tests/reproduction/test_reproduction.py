@@ -17,8 +17,8 @@ from aesearch.artifacts import model_file
 from aesearch.driver.create import leave_study
 from aesearch.models.training.corruptions import corrupt
 from aesearch.seeds import derive_seed
+from aesearch.studies.spec.resolved import resolve
 from aesearch.studies.spec.series import load_series
-from aesearch.studies.spec.study import resolve
 from aesearch.studies.store import retrain_results, study_rows
 from aesearch.terminal.display import make_display
 from aesearch.workers.worker import Worker

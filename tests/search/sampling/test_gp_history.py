@@ -8,7 +8,7 @@ from aesearch.sampling.gp_history import with_values
 from aesearch.sampling.suggest import distributions, suggest
 from aesearch.studies.results.stability import STABILITY
 from aesearch.studies.spec.load import load_spec
-from aesearch.studies.spec.study import resolve
+from aesearch.studies.spec.resolved import resolve
 
 
 def trial(state, curve, value=None, *, unstable=False):

@@ -9,7 +9,7 @@ from optuna.trial import TrialState, create_trial
 
 from aesearch.sampling.suggest import Pruner, distributions, rungs, suggest
 from aesearch.studies.spec.load import load_spec
-from aesearch.studies.spec.study import resolve
+from aesearch.studies.spec.resolved import resolve
 
 
 def resolved(*overrides):

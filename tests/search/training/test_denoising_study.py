@@ -22,7 +22,8 @@ from aesearch.models.training.randomness import minibatch_order, step_keys
 from aesearch.seeds import derive_seed
 from aesearch.studies.results.output_files import chosen_spec
 from aesearch.studies.spec.load import diff, load_spec, spec_from_mapping, to_yaml
-from aesearch.studies.spec.study import StudySpec, resolve
+from aesearch.studies.spec.resolved import resolve
+from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store import retrain_results, study_rows
 from aesearch.training.retrain import retrain, retrain_key
 

@@ -8,7 +8,7 @@ from aesearch.studies.errors import SpecError
 from aesearch.studies.spec import model_size
 from aesearch.studies.spec.load import load_spec
 from aesearch.studies.spec.model_size import check_weights
-from aesearch.studies.spec.study import resolve
+from aesearch.studies.spec.resolved import resolve
 from aesearch.studies.store import study_rows
 from aesearch.terminal.display import make_display
 

@@ -10,9 +10,9 @@ from aesearch.models.autoencoder import build_autoencoder
 from aesearch.studies.errors import RunFailedError, SpecError, StoreError
 from aesearch.studies.spec.load import json_schema, load_spec, preset_names, preset_text, to_yaml
 from aesearch.studies.spec.quick import quick_spec
+from aesearch.studies.spec.resolved import resolve
 from aesearch.studies.spec.series import load_series
 from aesearch.studies.spec.strict_yaml import parse
-from aesearch.studies.spec.study import resolve
 
 SERIES = """
 name: codes
