@@ -68,6 +68,7 @@ class SearchResult:
     trials: pd.DataFrame = field(repr=False)
     curves: pd.DataFrame = field(repr=False)
     scores: pd.DataFrame = field(repr=False)
+    _where: Path = field(repr=False)  # the folder, wherever the process goes
 
     @property
     def study(self) -> Study:
@@ -80,7 +81,7 @@ class SearchResult:
     @cached_property
     def model(self) -> Autoencoder:
         """The retrained winner, on the CPU, in evaluation mode."""
-        return load_model(self.folder / "model.safetensors")
+        return load_model(self._where / "model.safetensors")
 
     def __repr__(self) -> str:
         return f"{summary_text(self.summary)}\nFolder: {self.folder}"
@@ -273,7 +274,7 @@ def found(run: Run) -> SearchResult:
     spec, result = load_best(run.folder / "best.yaml")
     return SearchResult(
         folder=run.folder,
-        storage=run.storage,
+        storage=study.storage,
         spec=spec,
         best_params=dict(winner.params),
         value=winner.value,
@@ -284,4 +285,5 @@ def found(run: Run) -> SearchResult:
         trials=study.trials(),
         curves=study.curves(),
         scores=study.scores(),
+        _where=run.folder.absolute(),
     )

@@ -83,9 +83,11 @@ def flag_help(name: str) -> str:
     return f"{flag.help}. Default: {flag.default}."
 
 
-def storage_or_default(storage: str | None) -> str:
+def storage_or_default(storage: str | os.PathLike[str] | None) -> str:
     """Choose the store: what was asked for, the environment's, or a file in this folder."""
-    return storage or os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE
+    if not isinstance(storage, str | os.PathLike | None):
+        raise OptionError(f"storage must be a database URL or a path, got {type(storage).__name__}")
+    return str(storage or "") or os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE
 
 
 def spec_values(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from aesearch.data.load import known_name
 from aesearch.data.study_data import Problem, load_problem, versions
 from aesearch.device import present_device
 from aesearch.models.autoencoder import Autoencoder
-from aesearch.options import spec_values, storage_or_default
+from aesearch.options import OptionError, spec_values, storage_or_default
 from aesearch.studies.errors import DataError, DataMissingError
 from aesearch.studies.results.evaluation_files import write_evaluation
 from aesearch.studies.results.output_files import (
@@ -80,7 +80,7 @@ def train(
     dataset: str | Path | None = None,
     data_dir: str | Path | None = None,
     device: str | None = None,
-    storage: str | None = None,
+    storage: str | Path | None = None,
     force: bool = False,
     quiet: bool = False,
 ) -> Trained:
@@ -99,7 +99,7 @@ def train(
         Folder to write; None for ``runs/<study>-retrained``, or ``runs/<study>-<encoding_dim>``.
     dataset, data_dir, device : optional
         Where the same images are now, and what to train on; None for what the file says.
-    storage : str, optional
+    storage : str or path, optional
         Store of the study, beside ``encoding_dim``.
     force : bool
         Write over a model that is in the folder.
@@ -172,6 +172,8 @@ def verify(
     Comparison
         Its ``verdict`` is ``identical`` (the same weights), ``agrees`` or ``differs``.
     """
+    if not tolerance >= 0:
+        raise OptionError(f"tolerance must be >= 0, got {tolerance!r}")
     file = Path(best).expanduser()
     spec, result = load_best(file)
     problem = _problem(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,12 +30,12 @@ CORRUPTIONS = ("gaussian", "uniform", "salt-and-pepper", "occlusion")
 _SHOWN = 5
 
 
-def list_studies(storage: str | None = None) -> list[StudyStatus]:
+def list_studies(storage: str | Path | None = None) -> list[StudyStatus]:
     """Say how far each study of a store is, in order of creation.
 
     Parameters
     ----------
-    storage : str, optional
+    storage : str or path, optional
         Database URL or SQLite file; None for ``AESEARCH_STORAGE``, or ``aesearch.db`` in the
         current folder.
 
@@ -49,14 +48,14 @@ def list_studies(storage: str | None = None) -> list[StudyStatus]:
         return statuses(engine)
 
 
-def open_study(name: str | None = None, storage: str | None = None) -> Study:
+def open_study(name: str | None = None, storage: str | Path | None = None) -> Study:
     """Open a study, finished or not; it is read in one transaction.
 
     Parameters
     ----------
     name : str, optional
         None for the only study of the store.
-    storage : str, optional
+    storage : str or path, optional
         As for ``list_studies``.
 
     Raises
@@ -74,6 +73,8 @@ def open_study(name: str | None = None, storage: str | None = None) -> Study:
     >>> codes = study.model().encode(batch)                     # doctest: +SKIP
     """
     where = storage_or_default(storage)
+    if "://" not in where:  # a notebook may change its folder later
+        where = str(Path(where).expanduser().absolute())
     with existing_store(where) as engine:
         if name is None:
             found = [status.name for status in statuses(engine)]
@@ -131,7 +132,7 @@ class Study:
 
     def best_trials(self, n: int = 10) -> list[TrialRecord]:
         """Give the complete, stable trials with the lowest scores, the best first."""
-        return list(eligible_trials(self._contents.snapshot.trials)[:n])
+        return eligible_trials(self._contents.snapshot.trials)[: max(n, 0)]
 
     def trials(self) -> pd.DataFrame:
         """One row per trial; the columns are those of ``aesearch.frames.trials``."""
@@ -143,7 +144,7 @@ class Study:
 
     def curves(self) -> pd.DataFrame:
         """One row per trial, fold and epoch; see ``aesearch.frames.curves``."""
-        return frames.curves(self._drawn.curves)
+        return frames.curves(self._drawn().curves)
 
     def summary(self) -> dict[str, Any]:
         """What was found, in plain values; the keys are those of ``summary.summary``."""
@@ -172,7 +173,7 @@ class Study:
     def evaluate(
         self,
         *,
-        noise: Mapping[str, Sequence[float]] | None = None,
+        noise: Mapping[str, float | Sequence[float]] | None = None,
         bootstrap: int | None = None,
         save: bool = False,
     ) -> Look:
@@ -180,7 +181,7 @@ class Study:
 
         Parameters
         ----------
-        noise : mapping of str to sequence of float, optional
+        noise : mapping of str to float or sequence of float, optional
             Levels of ``gaussian``, ``uniform``, ``salt-and-pepper``, ``occlusion`` at which the
             images are corrupted; None for what the specification says.
         bootstrap : int, optional
@@ -197,7 +198,10 @@ class Study:
 
         changes: dict[str, Any] = {} if bootstrap is None else {"evaluation.bootstrap": bootstrap}
         if noise is not None:
-            levels = {kind.replace("_", "-"): list(found) for kind, found in noise.items()}
+            levels = {
+                kind.replace("_", "-"): [found] if isinstance(found, int | float) else list(found)
+                for kind, found in noise.items()
+            }
             none: dict[str, list[float]] = {kind: [] for kind in CORRUPTIONS}
             changes |= {
                 f"evaluation.robustness.{kind.replace('-', '_')}": of_kind
@@ -234,7 +238,7 @@ class Study:
                 f"name {str(file / 'report.html')!r} for one in it"
             )
         make_folder(file.parent)
-        write_whole(file, report_of(self._drawn))
+        write_whole(file, report_of(self._drawn()))
         return file
 
     def export(self, folder: str | Path | None = None) -> Path:
@@ -274,15 +278,14 @@ class Study:
 
     def _picture(self) -> str:
         """Show reconstructions of test images, where there are any."""
-        pictures = [p for p in self._drawn.pictures if p.name.startswith("reconstructions")]
+        pictures = [p for p in self._drawn().pictures if p.name.startswith("reconstructions")]
         if not pictures:
             return ""
         picture = pictures[0]
         data = base64.b64encode(picture.png).decode()
         return f'<img alt="{escape(picture.alt)}" src="data:image/png;base64,{data}">'
 
-    @cached_property
     def _drawn(self) -> StudyContents:
-        """The study with all that figures show, read when it is asked for first."""
+        """Read the study with all that figures show, as it is now."""
         with existing_store(self.storage) as engine:
             return read_contents(engine, self.name, curves=True, pictures=True)

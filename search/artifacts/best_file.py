@@ -1,4 +1,4 @@
-"""Reading ``best.yaml``, and whether a retraining agrees with it; the training is in ``again``."""
+"""Reading ``best.yaml``, and whether a retraining agrees with it; ``retraining`` trains."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

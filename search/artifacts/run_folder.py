@@ -14,6 +14,7 @@ from aesearch.studies.dashboard.artifacts import TrialFile, trial_files
 from aesearch.studies.dashboard.publishing import write_missing
 from aesearch.studies.errors import AesearchError, RunFailedError, SpecError
 from aesearch.studies.report.stored import report_of
+from aesearch.studies.report.words import reproducing_commands
 from aesearch.studies.results import evaluation_files
 from aesearch.studies.results.output_files import (
     SPECIFICATION,
@@ -25,7 +26,7 @@ from aesearch.studies.results.output_files import (
     write_whole,
 )
 from aesearch.studies.results.records import StudySnapshot, TrialRecord
-from aesearch.studies.results.selection import best_seed
+from aesearch.studies.results.selection import best_seed, eligible_trials
 from aesearch.studies.spec.load import MAY_DIFFER_ON_RESUME, diff, to_yaml
 from aesearch.studies.spec.resolved import ResolvedSpec, as_stored, resolve
 from aesearch.studies.spec.study import StudySpec
@@ -33,6 +34,7 @@ from aesearch.studies.store import evaluation_results
 from aesearch.studies.store.contents import StudyContents, contents_in
 from aesearch.studies.store.database import reading
 from aesearch.studies.store.retry import repeatable
+from aesearch.studies.store.status import FINISHED
 
 MODEL = "model.safetensors"
 _PICTURES = ("reconstructions-*", "samples", "interpolation", "corruption-*")
@@ -139,7 +141,7 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
     check_folder(folder, contents.spec, contents.row.facts)
     make_folder(folder)
     snapshot = contents.snapshot
-    write_whole(folder / SPECIFICATION, to_yaml(contents.spec))
+    write_whole(folder / SPECIFICATION, _specification(contents))
     write_tables(folder, snapshot, contents.curves)
     best = tested_seed(contents)
     assert snapshot.chosen is not None, "only what was chosen is retrained"
@@ -162,6 +164,15 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
     write_whole(yaml, document)
 
 
+def _specification(contents: StudyContents) -> str:
+    """Write what makes the study again; said at its head where one command does not."""
+    commands = reproducing_commands(contents.snapshot)
+    if len(commands) == 1:
+        return to_yaml(contents.spec)
+    head = "# More trials were asked for later. The same study again takes, one after the other:\n"
+    return head + "".join(f"#   {command}\n" for command in commands) + to_yaml(contents.spec)
+
+
 @repeatable
 def _read(engine: Engine, name: str) -> tuple[StudyContents, list[TrialFile]]:
     with reading(engine) as connection:
@@ -177,7 +188,13 @@ def tested_seed(contents: StudyContents) -> Any:
     RunFailedError
         Its winner was not retrained and tested yet.
     """
-    rows = contents.retrained
+    rows, trials = contents.retrained, contents.snapshot.trials
+    over = all(trial.state in FINISHED for trial in trials)
+    if contents.snapshot.chosen is None and over and not eligible_trials(trials):
+        raise RunFailedError(
+            f"study {contents.row.name!r} must have a winner before its model is used, got no "
+            f"complete, stable trial; 'aesearch show {contents.row.name}' says why"
+        )
     if not rows or any(row.test_mse is None for row in rows):
         raise RunFailedError(
             f"study {contents.row.name!r} must be retrained and tested before its model is used, "

@@ -49,7 +49,7 @@ def best_of_size(engine: Engine, name: str, encoding_dim: int) -> tuple[StudySpe
         found = ", ".join(map(str, sorted(set(sizes)))) or "none"
         raise SizeError(
             f"encoding-dim must be a size of which study {name!r} has a complete, stable trial "
-            f"({found}), got {encoding_dim}"
+            f"({found}), got {encoding_dim!r}"
         )
     best = ranked[sizes.index(encoding_dim)]
     result = {

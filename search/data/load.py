@@ -67,6 +67,8 @@ def load(
         root = _root(data_dir)
         return read_named(name, root, progress=progress, may_download=download, timeout_s=timeout_s)
     path = Path(dataset).expanduser()
+    if len(path.name) > 255:  # more than a file's name may have: pathlib would raise
+        raise DataError(f"dataset must be {_choices(path.name[:60] + '…')}")
     # An empty name is the path of the current folder to pathlib.
     if not str(dataset).strip() or not (path.exists() or _looks_like_path(str(dataset))):
         raise DataError(f"dataset must be {_choices(str(dataset))}")

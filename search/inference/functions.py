@@ -168,7 +168,8 @@ def evaluate(
     check_integer_range((values[rows] for rows in batches(len(values), size)), "images")
     found: list[pd.DataFrame] = []
     with ready(network, device) as tensor:
-        for rows in batches(len(values), size):
+        # No images at all are one empty batch.
+        for rows in list(batches(len(values), size)) or [slice(0, 0)]:
             block = intensities(values[rows], "images")
             batch = tensor(to_channel_first(block, layout, network.image_shape))
             measured = image_metrics(network(batch), batch)

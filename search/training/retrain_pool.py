@@ -2,13 +2,16 @@
 
 import multiprocessing
 import os
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from signal import SIG_IGN, SIGINT, signal
 from threading import Thread
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aesearch.data.study_data import Problem
@@ -88,12 +91,13 @@ def train_seeds(
     pool = ProcessPoolExecutor(
         n_processes, mp_context=context, initializer=_begin, initargs=(stop, said, os.getpid())
     )
-    document = spec.model_dump_json()
+    document = spec.model_dump()
     found: list[TrainedSeed] = []
     try:
-        waiting: set[Future[list[TrainedSeed]]] = {
-            pool.submit(_train_chunk, document, list(chunk)) for chunk in chunks
-        }
+        with _without_main():
+            waiting: set[Future[list[TrainedSeed]]] = {
+                pool.submit(_train_chunk, document, list(chunk)) for chunk in chunks
+            }
         while waiting:
             done, waiting = wait(waiting, timeout=_SAY_S, return_when=FIRST_COMPLETED)
             while not said.empty():
@@ -110,6 +114,21 @@ def train_seeds(
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
     return sorted(found, key=lambda seed: seed.seed_index)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Keep processes that start meanwhile from running the user's script once more.
+
+    A process that is spawned imports the main module of its parent, where a script without a
+    guard does all its work again. Nothing here is of that module.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 # What the processes of the pool share with the one that made it; set once in each of them.
@@ -134,7 +153,7 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _train_chunk(document: str, seed_indices: list[int]) -> list[TrainedSeed]:
+def _train_chunk(document: dict[str, Any], seed_indices: list[int]) -> list[TrainedSeed]:
     import torch  # noqa: PLC0415 - in the processes that train only
 
     from aesearch.artifacts import model_file  # noqa: PLC0415
@@ -143,7 +162,7 @@ def _train_chunk(document: str, seed_indices: list[int]) -> list[TrainedSeed]:
     from aesearch.models.runtime import prepare_process  # noqa: PLC0415
     from aesearch.training.retrain import retrain  # noqa: PLC0415
 
-    spec = ResolvedSpec.model_validate_json(document)
+    spec = ResolvedSpec.model_validate(document)
     prepare_process(spec.compute.threads)
     problem = load_problem(spec, device=spec.compute.device)
     tell = _teller(seed_indices, spec)

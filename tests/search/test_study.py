@@ -1,6 +1,9 @@
 """A study from Python: what the commands show and write, in few statements and one transaction."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -149,3 +152,64 @@ def test_the_specification_in_the_run_folder_makes_the_study_again(storage, tmp_
     again = aesearch.search(spec=folder / "study.yaml", storage="other.db", quiet=True)
     pd.testing.assert_frame_equal(again.trials, study.trials())
     assert again.spec.name == NAME
+
+
+def test_a_script_without_a_guard_trains_once(storage, tmp_path):
+    """A spawned process would run the whole script again: what it prints is printed once."""
+    folder = aesearch.open_study(NAME, storage).export(tmp_path / "out")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import aesearch\n"
+        "print('hello')\n"
+        f"print(aesearch.verify({str(folder)!r}, quiet=True).verdict)\n"
+        f"print(aesearch.train({str(folder)!r}, out={str(tmp_path / 'again')!r}).test_mse > 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["hello", "identical", "True"]
+
+
+def test_it_is_read_again_wherever_the_process_goes(tmp_path, tiny_spec, work, monkeypatch):
+    """A relative store, a folder that changes, trials that came since."""
+    from chaos import create
+
+    monkeypatch.chdir(tmp_path)
+    engine = create("s.db", tiny_spec(*SMALL))
+    study = aesearch.open_study(storage=Path("s.db"))
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    assert study.curves().empty
+    before = study.report("before.html").read_text()
+    work(engine)
+    engine.dispose()
+    assert len(study.curves()) > 0
+    assert study.report("after.html").read_text() != before
+
+
+def test_the_specification_of_a_study_that_grew_says_how(tmp_path, tiny_spec, create_study, work):
+    """Its later trials know of the earlier ones: one command would try others."""
+    engine = create_study(tmp_path / "s.db", tiny_spec(*SMALL, "search.generation_size=2"))
+    study_rows.raise_trials(engine, study_rows.find_study(engine, "digits"), 5, 2)
+    work(engine)
+    folder = aesearch.open_study(storage=tmp_path / "s.db").export(tmp_path / "out")
+    head = (folder / "study.yaml").read_text().splitlines()[:3]
+    assert head[1:] == [
+        "#   aesearch run --spec study.yaml --trials 3",
+        "#   aesearch run --spec study.yaml",
+    ]
+
+
+def test_bad_arguments_are_named(storage, tmp_path):
+    """By what they are; no image at all has no error."""
+    from aesearch.studies.errors import AesearchError
+
+    with pytest.raises(AesearchError, match="storage must be a database URL or a path, got int"):
+        aesearch.open_study(NAME, 3)
+    with pytest.raises(AesearchError, match="tolerance must be >= 0, got -1"):
+        aesearch.verify(tmp_path, tolerance=-1)
+    with pytest.raises(AesearchError, match="dataset must be"):
+        aesearch.search(dataset="a" * 300)
+    model = aesearch.open_study(NAME, storage).model()
+    assert aesearch.evaluate(model, np.empty((0, 8, 8), np.uint8)).shape == (0, 4)
