@@ -1,6 +1,7 @@
 """The tables of a study for people who analyse: ``aesearch.frames.trials``, ``curves``, ``scores``.
 
-A study is named, with the store that it is in, or is what ``aesearch.search`` returned.
+A study is named, with the store that it is in, or is what ``aesearch.open_study`` or
+``aesearch.search`` returned.
 """
 
 from typing import TYPE_CHECKING
@@ -14,13 +15,13 @@ if TYPE_CHECKING:
     from aesearch.study import Study
 
 
-def trials(study: "str | SearchResult", *, storage: str | None = None) -> "pd.DataFrame":
+def trials(study: "str | SearchResult | Study", *, storage: str | None = None) -> "pd.DataFrame":
     """One row per trial, in number order; also while the study runs.
 
     Parameters
     ----------
-    study : str or SearchResult
-        Its name, or what ``aesearch.search`` returned.
+    study : str, Study or SearchResult
+        Its name, or what ``aesearch.open_study`` or ``aesearch.search`` returned.
     storage : str, optional
         Database URL or SQLite file; None for ``AESEARCH_STORAGE``, or ``aesearch.db`` in the
         current folder. Only beside a name.
@@ -50,12 +51,10 @@ def trials(study: "str | SearchResult", *, storage: str | None = None) -> "pd.Da
     >>> frame = aesearch.frames.trials("mnist")                       # doctest: +SKIP
     >>> frame.query("state == 'complete'").nsmallest(5, "value")      # doctest: +SKIP
     """
-    if not isinstance(study, str):
-        return _of_result(study, storage).trials
-    return _opened(study, storage).trials()
+    return _table(study, storage, "trials")
 
 
-def curves(study: "str | SearchResult", *, storage: str | None = None) -> "pd.DataFrame":
+def curves(study: "str | SearchResult | Study", *, storage: str | None = None) -> "pd.DataFrame":
     """One row per trial, fold and epoch that was trained.
 
     Parameters
@@ -75,12 +74,10 @@ def curves(study: "str | SearchResult", *, storage: str | None = None) -> "pd.Da
     StoreError, StudyNotFoundError
         As ``trials``.
     """
-    if not isinstance(study, str):
-        return _of_result(study, storage).curves
-    return _opened(study, storage).curves()
+    return _table(study, storage, "curves")
 
 
-def scores(study: "str | SearchResult", *, storage: str | None = None) -> "pd.DataFrame":
+def scores(study: "str | SearchResult | Study", *, storage: str | None = None) -> "pd.DataFrame":
     """One row per fold of each complete trial.
 
     Parameters
@@ -99,27 +96,25 @@ def scores(study: "str | SearchResult", *, storage: str | None = None) -> "pd.Da
     StoreError, StudyNotFoundError
         As ``trials``.
     """
-    if not isinstance(study, str):
-        return _of_result(study, storage).scores
-    return _opened(study, storage).scores()
+    return _table(study, storage, "scores")
 
 
-def _of_result(study: "SearchResult", storage: str | None) -> "SearchResult":
+def _table(study: "str | SearchResult | Study", storage: str | None, name: str) -> "pd.DataFrame":
     from aesearch.api import SearchResult  # noqa: PLC0415 - imports torch
+    from aesearch.study import Study, open_study  # noqa: PLC0415 - imports SQLAlchemy, pandas
 
-    if not isinstance(study, SearchResult):
+    if isinstance(study, str):
+        study = open_study(study, storage)
+    elif not isinstance(study, SearchResult | Study):
         raise OptionError(
-            f"study must be a name or what aesearch.search returned, got {type(study).__name__}"
+            "study must be a name, or what aesearch.open_study or aesearch.search returned, got "
+            f"{type(study).__name__}"
         )
-    if storage is not None:
+    elif storage is not None:
         raise OptionError(
-            f"storage must be given beside a name only, got {storage!r} beside a result; "
-            "a result knows its store"
+            f"storage must be given beside a name only, got {storage!r} beside a "
+            f"{type(study).__name__}, which knows its store"
         )
-    return study
-
-
-def _opened(name: str, storage: str | None) -> "Study":
-    from aesearch.study import open_study  # noqa: PLC0415 - imports SQLAlchemy, pandas
-
-    return open_study(name, storage)
+    found = getattr(study, name)
+    table: pd.DataFrame = found() if isinstance(study, Study) else found
+    return table

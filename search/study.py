@@ -73,8 +73,6 @@ def open_study(name: str | None = None, storage: str | Path | None = None) -> St
     >>> codes = study.model().encode(batch)                     # doctest: +SKIP
     """
     where = storage_or_default(storage)
-    if "://" not in where:  # a notebook may change its folder later
-        where = str(Path(where).expanduser().absolute())
     with existing_store(where) as engine:
         if name is None:
             found = [status.name for status in statuses(engine)]
@@ -85,7 +83,10 @@ def open_study(name: str | None = None, storage: str | Path | None = None) -> St
                     f"there: {listed}"
                 )
             name = found[0]
-        return Study(read_contents(engine, name), where)
+        contents = read_contents(engine, name)
+    if "://" not in where:  # a notebook may change its folder later
+        where = str(Path(where).expanduser().absolute())
+    return Study(contents, where)
 
 
 class Study:

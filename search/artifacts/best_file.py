@@ -91,6 +91,11 @@ def load_trainable(path: str | Path) -> tuple[StudySpec, dict[str, Any] | None]:
     if (path / BEST).is_file():
         path /= BEST
     source = str(path)
+    if not path.exists():
+        there = Path("runs") / path
+        where = str(there) if (there / BEST).is_file() else "runs/<study>"
+        rule = "must be a best.yaml, the run folder that it lies in, or a specification"
+        raise SpecError(source, [f"{rule}, got nothing at this path; a run writes to {where}"])
     tree, lines = parse(read_text(path), source)
     if not isinstance(tree, dict):
         raise SpecError(source, [f"must be a mapping of keys to values, got {tree!r:.60}"])

@@ -213,3 +213,30 @@ def test_bad_arguments_are_named(storage, tmp_path):
         aesearch.search(dataset="a" * 300)
     model = aesearch.open_study(NAME, storage).model()
     assert aesearch.evaluate(model, np.empty((0, 8, 8), np.uint8)).shape == (0, 4)
+
+
+def test_the_tables_are_of_a_study_however_it_is_given(storage):
+    """By name, or as what ``open_study`` gave; anything else is named."""
+    from aesearch.options import OptionError
+
+    study = aesearch.open_study(NAME, storage)
+    for name in ("trials", "curves", "scores"):
+        table = getattr(aesearch.frames, name)
+        pd.testing.assert_frame_equal(table(study), table(NAME, storage=storage))
+    with pytest.raises(OptionError, match="beside a Study, which knows its store"):
+        aesearch.frames.trials(study, storage=storage)
+    with pytest.raises(OptionError, match=r"study must be a name.*got int"):
+        aesearch.frames.trials(3)
+
+
+@pytest.mark.parametrize("command", ["train", "verify"])
+def test_a_name_is_no_file_and_its_run_folder_is_named(tmp_path, monkeypatch, command):
+    """Other commands take the name of a study; these take its file."""
+    monkeypatch.chdir(tmp_path)
+    said = CliRunner().invoke(app, [command, "digits"])
+    assert said.exit_code == 2
+    assert "got nothing at this path; a run writes to runs/<study>" in said.stderr
+    (tmp_path / "runs/digits").mkdir(parents=True)
+    (tmp_path / "runs/digits/best.yaml").touch()
+    said = CliRunner().invoke(app, [command, "digits"])
+    assert "a run writes to runs/digits" in said.stderr

@@ -259,7 +259,7 @@ def test_a_missing_package_is_named_with_what_installs_it(monkeypatch):
 
 def test_a_study_is_a_name_or_a_result(here):
     """Anything else is named; a storage beside a result too."""
-    with pytest.raises(aesearch.AesearchError, match="study must be a name or what"):
+    with pytest.raises(aesearch.AesearchError, match="study must be a name, or what"):
         aesearch.frames.trials(3)
     with pytest.raises(LookupError, match="there: 'digits'"):
         aesearch.frames.curves("other")
