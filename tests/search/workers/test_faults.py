@@ -383,7 +383,7 @@ def test_a_study_without_a_completed_trial_says_so(
     assert snapshot.chosen is None
     with pytest.raises(RunFailedError, match="no completed trial"):
         settle(engine, "digits")
-    with pytest.raises(RunFailedError, match="must be retrained"):
+    with pytest.raises(RunFailedError, match="must have a winner before its model is used"):
         write_run_folder(engine, "digits", tmp_path / "out")
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         "study.yaml",
