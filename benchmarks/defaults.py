@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from arena import DATASETS, machine, versions
 
-# Numbers for the minibatch, the hidden widths and max_epochs are multiples of the default.
+# Numbers for the minibatch and max_epochs are multiples of the default; hidden widths of the first.
 VARIANTS = {
     "default": {},
     "activation relu": {"model.activation": "relu"},
@@ -48,17 +48,11 @@ VARIANTS = {
     "batch / 2": {"training.batch_size": 0.5},
     "batch x 2": {"training.batch_size": 2},
     "batch x 4": {"training.batch_size": 4},
-    "hidden / 2": {"model.dense.hidden": 0.5},
-    "hidden x 2": {"model.dense.hidden": 2},
-    "two hidden layers": {"model.dense.hidden": (1, 0.5)},
-    "two wide hidden layers": {"model.dense.hidden": (2, 1)},
+    "hidden / 2": {"model.dense.hidden": (0.5, 0.25)},
+    "hidden x 2": {"model.dense.hidden": (2, 1)},
+    "one hidden layer": {"model.dense.hidden": (1,)},
     "two equal hidden layers": {"model.dense.hidden": (1, 1)},
     "three hidden layers": {"model.dense.hidden": (1, 0.5, 0.25)},
-    "plain network, clamp, two hidden layers": {
-        "model.shortcut": "none",
-        "model.output": "clamp",
-        "model.dense.hidden": (1, 0.5),
-    },
     "min_delta 5e-4": {"retrain.min_delta": 5e-4},
     "min_delta 2e-3": {"retrain.min_delta": 2e-3},
     "patience 10": {"retrain.patience": 10},
@@ -106,8 +100,7 @@ def problem_of(path, size, seed, changes):
         elif name == "retrain.max_epochs":
             value = round(problem.spec.retrain.max_epochs * value)
         elif name == "model.dense.hidden":
-            factors = value if isinstance(value, tuple) else (value,)
-            value = [round(problem.spec.model.dense.hidden[0] * factor) for factor in factors]
+            value = [round(problem.spec.model.dense.hidden[0] * factor) for factor in value]
         made[name] = value
     return load_problem(spec_with(made), device="cpu")
 

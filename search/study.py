@@ -279,7 +279,9 @@ class Study:
 
     def _picture(self) -> str:
         """Show reconstructions of test images, where there are any."""
-        pictures = [p for p in self._drawn().pictures if p.name.startswith("reconstructions")]
+        with existing_store(self.storage) as engine:
+            contents = read_contents(engine, self.name, pictures=True)
+        pictures = [p for p in contents.pictures if p.name.startswith("reconstructions")]
         if not pictures:
             return ""
         picture = pictures[0]
