@@ -259,9 +259,10 @@ def measure_large(database, new_store, size_of, n_trials, sampler):
     from aesearch.data.study_data import load_problem
     from aesearch.driver.create import leave_study
     from aesearch.studies.dashboard.publishing import publish
-    from aesearch.studies.report.stored import stored_report
+    from aesearch.studies.report.stored import report_of
     from aesearch.studies.results.summary import summary, summary_text
     from aesearch.studies.store import ledger, study_rows
+    from aesearch.studies.store.contents import read_contents
     from aesearch.studies.store.status import statuses
     from aesearch.terminal.display import make_display
     from aesearch.workers.worker import Worker
@@ -309,7 +310,7 @@ def measure_large(database, new_store, size_of, n_trials, sampler):
         "next_generation": worker.step,
         "status": lambda: statuses(engine),
         "show": lambda: summary_text(summary(study_rows.snapshot(engine, "load"))),
-        "report": lambda: stored_report(engine, "load"),
+        "report": lambda: report_of(read_contents(engine, "load", curves=True, pictures=True)),
         "publish": lambda: publish(engine, "load"),
         "publish_again": lambda: publish(engine, "load"),
         "dashboard_page": dashboard,

@@ -1,21 +1,8 @@
 """The report of a study that was read from its store."""
 
-from sqlalchemy.engine import Engine
-
 from aesearch.studies.report.page import report_page
 from aesearch.studies.results import frames
-from aesearch.studies.store.contents import StudyContents, read_contents
-
-
-def stored_report(engine: Engine, name: str) -> str:
-    """Write the report of a study as it is at this moment; see ``report_of``.
-
-    Raises
-    ------
-    StudyNotFoundError
-        There is no study of that name.
-    """
-    return report_of(read_contents(engine, name, curves=True, pictures=True))
+from aesearch.studies.store.contents import StudyContents
 
 
 def report_of(contents: StudyContents) -> str:

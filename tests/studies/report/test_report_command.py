@@ -5,7 +5,8 @@ from typer.testing import CliRunner
 
 from aesearch.artifacts.run_folder import write_run_folder
 from aesearch.cli import app
-from aesearch.studies.report.stored import stored_report
+from aesearch.studies.report.stored import report_of
+from aesearch.studies.store.contents import read_contents
 
 
 def invoke(*arguments: str):
@@ -53,7 +54,8 @@ def test_a_study_has_a_report_from_the_first_moment_to_the_last(
     assert b"data:image/png;base64," in page.read_bytes()
     write_run_folder(engine, "digits", folder / "out")
     assert (folder / "out" / "report.html").read_bytes() == page.read_bytes()
-    assert stored_report(engine, "digits").encode() == page.read_bytes()
+    contents = read_contents(engine, "digits", curves=True, pictures=True)
+    assert report_of(contents).encode() == page.read_bytes()
 
 
 @pytest.mark.parametrize(
