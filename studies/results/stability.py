@@ -18,6 +18,9 @@ STABILITY = "constraints:stability"
 
 END_FRACTION = 0.25  # of the epochs are "the end of training" ...
 END_EPOCHS = 3  # ... and never fewer than this many, where there are as many
+# The mean squared error of rounding a pixel to one of 256 levels, 1 / (12 * 255**2): a loss that
+# rises by less has lost nothing that an image file could hold.
+ROUNDING_ERROR = 1 / (12 * 255**2)
 
 # Reads back what `unstable_reason` writes: the store keeps the words of a reason, no figures.
 _ABOVE_LIMIT = re.compile(
@@ -45,9 +48,11 @@ def end_window(n_epochs: int) -> int:
 def relative_climb(losses: npt.ArrayLike) -> float:
     """Measure an oscillation: the largest rise above an earlier low, relative to the median.
 
-    ``climb = max over i < j of (y[j] - y[i]) / median(y)``. A curve that only falls has
-    0; noise of +-5% stays near 0.1 however long the curve is (a sum of rises would grow
-    with the number of epochs); one jump to twice the loss and back has about 1.
+    ``climb = max over i < j of (y[j] - y[i]) / median(y)``. A curve that only falls has 0, and
+    so has one that rises by no more than `ROUNDING_ERROR` (1.3e-6): a network that PCA starts
+    without an error trembles there. Noise of +-5% stays near 0.1 however long the curve is (a
+    sum of rises would grow with the number of epochs); one jump to twice the loss and back has
+    about 1.
 
     Parameters
     ----------
@@ -61,7 +66,7 @@ def relative_climb(losses: npt.ArrayLike) -> float:
     """
     values = np.asarray(losses, dtype=np.float64)
     climb = float(np.max(values - np.minimum.accumulate(values)))
-    if climb == 0.0:
+    if climb <= ROUNDING_ERROR:
         return 0.0
     middle = float(np.median(values))
     return climb / middle if middle > 0.0 else math.inf

@@ -258,7 +258,11 @@ def _epochs_disagreements(spec: StudySpec) -> list[Problem]:
         epochs, name = spec.retrain.max_epochs, "retrain.max_epochs"
         path = ("retrain", "max_epochs")
     problems = []
-    if epochs != "auto" and search.score_epochs != "auto" and search.score_epochs > epochs:
+    if spec.scores_delivery and search.score_epochs not in ("auto", 1):
+        rule = "be left out (it is 1): the score is that of the one epoch whose weights are kept"
+        uses = (("training", "epochs"),)
+        problems.append(must(rule, search.score_epochs, ("search", "score_epochs"), uses))
+    elif epochs != "auto" and search.score_epochs != "auto" and search.score_epochs > epochs:
         rule = f"be <= {name} ({epochs})"
         problems.append(must(rule, search.score_epochs, ("search", "score_epochs"), (path,)))
     if epochs != "auto" and search.warmup_epochs != "auto" and search.warmup_epochs >= epochs:

@@ -36,6 +36,13 @@ def test_climb_from_a_perfect_loss_is_infinite_not_a_division_by_zero():
     assert relative_climb([0.0, 0.0, 1.0]) == np.inf
 
 
+def test_loss_that_trembles_below_the_rounding_of_a_pixel_is_stable():
+    """Images that PCA holds whole start without an error; what training adds is no instability."""
+    trembling = np.tile([1e-9, 8e-7], 10)
+    assert judged(trembling) is None
+    assert judged(trembling * 10) is not None
+
+
 def test_stable_folds_have_no_reason():
     assert judged(FALLING, FALLING * 1.1) is None
 

@@ -236,6 +236,12 @@ def test_resolve_twice_changes_nothing():
     assert resolved(once, shape=(3, 32, 32), n_train=100, device="cuda") == once
 
 
+def test_score_epochs_go_with_a_number_of_epochs_only():
+    """Kept weights are scored once: a mean over several epochs would be of none that is delivered."""
+    assert study(search={"score_epochs": 1}).search.score_epochs == 1
+    assert study(training={"epochs": 20}, search={"score_epochs": 5}).search.score_epochs == 5
+
+
 def test_resolve_keeps_what_is_given():
     spec = study(
         name="mine",

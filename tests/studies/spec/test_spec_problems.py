@@ -85,6 +85,7 @@ HIDDEN_RULE = "must be widths >= 1 such as 256-128, [256, 128] or none"
         ("space: {defaults: false}", "space: must search at least one name, got 'none' (line 1)"),
         # Between sections.
         ("search: {score_epochs: 3}\ntraining: {epochs: 2}", "search.score_epochs: must be <= training.epochs (2), got 3 (line 1)"),
+        ("search: {score_epochs: 3}", "search.score_epochs: must be left out (it is 1): the score is that of the one epoch whose weights are kept, got 3 (line 1)"),
         ("search: {warmup_epochs: 20}\ntraining: {epochs: 20}", "search.warmup_epochs: must be < training.epochs (20), got 20 (line 1)"),
         ("search: {warmup_epochs: 20}\nretrain: {max_epochs: 20}", "search.warmup_epochs: must be < retrain.max_epochs (20), got 20 (line 1)"),
         ("space: {architecture: both}", "space.architecture: must be {choices}, auto or null, got 'both' (line 1)"),
