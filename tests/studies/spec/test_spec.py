@@ -237,7 +237,7 @@ def test_resolve_twice_changes_nothing():
 
 
 def test_score_epochs_go_with_a_number_of_epochs_only():
-    """Kept weights are scored once: a mean over several epochs would be of none that is delivered."""
+    """Kept weights are scored once: a mean over epochs would be of no delivered network."""
     assert study(search={"score_epochs": 1}).search.score_epochs == 1
     assert study(training={"epochs": 20}, search={"score_epochs": 5}).search.score_epochs == 5
 
