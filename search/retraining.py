@@ -14,10 +14,10 @@ from aesearch.artifacts.best_file import (
     load_best,
     load_trainable,
 )
-from aesearch.artifacts.model_file import MODEL_NAME, from_bytes, is_ours
+from aesearch.artifacts.model_file import from_bytes
+from aesearch.artifacts.model_path import MODEL_NAME, is_ours
 from aesearch.artifacts.run_folder import (
     data_result,
-    default_folder,
     remove_made_of_model,
     retrained_result,
 )
@@ -25,13 +25,16 @@ from aesearch.artifacts.sizes import best_of_size
 from aesearch.data.load import known_name
 from aesearch.data.study_data import Problem, load_problem, versions
 from aesearch.device import present_device
+from aesearch.evaluation.looks import measured
 from aesearch.models.autoencoder import Autoencoder
-from aesearch.options import OptionError, spec_values, storage_or_default
+from aesearch.options import OptionError, storage_or_default
+from aesearch.settings import spec_values
 from aesearch.studies.errors import DataError, DataMissingError
 from aesearch.studies.results.evaluation_files import write_evaluation
 from aesearch.studies.results.output_files import (
     OverwriteError,
     best_yaml,
+    default_folder,
     make_folder,
     write_whole,
 )
@@ -41,7 +44,6 @@ from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store.evaluation_results import main_numbers
 from aesearch.studies.store.study_rows import existing_store
 from aesearch.terminal.display import make_display
-from aesearch.terminal.evaluation_tables import measured
 from aesearch.terminal.training_display import make_training_display
 from aesearch.training.retrain_pool import TrainedSeed, train_seeds
 

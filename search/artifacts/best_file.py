@@ -3,17 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from aesearch.data.study_data import Problem
 from aesearch.studies.errors import SpecError, StudyMismatchError
 from aesearch.studies.spec.former import with_former_settings
 from aesearch.studies.spec.load import RESULT
 from aesearch.studies.spec.problems import validated
 from aesearch.studies.spec.strict_yaml import parse, read_text
 from aesearch.studies.spec.study import StudySpec
+
+if TYPE_CHECKING:  # imports torch, which a report has no need of
+    from aesearch.data.study_data import Problem
 
 BEST = "best.yaml"
 # Relative: equal weights give an equal error but for the last bits of a sum.
@@ -113,7 +115,7 @@ def load_trainable(path: str | Path) -> tuple[StudySpec, dict[str, Any] | None]:
     return spec, result
 
 
-def check_same_images(problem: Problem, result: Mapping[str, Any], source: str) -> None:
+def check_same_images(problem: "Problem", result: Mapping[str, Any], source: str) -> None:
     """Refuse to retrain on other images, or another split, than the result was reached with.
 
     Raises

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import aesearch
 from aesearch.commands.arguments import Debug, Storage
 from aesearch.commands.ending import ending
 
@@ -68,9 +69,7 @@ def train(
       aesearch train digits --encoding-dim 8
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted="interrupted"):
-        from aesearch import retraining  # noqa: PLC0415 - imports torch
-
-        trained = retraining.train(
+        trained = aesearch.train(
             best,
             encoding_dim=encoding_dim,
             out=out,
@@ -115,9 +114,7 @@ def verify(
       aesearch verify runs/digits/best.yaml
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch import retraining  # noqa: PLC0415 - imports torch
-
-        comparison = retraining.verify(
+        comparison = aesearch.verify(
             best,
             tolerance=tolerance,
             dataset=dataset,

@@ -14,9 +14,9 @@ from aesearch.data.study_data import (
     Progress,
     check_same_data,
     load_problem,
-    principal_components_by_fold,
 )
 from aesearch.device import planned_device
+from aesearch.evaluation.baseline import principal_components_by_fold
 from aesearch.sampling.suggest import cut_grid
 from aesearch.studies.errors import StudyMismatchError, StudyNotFoundError
 from aesearch.studies.spec.load import diff

@@ -11,12 +11,12 @@ from typing import Protocol
 
 from sqlalchemy.engine import Engine
 
-from aesearch.artifacts.run_folder import check_folder, default_folder, write_run_folder
+from aesearch.artifacts.run_folder import check_folder, write_run_folder
 from aesearch.data.study_data import Problem, Progress, load_problem
 from aesearch.device import present_device
 from aesearch.driver.create import create_or_resume, with_absolute_path
 from aesearch.studies.dashboard.publishing import publish
-from aesearch.studies.results.output_files import make_folder
+from aesearch.studies.results.output_files import default_folder, make_folder
 from aesearch.studies.results.records import StudySnapshot
 from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.spec.study import StudySpec

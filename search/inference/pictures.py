@@ -4,6 +4,7 @@ import io
 from math import ceil, sqrt
 
 import numpy as np
+from PIL import Image
 
 from aesearch.evaluation.tiles import PAPER, tiled
 
@@ -16,8 +17,6 @@ def png(image: np.ndarray) -> bytes:
     image : ndarray, (channel, height, width)
         Intensities in [0, 1], rounded to 8 bits; one channel or three.
     """
-    from PIL import Image  # noqa: PLC0415 - only pictures need it
-
     pixels = np.moveaxis(_pixels(image), 0, 2)
     content = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(content, "PNG")

@@ -5,7 +5,7 @@ Reads snapshots only: nothing here touches the store, a tensor or stdout.
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, Self, TextIO, final
 
 from rich.console import Console, Group, RenderableType
@@ -300,6 +300,17 @@ def seed_line(record: RetrainRecord) -> str:
 def parameters_text(trial: TrialRecord) -> str:
     """Write the parameters as ``name=value`` words."""
     return " ".join(f"{name}={parameter_text(value)}" for name, value in trial.params.items())
+
+
+def trial_table(trials: Sequence[TrialRecord]) -> str:
+    """Write trials one below the other: number, value, parameters."""
+    values = [value_text(trial.value, trial.standard_error) for trial in trials]
+    numbers = [str(trial.number) for trial in trials]
+    wide, wider = max(map(len, numbers)), max(map(len, values))
+    return "\n".join(
+        f"  {number:>{wide}}  {value:{wider}}  {parameters_text(trial)}"
+        for number, value, trial in zip(numbers, values, trials, strict=True)
+    )
 
 
 def duration_text(seconds: float | None) -> str:

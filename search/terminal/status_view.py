@@ -1,24 +1,32 @@
-"""What ``aesearch status`` shows: studies and who works on them as a table, lines, or JSON."""
+"""What ``aesearch list`` and ``status`` show: studies and who works on them."""
 
 import datetime as dt
+import json
 import math
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from aesearch.studies.results.summary import one_line, value_text
 from aesearch.studies.store.ledger import MAX_ATTEMPTS
-from aesearch.studies.store.status import StudyStatus, WorkerStatus
+from aesearch.studies.store.retry import Patience, retry_s
+from aesearch.studies.store.status import StudyStatus, WorkerStatus, statuses
+from aesearch.studies.store.study_rows import existing_store
+from aesearch.terminal.interruption import check_interrupted
 
 WORKERS_SHOWN = 20
+WATCH_S = 2.0
 
 
-def as_json(study: StudyStatus) -> dict[str, Any]:
+def as_plain(study: StudyStatus) -> dict[str, Any]:
     """Give one study in values that JSON can hold; times are seconds."""
     created = dt.datetime.fromtimestamp(study.created, dt.UTC)
     return {
@@ -57,29 +65,27 @@ def listed(study: StudyStatus) -> dict[str, Any]:
     }
 
 
-def list_view(studies: Sequence[StudyStatus]) -> RenderableType:
-    """Lay out what is in a store, a line for each study."""
-    if not studies:
-        return Text("There is no study in this store.")
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name in ("study", "dataset", "trials", "best", "state"):
-        table.add_column(name, no_wrap=True)
-    for row in map(listed, studies):
-        table.add_row(
-            Text(one_line(row["study"])),
-            Text(one_line(str(row["dataset"]))),
-            f"{row['finished']}/{row['trials']}",
-            "-" if row["value"] is None else value_text(row["value"]),
-            row["state"],
-        )
-    return table
+def show_list(studies: Sequence[StudyStatus], *, as_json: bool) -> None:
+    """Print what ``aesearch list`` prints: a line for each study."""
+    if as_json:
+        sys.stdout.write(f"{json.dumps([listed(study) for study in studies])}\n")
+    else:
+        columns = ("study", "dataset", "trials", "best", "state")
+        wide_console().print(_study_table(studies, columns))
+
+
+def show_status(studies: Sequence[StudyStatus], *, as_json: bool) -> None:
+    """Print what ``aesearch status`` prints: studies, and who works on them."""
+    if as_json:
+        sys.stdout.write(f"{json.dumps({'studies': [as_plain(study) for study in studies]})}\n")
+    else:
+        wide_console().print(view(studies))
 
 
 def view(studies: Sequence[StudyStatus]) -> RenderableType:
     """Lay out studies, then who works on them, then what is in trouble."""
-    if not studies:
-        return Text("There is no study in this store.")
-    parts: list[RenderableType] = [_study_table(studies)]
+    columns = ("study", "state", "trials", "best", "trials/h", "left", "workers")
+    parts: list[RenderableType] = [_study_table(studies, columns, widest=40)]
     held = [(study, worker) for study in studies for worker in study.workers if worker.owner]
     if held:
         parts += [Text(), _worker_table(held[:WORKERS_SHOWN])]
@@ -91,6 +97,30 @@ def view(studies: Sequence[StudyStatus]) -> RenderableType:
     return Group(*parts)
 
 
+def watch(storage: str, study: str | None) -> None:
+    """Show studies until all of them are finished: in place on a terminal, else what changed."""
+    console = wide_console()
+    moves = console.is_terminal and not console.is_dumb_terminal
+    told: set[str] = set()
+    with (
+        existing_store(storage, Patience(retry_s())) as engine,
+        Live(console=console, auto_refresh=False) if moves else nullcontext() as live,
+    ):
+        while True:
+            check_interrupted()
+            found = statuses(engine, study)
+            if live is not None:
+                live.update(view(found), refresh=True)
+            else:
+                new = [text for text in map(line, found) if text not in told]
+                told.update(new)
+                sys.stdout.writelines(f"{text}\n" for text in new)
+                sys.stdout.flush()
+            if all(item.over for item in found):
+                return
+            time.sleep(WATCH_S)
+
+
 def line(study: StudyStatus) -> str:
     """Tell one study in one line."""
     words = [f"{study.name}: {study.state}, {study.finished}/{study.n_trials} trials"]
@@ -99,27 +129,46 @@ def line(study: StudyStatus) -> str:
     alive = sum(worker.alive for worker in study.workers)
     words.append(f"{alive} at work")
     if study.trials_per_hour is not None and study.searched:
-        words.append(f"{_rate(study)}, {_left(study)} left")
+        words.append(f"{_rate(study)}, {duration(study.seconds_left)} left")
     return one_line(", ".join(words))
 
 
-def _study_table(studies: Sequence[StudyStatus]) -> Table:
+def _study_table(
+    studies: Sequence[StudyStatus], columns: Sequence[str], *, widest: int | None = None
+) -> RenderableType:
+    """Lay out a line for each study, names no wider than ``widest``."""
+    if not studies:
+        return Text("There is no study in this store.")
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column("study", overflow="ellipsis", no_wrap=True, max_width=40)
-    for name in ("state", "trials", "best", "trials/h", "left", "workers"):
-        table.add_column(name, no_wrap=True, justify="left" if name == "state" else "right")
-    for study in studies:
-        failed = f" ({study.trials['failed']} failed)" if study.trials["failed"] else ""
-        table.add_row(
-            Text(one_line(study.name)),
-            study.state,
-            f"{study.finished}/{study.n_trials}{failed}",
-            "-" if study.best is None else value_text(study.best[1]),
-            _rate(study, unit="") if study.trials_per_hour is not None and study.searched else "-",
-            _left(study),
-            str(sum(worker.alive for worker in study.workers)),
+    for name in columns:
+        is_text = name in ("study", "dataset", "state")
+        table.add_column(
+            name,
+            overflow="ellipsis",
+            no_wrap=True,
+            justify="left" if is_text else "right",
+            max_width=widest if name == "study" else None,
         )
+    for study in studies:
+        cells = _cells(study)
+        table.add_row(*(Text(cells[name]) for name in columns))
     return table
+
+
+def _cells(study: StudyStatus) -> dict[str, str]:
+    failed = f" ({study.trials['failed']} failed)" if study.trials["failed"] else ""
+    value = listed(study)["value"]
+    has_rate = study.trials_per_hour is not None and study.searched
+    return {
+        "study": one_line(study.name),
+        "dataset": one_line(str(study.dataset)),
+        "state": study.state,
+        "trials": f"{study.finished}/{study.n_trials}{failed}",
+        "best": "-" if value is None else value_text(value),
+        "trials/h": _rate(study, unit="") if has_rate else "-",
+        "left": duration(study.seconds_left),
+        "workers": str(sum(worker.alive for worker in study.workers)),
+    }
 
 
 def _worker_table(held: Sequence[tuple[StudyStatus, WorkerStatus]]) -> Table:
@@ -182,7 +231,3 @@ def _rate(study: StudyStatus, unit: str = " trials/h") -> str:
     rate = study.trials_per_hour
     assert rate is not None, "asked for only where there is one"
     return f"{rate:.3g}{unit}" if rate < 100 else f"{rate:,.0f}{unit}"
-
-
-def _left(study: StudyStatus) -> str:
-    return duration(study.seconds_left)

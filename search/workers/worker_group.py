@@ -12,6 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
+
 from aesearch.studies.errors import AesearchError, RunFailedError
 
 log = logging.getLogger("aesearch.worker")
@@ -47,8 +49,6 @@ def processes(asked: str, devices: Sequence[str]) -> int:
 def places(*, cuda: bool) -> int:
     """How many workers this machine has room for: one per GPU or per core, one at least."""
     if cuda:
-        import torch  # noqa: PLC0415 - only where there is a GPU to count
-
         return max(1, torch.cuda.device_count())
     if not hasattr(os, "sched_getaffinity"):  # macOS, Windows
         return os.cpu_count() or 1
@@ -63,8 +63,6 @@ def gpu_of(index: int) -> dict[str, str]:
     dict
         Empty where there is no GPU.
     """
-    import torch  # noqa: PLC0415 - only where there is a GPU to count
-
     count = torch.cuda.device_count()
     if count == 0:
         return {}

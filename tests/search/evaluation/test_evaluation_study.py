@@ -261,7 +261,7 @@ def test_the_tables_show_all_rows(tested, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--noise", "gausian=1"], "--noise must be KIND=LEVEL,LEVEL with a kind of gaussian"),
+        (["--noise", "gausian=1"], "noise must be of gaussian, uniform"),
         (["--noise", "gaussian"], "--noise must be KIND=LEVEL,LEVEL"),
         (["--noise", "gaussian=a"], "--noise must be KIND=LEVEL,LEVEL"),
         (["--noise", "occlusion=1.5"], "evaluation.robustness.occlusion.0: must be <= 1"),

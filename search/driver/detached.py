@@ -1,16 +1,16 @@
 """``run --detach``: a study is created and left to workers; what is printed then."""
 
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from aesearch.driver.create import leave_study
 from aesearch.options import OptionError, storage_or_default
-
-if TYPE_CHECKING:
-    from aesearch.studies.spec.study import StudySpec
+from aesearch.studies.spec.study import StudySpec
+from aesearch.terminal.display import make_display
 
 
 def detach(
-    spec: "StudySpec",
+    spec: StudySpec,
     *,
     storage: str | None,
     out: Any,
@@ -43,9 +43,6 @@ def detach(
             raise OptionError(
                 f"{name} must not be given beside --detach, got {str(value)!r}; {remedy}"
             )
-    from aesearch.driver.create import leave_study  # noqa: PLC0415 - imports torch
-    from aesearch.terminal.display import make_display  # noqa: PLC0415 - imports rich
-
     chosen = storage_or_default(storage)
     with make_display(quiet=quiet) as display:
         left = leave_study(spec, storage=chosen, display=display)
