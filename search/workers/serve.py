@@ -4,22 +4,20 @@ import logging
 import os
 import threading
 
-from sqlalchemy.engine import Engine
-
 from aesearch.device import served_devices
-from aesearch.options import STORAGE_VARIABLE
 from aesearch.studies.errors import AesearchError
-from aesearch.studies.store import ledger
 from aesearch.studies.store.driver_errors import describe
 from aesearch.studies.store.ledger import ALL_KINDS
 from aesearch.studies.store.retry import Patience, lease_s, retry_s
 from aesearch.studies.store.study_rows import existing_store
-from aesearch.workers.local_workers import worker_name
+from aesearch.workers.places import asked_workers
+from aesearch.workers.processes import WorkerProcesses, worker_name
 from aesearch.workers.service import Service
 from aesearch.workers.worker import KINDS, Worker
-from aesearch.workers.worker_group import WorkerGroup, gpu_of, processes
 
 log = logging.getLogger("aesearch.worker")
+
+_POLL_S = 0.2
 
 
 def serve(
@@ -64,7 +62,7 @@ def serve(
         raise AesearchError(f"only must be one of {', '.join(KINDS)}, got {only!r}")
     kinds = ALL_KINDS if only is None else KINDS[only]
     devices = served_devices(device)
-    count = None if workers is None else processes(workers, devices)
+    count = None if workers is None else asked_workers(workers, devices)
     patience = Patience(retry_s() if retry is None else retry, stop)
     lease_s()  # a value that cannot be used is said now, not by every study
     with existing_store(storage, patience) as engine:
@@ -72,7 +70,8 @@ def serve(
             again = {"--study": study, "--device": device, "--only": only, "--retry": retry}
             arguments = [str(w) for pair in again.items() if pair[1] is not None for w in pair]
             arguments += ["--exit-when-idle"] if exit_when_idle else []
-            _group(engine, count, arguments, storage, cuda="cuda" in devices, stop=stop).run(parent)
+            crew = WorkerProcesses(engine, storage, arguments, count, cuda="cuda" in devices)
+            keep(crew, stop, parent)
             return
         what = "every unfinished study" if study is None else f"study {study!r}"
         me = worker_name(os.getpid())
@@ -87,21 +86,11 @@ def serve(
             log.info("nothing is left to do here in %s", describe(engine.url))
 
 
-def _group(
-    engine: Engine,
-    count: int,
-    arguments: list[str],
-    storage: str,
-    *,
-    cuda: bool,
-    stop: threading.Event,
-) -> WorkerGroup:
-
-    def environment(index: int) -> dict[str, str]:
-        store = {STORAGE_VARIABLE: storage}
-        return store | (gpu_of(index) if cuda else {})
-
-    def on_death(pid: int, asked: bool) -> None:
-        ledger.free_owner(engine, worker_name(pid), counts=not asked)
-
-    return WorkerGroup(count, arguments, environment=environment, on_death=on_death, stop=stop)
+def keep(crew: WorkerProcesses, stop: threading.Event, parent: int | None) -> None:
+    """Return when every worker has ended by itself, or when told to stop."""
+    try:
+        crew.start()
+        while not stop.is_set() and crew.tend() and parent in (None, os.getppid()):
+            stop.wait(_POLL_S)
+    finally:
+        crew.stop()
