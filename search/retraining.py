@@ -44,7 +44,6 @@ from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store.evaluation_results import main_numbers
 from aesearch.studies.store.study_rows import existing_store
 from aesearch.terminal.display import make_display
-from aesearch.terminal.training_display import make_training_display
 from aesearch.training.retrain_pool import TrainedSeed, train_seeds
 
 
@@ -128,7 +127,7 @@ def train(
     folder = default_folder(f"{problem.spec.name}-{ending}") if out is None else Path(out)
     _check_out(folder, file / BEST if file.is_dir() else file, force=force)
     make_folder(folder)
-    with make_training_display(quiet=quiet) as display:
+    with make_display(quiet=quiet) as display:
         seeds = train_seeds(problem, progress=display)
     exported = best_seed(seeds)
     looks = 1 + (before["test"]["looks"] if before else 0)
@@ -182,7 +181,7 @@ def verify(
         file, spec, result, dataset=dataset, data_dir=data_dir, device=device, quiet=quiet
     )
     index = result["test"]["seed_index"]
-    with make_training_display(quiet=quiet) as display:
+    with make_display(quiet=quiet) as display:
         # The seeds that trained beside it train beside it again; the others are not needed.
         seeds = train_seeds(problem, only=index, progress=display)
     seed = next(seed for seed in seeds if seed.seed_index == index)

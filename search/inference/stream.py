@@ -26,7 +26,6 @@ from aesearch.models.autoencoder import Autoencoder
 from aesearch.options import OptionError
 from aesearch.studies.results.output_files import check_output
 from aesearch.terminal.display import make_display
-from aesearch.terminal.progress import image_progress
 
 Tell = Callable[[int, int], None]
 
@@ -106,11 +105,10 @@ def open_job(
     kind = kind_of(path, is_folder=output.endswith(("/", os.sep)), pictures=pictures)
     check_output(path, is_folder=kind == "folder", force=force)
     network = model_file.load(model)
-    with make_display(quiet=quiet) as display:
+    with denormals_flushed(), make_display(quiet=quiet) as display:
         found = open_input(images, part=part, data_dir=data_dir, progress=display.download)
-    layout_of(found.shape, network.image_shape, found.source)
-    with denormals_flushed(), image_progress(quiet=quiet) as tell:
-        yield Job(network, found, path, kind, batch_size, device, tell)
+        layout_of(found.shape, network.image_shape, found.source)
+        yield Job(network, found, path, kind, batch_size, device, display.images)
 
 
 def encode_to(job: Job) -> tuple[int, ...]:

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import json
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from aesearch.studies.store.ledger import MAX_ATTEMPTS
 from aesearch.studies.store.retry import Patience, retry_s
 from aesearch.studies.store.status import StudyStatus, WorkerStatus, statuses
 from aesearch.studies.store.study_rows import existing_store
+from aesearch.terminal.display import duration
 from aesearch.terminal.interruption import check_interrupted
 
 WORKERS_SHOWN = 20
@@ -212,19 +212,6 @@ def _troubles(study: StudyStatus) -> list[str]:
         for worker in study.workers
         if worker.attempt > 1
     ]
-
-
-def duration(seconds: float | None) -> str:
-    """Write a duration shortly: ``42 s``, ``12 min``, ``3.4 h``, ``2.1 d``."""
-    if seconds is None or math.isnan(seconds):
-        return "-"
-    if seconds < 90:
-        return f"{max(round(seconds), 0)} s"
-    if seconds < 90 * 60:
-        return f"{round(seconds / 60)} min"
-    if seconds < 36 * 3600:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.1f} d"
 
 
 def _rate(study: StudyStatus, unit: str = " trials/h") -> str:
