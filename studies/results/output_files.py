@@ -79,8 +79,8 @@ def check_output(path: Path, *, is_folder: bool, force: bool, name: str = "OUTPU
         )
 
 
-def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a file so that its name never holds half of it: temporary file, fsync, rename.
+def write_whole(path: Path, content: bytes | str, *, durable: bool = True) -> None:
+    """Write a file so that its name never holds half of it; ``durable`` as for ``whole_file``.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
         The disk is full, or the folder cannot be written.
     """
     try:
-        with whole_file(path) as stream:
+        with whole_file(path, durable=durable) as stream:
             stream.write(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}") from error
