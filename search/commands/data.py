@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from aesearch.commands.arguments import Debug
+from aesearch.commands.arguments import Debug, Quiet
 from aesearch.commands.ending import ending
 from aesearch.options import OptionError
 
@@ -25,7 +25,7 @@ def fetch(
         Path | None, typer.Option(help="Where to. Default: the user's cache folder.")
     ] = None,
     *,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Bring a named data set to disk, so that later runs need no network.

@@ -6,9 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from aesearch.commands.arguments import Debug, Json, Storage
+from aesearch.commands.arguments import DataDir, Dataset, Debug, Json, Storage
 from aesearch.commands.ending import ending
-from aesearch.commands.train import DataDir, Dataset
 from aesearch.options import OptionError, storage_or_default
 from aesearch.terminal.evaluation_tables import print_evaluation
 

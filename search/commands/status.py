@@ -34,9 +34,7 @@ def status(
         bool,
         typer.Option("--watch", help="Look again every two seconds, until all is finished."),
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on stdout.")
-    ] = False,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show studies, their workers and leases, throughput, and the time left.

@@ -8,22 +8,13 @@ from typing import Annotated
 import typer
 
 import aesearch
-from aesearch.commands.arguments import Debug, Storage
+from aesearch.commands.arguments import DataDir, Dataset, Debug, Json, Quiet, Storage
 from aesearch.commands.ending import ending
 
 BestFile = Annotated[
     Path, typer.Argument(metavar="BEST.yaml", help="The file that a run wrote.", show_default=False)
 ]
-Dataset = Annotated[
-    str | None, typer.Option(help="Where the same images are now. Default: as the file says.")
-]
-DataDir = Annotated[
-    Path | None, typer.Option(help="Where named data sets are kept. Default: as the file says.")
-]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda. Default: as the file says.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
-
 
 _FILES = {"best": "best.yaml", "model": "model.safetensors"}
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aesearch.commands.arguments import Debug
+from aesearch.commands.arguments import Debug, Quiet
 from aesearch.commands.ending import ending
 from aesearch.options import OptionError
 
@@ -54,7 +54,6 @@ BatchSize = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:NUMBER.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an OUTPUT that exists.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 
 def encode(
