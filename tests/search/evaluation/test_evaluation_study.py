@@ -124,7 +124,7 @@ def test_a_failed_evaluation_costs_no_model(
 
     engine = create_study(tmp_path / "study.db", tiny_spec(*SMALL))
     with monkeypatch.context() as patched:
-        patched.setattr("aesearch.workers.worker.evaluate", fail)
+        patched.setattr("aesearch.evaluation.evaluate.evaluate", fail)
         work(engine)
     assert found_in(engine) is None
     write_run_folder(engine, "digits", tmp_path / "out")
@@ -160,7 +160,7 @@ def test_a_stopped_evaluation_is_no_look(tmp_path, tiny_spec, create_study, work
 
     engine = create_study(tmp_path / "study.db", tiny_spec(*SMALL))
     with monkeypatch.context() as patched:
-        patched.setattr("aesearch.workers.worker.evaluate", interrupted)
+        patched.setattr("aesearch.evaluation.evaluate.evaluate", interrupted)
         Worker(engine, "digits", stop=stop).run()
     study = study_of(engine)
     assert [row.test_mse for row in retrain_results.retrained(engine, study)] == [None, None]
