@@ -81,6 +81,29 @@ def test_help_imports_nothing_heavy(arguments):
     assert done.stderr.strip() == "[]"
 
 
+@pytest.mark.parametrize(
+    ("words", "heavy"),
+    [
+        (["list"], ("torch", "pandas")),
+        (["status"], ("torch", "pandas")),
+        (["show", "x"], ("torch",)),
+    ],
+    ids=["list", "status", "show"],
+)
+def test_looking_at_a_store_imports_nothing_that_trains(words, heavy, tmp_path):
+    """The store is opened, or would be, and no network is in sight."""
+    code = (
+        "import sys; from aesearch.cli import app\n"
+        f"sys.argv[1:] = {[*words, '--storage', str(tmp_path / 'none.db')]!r}\n"
+        "try: app()\n"
+        "except SystemExit as end: print(end.code)\n"
+        f"print([name for name in {heavy!r} if name in sys.modules], 'sqlalchemy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "no such file" in done.stderr
+    assert done.stdout.split("\n")[:2] == ["2", "[] True"]
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_shows_an_example(command):
     """The help of each command has a line that can be copied."""
