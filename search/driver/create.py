@@ -28,7 +28,7 @@ from aesearch.studies.store.driver_errors import describe
 from aesearch.studies.store.evaluation_results import read_evaluation
 from aesearch.terminal.display import FINISHED, Display
 from aesearch.versions import check_versions
-from aesearch.workers.processes import free_the_dead
+from aesearch.workers.owners import free_the_dead
 from aesearch.workers.schedule import settle
 
 

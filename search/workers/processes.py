@@ -1,26 +1,22 @@
 """Worker processes of this machine: started, replaced when they die, ended; ``worker`` works."""
 
-import hashlib
 import logging
 import math
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 from sqlalchemy.engine import Engine
 
 from aesearch.options import STORAGE_VARIABLE
 from aesearch.studies.errors import AesearchError, RunFailedError
-from aesearch.studies.processes import lives
 from aesearch.studies.store import ledger, study_rows
-from aesearch.studies.store.study_rows import StudyRow
+from aesearch.workers.owners import worker_name
 from aesearch.workers.places import gpu_of
 
 log = logging.getLogger("aesearch.worker")
@@ -28,33 +24,6 @@ log = logging.getLogger("aesearch.worker")
 _GRACE_S = 30.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 _QUICK_DEATHS = 3
-
-
-def worker_name(pid: int) -> str:
-    """Owner of the leases of a process: where process ids are its own, and its own."""
-    return f"{_place()}:{pid}"
-
-
-@cache
-def _place() -> str:
-    """Name this machine, or this container of it: hosts may share a name, and process ids."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
-        place = f"{boot}{Path('/proc/self/ns/pid').readlink()}"
-    except OSError:  # not Linux
-        return socket.gethostname()
-    return f"{socket.gethostname()}-{hashlib.sha256(place.encode()).hexdigest()[:4]}"
-
-
-def free_the_dead(engine: Engine, study: StudyRow) -> None:
-    """Let work be taken at once whose owner was a process of this machine that is gone.
-
-    Without this, a run that was killed waits for its own old leases to expire.
-    """
-    for owner in ledger.owners(engine, study):
-        place, _, pid = owner.rpartition(":")
-        if place == _place() and pid.isdecimal() and not lives(int(pid)):
-            ledger.free_owner(engine, owner)
 
 
 def serving(study: str) -> list[str]:

@@ -22,7 +22,8 @@ from aesearch.studies.errors import AesearchError, RunFailedError, StoreError
 from aesearch.studies.store import database, ledger
 from aesearch.studies.store.passwords import password_from_file
 from aesearch.studies.store.retry import LEASE_VARIABLE, RETRY_VARIABLE
-from aesearch.workers.processes import serving, worker_command, worker_name
+from aesearch.workers.owners import worker_name
+from aesearch.workers.processes import serving, worker_command
 from aesearch.workers.ray_cluster import ray_library
 
 _STOP_S = 30.0

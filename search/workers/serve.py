@@ -10,8 +10,9 @@ from aesearch.studies.store.driver_errors import describe
 from aesearch.studies.store.ledger import ALL_KINDS
 from aesearch.studies.store.retry import Patience, lease_s, retry_s
 from aesearch.studies.store.study_rows import existing_store
+from aesearch.workers.owners import worker_name
 from aesearch.workers.places import asked_workers
-from aesearch.workers.processes import WorkerProcesses, worker_name
+from aesearch.workers.processes import WorkerProcesses
 from aesearch.workers.service import Service
 from aesearch.workers.worker import KINDS, Worker
 

@@ -40,7 +40,7 @@ from aesearch.training.retrain import retrain
 from aesearch.training.rungs import Rung
 from aesearch.versions import check_versions
 from aesearch.workers.heartbeat import Heartbeat, StoppedError
-from aesearch.workers.processes import worker_name
+from aesearch.workers.owners import worker_name
 from aesearch.workers.schedule import chosen_configuration, known_results, settle, suggest_up_to
 
 log = logging.getLogger("aesearch.worker")

@@ -13,7 +13,8 @@ from chaos import check_whole, create, table_of
 from aesearch.studies.errors import AesearchError, RunFailedError
 from aesearch.studies.store import ledger, study_rows
 from aesearch.workers import processes
-from aesearch.workers.processes import WorkerProcesses, serving, worker_name
+from aesearch.workers.owners import worker_name
+from aesearch.workers.processes import WorkerProcesses, serving
 from aesearch.workers.serve import keep
 
 DIE = "import os; os.kill(os.getpid(), 9)"
@@ -63,7 +64,7 @@ def test_work_that_others_finished_forgives_the_deaths_before(dying, monkeypatch
 
 def test_the_name_of_a_worker_is_that_of_its_place_and_process():
     """The same for every process of a machine, so that a run knows those of its children."""
-    code = "import os; from aesearch.workers.processes import worker_name; "
+    code = "import os; from aesearch.workers.owners import worker_name; "
     code += "print(worker_name(os.getpid()))"
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     said, _ = child.communicate(timeout=60)
