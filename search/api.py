@@ -19,8 +19,11 @@ from aesearch.driver.study_run import Run, run_study
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.options import OptionError, storage_or_default, study_spec
 from aesearch.studies.errors import StudyMismatchError
+from aesearch.studies.results.evaluation import Evaluation
 from aesearch.studies.results.output_files import make_folder, write_whole
-from aesearch.studies.results.summary import summary_text
+from aesearch.studies.results.summary import Summary
+from aesearch.studies.results.summary_text import summary_text
+from aesearch.studies.spec.dimensions import Params
 from aesearch.studies.spec.study import StudySpec
 from aesearch.study import Study, open_study
 from aesearch.terminal.display import make_display
@@ -47,11 +50,11 @@ class SearchResult:
         Of ``model`` on the test set, per pixel.
     trials, curves, scores : DataFrame
         One row per trial; per trial, fold and epoch; per complete trial and fold.
-    summary : dict
-        Everything above and more in plain values; what ``aesearch run --json`` prints.
-    evaluation : dict or None
+    summary : Summary
+        Everything above and more; what ``aesearch run --json`` prints.
+    evaluation : Evaluation or None
         What ``model`` reached on the test set, with intervals, the PCA baseline, robustness and
-        latent space; the keys are those of ``aesearch.evaluation.evaluate.evaluate``.
+        latent space.
     folder : Path
         Where ``best.yaml``, ``model.safetensors`` and the tables lie.
     """
@@ -59,12 +62,12 @@ class SearchResult:
     folder: Path
     storage: str
     spec: StudySpec
-    best_params: dict[str, Any]
+    best_params: Params
     value: float
     standard_error: float | None
     test_mse: float
-    summary: dict[str, Any] = field(repr=False)
-    evaluation: dict[str, Any] | None = field(repr=False)
+    summary: Summary = field(repr=False)
+    evaluation: Evaluation | None = field(repr=False)
     trials: pd.DataFrame = field(repr=False)
     curves: pd.DataFrame = field(repr=False)
     scores: pd.DataFrame = field(repr=False)

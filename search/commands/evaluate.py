@@ -107,7 +107,7 @@ def evaluate(  # noqa: PLR0917 - Typer calls it by name
         if as_json:
             beside: dict[str, Any] = {"test_looks": found.looks, "saved": found.saved}
             beside |= {"files": [str(path) for path in files]}
-            typer.echo(json.dumps(evaluation.document | beside))
+            typer.echo(json.dumps(evaluation.document.to_dict() | beside))
             return
         from aesearch.terminal.evaluation_tables import print_evaluation  # noqa: PLC0415
 

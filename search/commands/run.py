@@ -208,7 +208,7 @@ def _detach(specs: "list[StudySpec]", *, as_json: bool, **how: Any) -> None:
 
 
 def _document(result: "SearchResult") -> dict[str, Any]:
-    return result.summary | {"files": _files(result)}
+    return result.summary.to_dict() | {"files": _files(result)}
 
 
 def _device_of(

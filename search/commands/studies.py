@@ -59,7 +59,7 @@ def show(
                 }
                 for trial in best
             ]
-            typer.echo(json.dumps(found.summary() | {"best_trials": rows}))
+            typer.echo(json.dumps(found.summary().to_dict() | {"best_trials": rows}))
             return
         typer.echo(repr(found))
         if best:
@@ -67,7 +67,7 @@ def show(
 
 
 def _trial_table(trials: list[Any]) -> str:
-    from aesearch.studies.results.summary import value_text  # noqa: PLC0415
+    from aesearch.studies.results.text import value_text  # noqa: PLC0415
     from aesearch.terminal.display import parameters_text  # noqa: PLC0415 - imports rich
 
     values = [value_text(trial.value, trial.standard_error) for trial in trials]

@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy.engine import Engine
 
@@ -19,6 +18,7 @@ from aesearch.data.study_data import (
 from aesearch.device import planned_device
 from aesearch.sampling.suggest import cut_grid
 from aesearch.studies.errors import StudyMismatchError, StudyNotFoundError
+from aesearch.studies.results.records import Facts
 from aesearch.studies.spec.load import diff
 from aesearch.studies.spec.model_size import check_weights
 from aesearch.studies.spec.resolved import ResolvedSpec, as_stored
@@ -125,8 +125,8 @@ def create_or_resume(
     created = study_rows.create_study(
         engine,
         name,
-        spec=spec.model_dump(mode="json"),
-        facts=problem.facts() | {"pca": principal_components_by_fold(problem)},
+        spec=spec,
+        facts={**problem.facts(), "pca": principal_components_by_fold(problem)},
         n_trials=n_trials,
         generation_size=_generation_size(spec),
         version=__version__,
@@ -155,9 +155,7 @@ def create_or_resume(
     if before > n_trials:  # none is taken away, and the specification says so
         search = spec.search.model_copy(update={"trials": before})
         spec = spec.model_copy(update={"search": search})
-    study_rows.replace_spec(
-        engine, study, spec.model_dump(mode="json"), timeout=spec.search.timeout
-    )
+    study_rows.replace_spec(engine, study, spec, timeout=spec.search.timeout)
     have = study_rows.raise_trials(engine, study, n_trials, _generation_size(spec))
     if have > n_trials:
         display.message(f"study {name!r} has {have} trials already; none is taken away")
@@ -259,7 +257,7 @@ def with_absolute_path(spec: StudySpec) -> StudySpec:
     return spec.model_copy(update={"data": spec.data.model_copy(update=changes)})
 
 
-def _moved(before: str, now: str, problem: Problem, facts: dict[str, Any]) -> bool:
+def _moved(before: str, now: str, problem: Problem, facts: Facts) -> bool:
     """Whether the images' file or folder is another one by now, with the same images in it."""
     paths = known_name(before) is None and known_name(now) is None
     same_images = problem.fingerprint == facts["fingerprint"]

@@ -11,7 +11,7 @@ from aesearch.artifacts.best_file import BEST, check_same_images, load_best
 from aesearch.artifacts.model_file import MODEL_NAME, from_bytes, load_model
 from aesearch.artifacts.run_folder import tested_seed
 from aesearch.data.study_data import check_same_data, load_problem
-from aesearch.evaluation.evaluate import Evaluation
+from aesearch.evaluation.evaluate import Evaluated
 from aesearch.studies.spec.load import load_spec
 from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store.contents import read_contents
@@ -25,7 +25,7 @@ class Look:
 
     Attributes
     ----------
-    evaluation : Evaluation
+    evaluation : Evaluated
         What was measured, and its pictures.
     looks : int
         How many times the test set was looked at, this one included, as far as anybody counts.
@@ -33,7 +33,7 @@ class Look:
         Whether the store holds this evaluation now.
     """
 
-    evaluation: Evaluation
+    evaluation: Evaluated
     looks: int
     saved: bool
 

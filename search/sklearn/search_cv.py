@@ -238,7 +238,7 @@ def _searched(problem: Problem, n_jobs: int | None) -> StudySnapshot:
             study_rows.create_study(
                 engine,
                 _STUDY,
-                spec=spec.model_dump(mode="json"),
+                spec=spec,
                 facts=problem.facts(),
                 n_trials=spec.n_trials,
                 generation_size=spec.search.generation_size,

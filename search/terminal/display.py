@@ -16,7 +16,7 @@ from rich.text import Text
 
 from aesearch.studies.results.records import LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
 from aesearch.studies.results.selection import eligible_trials
-from aesearch.studies.results.summary import kept_text, one_line, parameter_text, value_text
+from aesearch.studies.results.text import kept_text, one_line, parameter_text, value_text
 from aesearch.terminal.downloads import Downloads, download_text, download_view
 
 BEST_SHOWN = 5

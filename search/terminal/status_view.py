@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from aesearch.studies.results.summary import one_line, value_text
+from aesearch.studies.results.text import one_line, value_text
 from aesearch.studies.store.ledger import MAX_ATTEMPTS
 from aesearch.studies.store.status import StudyStatus, WorkerStatus
 

@@ -12,7 +12,7 @@ from typing import Any
 from aesearch.studies.dashboard.finished import CurvePoint
 from aesearch.studies.results.records import TrialRecord
 from aesearch.studies.results.selection import eligible_trials
-from aesearch.studies.results.summary import parameter_text, value_text
+from aesearch.studies.results.text import parameter_text, value_text
 
 MAX_BYTES = 30_000
 BEST_SHOWN = 20
@@ -182,7 +182,7 @@ def _thinned(points: Sequence[CurvePoint]) -> list[CurvePoint]:
 
 
 def _points(
-    x: Sequence[int | str], trials: Sequence[TrialRecord], *, name: str, colour: str
+    x: Sequence[float | int | str], trials: Sequence[TrialRecord], *, name: str, colour: str
 ) -> dict[str, Any]:
     words = [
         f"trial {t.number}: {value_text(t.value, t.standard_error)}"

@@ -10,7 +10,7 @@ from typing import Any
 from aesearch.studies.report.figures_search import has_value, hover
 from aesearch.studies.report.look import Figure, color, escaped, spelled
 from aesearch.studies.results.records import StudySnapshot, TrialRecord
-from aesearch.studies.results.summary import parameter_text
+from aesearch.studies.results.text import parameter_text
 from aesearch.studies.spec.dimensions import Choices, Dimension, Range
 
 BANDS = 5  # of the ranked trials, each with its own shade

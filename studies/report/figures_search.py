@@ -7,7 +7,7 @@ from typing import Any
 from aesearch.studies.report.look import MSE, Figure, color, escaped, loss_axis, spelled
 from aesearch.studies.results.records import StudySnapshot, TrialRecord
 from aesearch.studies.results.selection import eligible_trials
-from aesearch.studies.results.summary import parameter_text, value_text
+from aesearch.studies.results.text import parameter_text, value_text
 
 
 def hover(trial: TrialRecord) -> str:

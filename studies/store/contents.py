@@ -1,11 +1,11 @@
 """All that a store holds of one study, read in one transaction: what everything else is made of."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
 
+from aesearch.studies.results.evaluation import Evaluation
 from aesearch.studies.results.records import Picture, RetrainPoint, StudySnapshot
 from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.store.database import reading
@@ -17,7 +17,6 @@ from aesearch.studies.store.study_rows import (
     curves_in,
     find_study_in,
     snapshot_in,
-    stored_spec,
 )
 
 
@@ -30,7 +29,7 @@ class StudyContents:
     row : StudyRow
     snapshot : StudySnapshot
         Trials, leases, retrained seeds.
-    evaluation : dict or None
+    evaluation : Evaluation or None
         What the exported seed reached on the test set, once it has been evaluated.
     curves : list of (number, fold, epoch, train_loss, validation_loss)
         Empty where they were not asked for, as all that follows.
@@ -43,16 +42,16 @@ class StudyContents:
 
     row: StudyRow
     snapshot: StudySnapshot
-    evaluation: dict[str, Any] | None
+    evaluation: Evaluation | None
     curves: list[tuple[int, int, int, float, float]] = field(default_factory=list)
     retrain_curves: list[RetrainPoint] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     retrained: list[Any] = field(default_factory=list)
 
-    @cached_property
+    @property
     def spec(self) -> ResolvedSpec:
         """The resolved specification."""
-        return stored_spec(self.row)
+        return self.snapshot.spec
 
 
 @repeatable

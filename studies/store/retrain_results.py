@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from aesearch.studies.results.evaluation import Evaluation
 from aesearch.studies.results.records import Picture, RetrainPoint
 from aesearch.studies.spec.former import with_former_settings
 from aesearch.studies.store import optuna_tables, tables
@@ -175,7 +176,7 @@ def write_test(
     lease: Lease,
     retrain_key: str,
     mse: Mapping[int, float],
-    evaluation: tuple[Mapping[str, Any], Sequence[Picture]] | None = None,
+    evaluation: tuple[Evaluation, Sequence[Picture]] | None = None,
 ) -> None:
     """Record the one look at the test set, and that it was one.
 
@@ -183,7 +184,7 @@ def write_test(
     ----------
     mse : mapping
         Mean squared error per pixel by seed index.
-    evaluation : (document, pictures), optional
+    evaluation : (Evaluation, pictures), optional
         Of the exported seed.
     """
     with writing(engine) as connection:

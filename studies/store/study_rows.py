@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,13 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Connection, Engine
 
 from aesearch.studies.errors import StoreError, StudyNotFoundError
-from aesearch.studies.results.records import LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
+from aesearch.studies.results.records import (
+    Facts,
+    LeaseRecord,
+    RetrainRecord,
+    StudySnapshot,
+    TrialRecord,
+)
 from aesearch.studies.results.records import TrialState as RecordedState
 from aesearch.studies.results.selection import with_pooled_errors
 from aesearch.studies.spec.former import with_former_settings
@@ -39,7 +45,7 @@ class StudyRow:
     study_id: int
     name: str
     spec: dict[str, Any]
-    facts: dict[str, Any]
+    facts: Facts
     chosen_trial_id: int | None
     retrain_key: str | None
     test_looks: int
@@ -128,8 +134,8 @@ def create_study(
     engine: Engine,
     name: str,
     *,
-    spec: Mapping[str, Any],
-    facts: Mapping[str, Any],
+    spec: ResolvedSpec,
+    facts: Facts,
     n_trials: int,
     generation_size: int,
     version: str,
@@ -156,7 +162,7 @@ def create_study(
             connection.execute(
                 tables.study.insert().values(
                     study_id=study_id,
-                    spec=json.dumps(spec),
+                    spec=json.dumps(spec.model_dump(mode="json")),
                     facts=json.dumps(facts),
                     created=now(connection),
                     aesearch_version=version,
@@ -172,7 +178,7 @@ def create_study(
 
 @repeatable
 def replace_spec(
-    engine: Engine, study: StudyRow, spec: Mapping[str, Any], *, timeout: float | None = None
+    engine: Engine, study: StudyRow, spec: ResolvedSpec, *, timeout: float | None = None
 ) -> None:
     """Store the spec again after a part of it that may change did; the time limit starts anew."""
     with database.writing(engine) as connection:
@@ -180,7 +186,7 @@ def replace_spec(
             tables.study.update()
             .where(tables.study.c.study_id == study.study_id)
             .values(
-                spec=json.dumps(spec),
+                spec=json.dumps(spec.model_dump(mode="json")),
                 deadline=None if timeout is None else clock(connection) + timeout,
             )
         )
@@ -378,7 +384,7 @@ def snapshot_in(
     numbers = {trial._trial_id: trial.number for trial in trials}  # noqa: SLF001 - has no public name
     return StudySnapshot(
         name=row.name,
-        spec=row.spec,
+        spec=stored_spec(row),
         n_trials=len(trials),
         trials=with_pooled_errors(list(map(trial_record, trials))),
         leases=tuple(
