@@ -282,7 +282,7 @@ def found(run: Run) -> SearchResult:
         best_params=dict(winner.params),
         value=winner.value,
         standard_error=winner.standard_error,
-        test_mse=result["test"]["mse"],
+        test_mse=result.test.mse,
         summary=study.summary(),
         evaluation=study.evaluation,
         trials=study.trials(),

@@ -15,7 +15,7 @@ from aesearch.studies.dashboard.finished import CurvePoint
 from aesearch.studies.results.evaluation import Evaluation
 from aesearch.studies.results.records import Picture, TrialRecord
 from aesearch.studies.store import retrain_results, study_rows
-from aesearch.studies.store.evaluation_results import main_numbers, read_evaluation, read_pictures
+from aesearch.studies.store.evaluation_results import read_evaluation, read_pictures
 from reproduction.evidence import NotMeasuredError
 from reproduction.networks import NETWORK_MEASURES, measure_networks
 from reproduction.record import (
@@ -127,11 +127,10 @@ class StoredStudy:
     def _evaluated(self) -> Evaluated | None:
         if self._document is None:
             return None
-        main = main_numbers(self._document)
         return Evaluated(
             encoding_dim=self._document.encoding_dim,
-            n_live_units=main["n_live_units"],
-            pca_mse=main["pca_mse"],
+            n_live_units=self._document.n_live_units,
+            pca_mse=self._document.pca.mse,
         )
 
     def _pictures(

@@ -83,12 +83,12 @@ def train(
         )
         files = {name: str(trained.folder / file) for name, file in _FILES.items()}
         if as_json:
-            typer.echo(json.dumps({"result": trained.result, "files": files}))
+            typer.echo(json.dumps({"result": trained.result.to_dict(), "files": files}))
             return
-        test, n_seeds = trained.result["test"], len(trained.result["retrained"])
+        test, n_seeds = trained.result.test, len(trained.result.retrained)
         typer.echo(
-            f"test MSE {test['mse']:.7g} (seed {test['seed_index']}, the lowest validation loss "
-            f"of {n_seeds}; look {test['looks']} at the test set)\n"
+            f"test MSE {test.mse:.7g} (seed {test.seed_index}, the lowest validation loss "
+            f"of {n_seeds}; look {test.looks} at the test set)\n"
             f"Files: {files['best']}, {files['model']}"
         )
 

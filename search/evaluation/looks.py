@@ -53,9 +53,9 @@ def evaluate_folder(folder: Path, changes: Mapping[str, Any]) -> Look:
     model = load_model(folder / MODEL_NAME)
     spec = _with(spec, changes)
     problem = load_problem(spec, device=spec.compute.device)
-    check_same_images(problem, result, str(best))
-    test = result["test"]
-    return Look(measured(model, problem, test["seed_index"]), test["looks"] + 1, saved=False)
+    check_same_images(problem, result.data, str(best))
+    test = result.test
+    return Look(measured(model, problem, test.seed_index), test.looks + 1, saved=False)
 
 
 def evaluate_study(engine: Engine, name: str, changes: Mapping[str, Any], *, save: bool) -> Look:

@@ -7,8 +7,8 @@ from typing import Protocol, Self, TextIO, final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from aesearch.studies.results.records import TrainedSeed
 from aesearch.studies.results.text import kept_text, value_text
-from aesearch.training.retrain_pool import TrainedSeed
 
 
 class TrainingDisplay(Protocol):

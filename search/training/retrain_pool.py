@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from signal import SIG_IGN, SIGINT, signal
 from threading import Thread
 from types import ModuleType
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aesearch.data.study_data import Problem
 from aesearch.studies.errors import RunFailedError
+from aesearch.studies.results.records import TrainedSeed
 from aesearch.studies.spec.resolved import ResolvedSpec
 
 if TYPE_CHECKING:
@@ -23,28 +23,6 @@ if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
 
 _SAY_S = 0.5
-
-
-@dataclass(frozen=True)
-class TrainedSeed:
-    """One retrained network.
-
-    Attributes
-    ----------
-    validation_loss, test_mse : float
-        MSE per pixel; of the best epoch.
-    weights : bytes
-        A ``model.safetensors`` file.
-    """
-
-    seed_index: int
-    seed: int
-    epochs: int
-    best_epoch: int
-    validation_loss: float
-    test_mse: float
-    weights_sha256: str
-    weights: bytes
 
 
 class Progress(Protocol):
@@ -91,7 +69,8 @@ def train_seeds(
     pool = ProcessPoolExecutor(
         n_processes, mp_context=context, initializer=_begin, initargs=(stop, said, os.getpid())
     )
-    document = spec.model_dump()
+    # As JSON: pydantic's generic classes cannot be pickled.
+    document = spec.model_dump_json()
     found: list[TrainedSeed] = []
     try:
         with _without_main():
@@ -153,7 +132,7 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _train_chunk(document: dict[str, Any], seed_indices: list[int]) -> list[TrainedSeed]:
+def _train_chunk(document: str, seed_indices: list[int]) -> list[TrainedSeed]:
     import torch  # noqa: PLC0415 - in the processes that train only
 
     from aesearch.artifacts import model_file  # noqa: PLC0415
@@ -162,7 +141,7 @@ def _train_chunk(document: dict[str, Any], seed_indices: list[int]) -> list[Trai
     from aesearch.models.runtime import prepare_process  # noqa: PLC0415
     from aesearch.training.retrain import retrain  # noqa: PLC0415
 
-    spec = ResolvedSpec.model_validate(document)
+    spec = ResolvedSpec.model_validate_json(document)
     prepare_process(spec.compute.threads)
     problem = load_problem(spec, device=spec.compute.device)
     tell = _teller(seed_indices, spec)

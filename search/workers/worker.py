@@ -30,6 +30,7 @@ from aesearch.studies.errors import (
     StudyMismatchError,
     StudyNotFoundError,
 )
+from aesearch.studies.results.records import TrainedSeed
 from aesearch.studies.results.selection import best_seed
 from aesearch.studies.spec.model_size import LARGEST_WEIGHTS
 from aesearch.studies.spec.resolved import ResolvedSpec, resolve
@@ -355,15 +356,15 @@ class Worker:
             save=save,
         )
         rows = [
-            {
-                "seed_index": item.seed_index,
-                "seed": item.seed,
-                "epochs": item.epochs,
-                "best_epoch": item.best_epoch,
-                "validation_loss": item.validation_loss,
-                "weights_sha256": item.weights_sha256,
-                "weights": model_file.to_bytes(item.model),
-            }
+            TrainedSeed(
+                seed_index=item.seed_index,
+                seed=item.seed,
+                epochs=item.epochs,
+                best_epoch=item.best_epoch,
+                validation_loss=item.validation_loss,
+                weights_sha256=item.weights_sha256,
+                weights=model_file.to_bytes(item.model),
+            )
             for item in done
         ]
         curves = {item.seed_index: item.curve for item in done}

@@ -208,6 +208,13 @@ class RetrainRecord:
 
 
 @dataclass(frozen=True)
+class TrainedSeed(RetrainRecord):
+    """A retrained seed with its weights, which are a ``model.safetensors`` file."""
+
+    weights: bytes = field(repr=False, kw_only=True)
+
+
+@dataclass(frozen=True)
 class StudySnapshot:
     """A study at one moment.
 

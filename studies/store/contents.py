@@ -1,12 +1,11 @@
 """All that a store holds of one study, read in one transaction: what everything else is made of."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
 
 from aesearch.studies.results.evaluation import Evaluation
-from aesearch.studies.results.records import Picture, RetrainPoint, StudySnapshot
+from aesearch.studies.results.records import Picture, RetrainPoint, StudySnapshot, TrainedSeed
 from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.store.database import reading
 from aesearch.studies.store.evaluation_results import read_evaluation_in, read_pictures_in
@@ -36,7 +35,7 @@ class StudyContents:
     retrain_curves : list of RetrainPoint
     pictures : list of Picture
         Of the evaluation.
-    retrained : list of rows
+    retrained : list of TrainedSeed
         The retrained seeds with their weights, which may be hundreds of megabytes.
     """
 
@@ -46,7 +45,7 @@ class StudyContents:
     curves: list[tuple[int, int, int, float, float]] = field(default_factory=list)
     retrain_curves: list[RetrainPoint] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
-    retrained: list[Any] = field(default_factory=list)
+    retrained: list[TrainedSeed] = field(default_factory=list)
 
     @property
     def spec(self) -> ResolvedSpec:

@@ -1,7 +1,6 @@
 """The evaluation of the retrained model in the store: one document and its pictures."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -45,28 +44,6 @@ def read_pictures_in(connection: Connection, study: StudyRow) -> list[Picture]:
         .order_by(table.c.name)
     )
     return [Picture(row.name, row.alt, bytes(row.png)) for row in connection.execute(query)]
-
-
-def main_numbers(evaluation: Evaluation | None) -> dict[str, Any]:
-    """Give the few numbers that stand in a ``best.yaml`` beside the error; none of nothing.
-
-    Returns
-    -------
-    dict
-        ``mse_interval`` (low, high); ``psnr``, ``binary_accuracy``, ``ssim`` (None where it is
-        undefined); ``n_live_units``; ``pca_mse``.
-    """
-    if evaluation is None:
-        return {}
-    overall = evaluation.metrics.overall
-    return {
-        "mse_interval": [overall.mse.low, overall.mse.high],
-        "psnr": overall.psnr.mean,
-        "binary_accuracy": overall.binary_accuracy.mean,
-        "ssim": overall.ssim and overall.ssim.mean,
-        "n_live_units": evaluation.n_live_units,
-        "pca_mse": evaluation.pca.mse,
-    }
 
 
 def write_look(

@@ -355,13 +355,13 @@ def snapshot(engine: Engine, name: str) -> StudySnapshot:
 
 
 def snapshot_in(
-    connection: Connection, row: StudyRow, retrained: Sequence[Any] | None = None
+    connection: Connection, row: StudyRow, retrained: Sequence[RetrainRecord] | None = None
 ) -> StudySnapshot:
     """Read a study as it is inside a transaction, with eight statements at most.
 
     Parameters
     ----------
-    retrained : sequence of rows, optional
+    retrained : sequence of RetrainRecord, optional
         Its retrained seeds, where they were read already.
     """
     trials = optuna_tables.frozen_trials(connection, row.study_id)
@@ -373,14 +373,15 @@ def snapshot_in(
     if retrained is None:
         # All but the weights, which may be hundreds of megabytes.
         columns = [tables.retrain.c[name] for name in RetrainRecord.__dataclass_fields__]
-        retrained = connection.execute(
+        query = (
             sa.select(*columns)
             .where(
                 tables.retrain.c.study_id == row.study_id,
                 tables.retrain.c.retrain_key == row.retrain_key,
             )
             .order_by(tables.retrain.c.seed_index)
-        ).all()
+        )
+        retrained = list(map(retrain_record, connection.execute(query)))
     numbers = {trial._trial_id: trial.number for trial in trials}  # noqa: SLF001 - has no public name
     return StudySnapshot(
         name=row.name,
@@ -400,18 +401,7 @@ def snapshot_in(
             )
             for lease in leases
         ),
-        retrains=tuple(
-            RetrainRecord(
-                seed_index=item.seed_index,
-                seed=item.seed,
-                epochs=item.epochs,
-                best_epoch=item.best_epoch,
-                validation_loss=from_sql(item.validation_loss),
-                weights_sha256=item.weights_sha256,
-                test_mse=item.test_mse,
-            )
-            for item in retrained
-        ),
+        retrains=tuple(map(retrain_record, retrained)),
         chosen=numbers.get(row.chosen_trial_id) if row.chosen_trial_id is not None else None,
         test_looks=row.test_looks,
         facts=row.facts,
@@ -436,6 +426,19 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
         unstable=attributes.get("unstable"),
         reason=attributes.get("reason"),
         epochs=max(reports, default=0),
+    )
+
+
+def retrain_record(item: Any) -> RetrainRecord:
+    """One retrained seed without its weights, from a row or from one that has them."""
+    return RetrainRecord(
+        seed_index=item.seed_index,
+        seed=item.seed,
+        epochs=item.epochs,
+        best_epoch=item.best_epoch,
+        validation_loss=from_sql(item.validation_loss),
+        weights_sha256=item.weights_sha256,
+        test_mse=item.test_mse,
     )
 
 

@@ -18,8 +18,8 @@ from aesearch.artifacts import model_file
 from aesearch.cli import app
 from aesearch.driver import study_run
 from aesearch.models.autoencoder import build_autoencoder
+from aesearch.studies.results.records import TrainedSeed
 from aesearch.studies.store import study_rows
-from aesearch.training.retrain_pool import TrainedSeed
 
 COMMAND = [sys.executable, "-m", "aesearch"]
 SMALL = [
@@ -396,7 +396,9 @@ def test_verify_says_that_a_number_differs(inside, monkeypatch):
     document["result"]["versions"]["torch"] = "1.0"
     (inside / "other.yaml").write_text(yaml.safe_dump(document))
     recorded = document["result"]["test"]
-    worse = TrainedSeed(recorded["seed_index"], 1, 3, 3, 0.1, 2 * recorded["mse"], "00", b"")
+    worse = TrainedSeed(
+        recorded["seed_index"], 1, 3, 3, 0.1, "00", 2 * recorded["mse"], weights=b""
+    )
     monkeypatch.setattr("aesearch.retraining.train_seeds", lambda *_, **__: [worse])
     done = invoke("verify", "other.yaml", "--json", "--quiet")
     assert done.exit_code == 1
