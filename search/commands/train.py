@@ -24,9 +24,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 
-_FILES = {"best": "best.yaml", "model": "model.safetensors"}
-
-
 def train(
     best: Annotated[
         Path,
@@ -69,6 +66,7 @@ def train(
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted="interrupted"):
         from aesearch import retraining  # noqa: PLC0415 - imports torch
+        from aesearch.outputs import TrainedFiles, TrainedModel  # noqa: PLC0415
 
         trained = retraining.train(
             best,
@@ -81,15 +79,17 @@ def train(
             force=force,
             quiet=quiet,
         )
-        files = {name: str(trained.folder / file) for name, file in _FILES.items()}
+        files = TrainedFiles(
+            str(trained.folder / "best.yaml"), str(trained.folder / "model.safetensors")
+        )
         if as_json:
-            typer.echo(json.dumps({"result": trained.result.to_dict(), "files": files}))
+            typer.echo(json.dumps(TrainedModel(trained.result, files).to_dict()))
             return
         test, n_seeds = trained.result.test, len(trained.result.retrained)
         typer.echo(
             f"test MSE {test.mse:.7g} (seed {test.seed_index}, the lowest validation loss "
             f"of {n_seeds}; look {test.looks} at the test set)\n"
-            f"Files: {files['best']}, {files['model']}"
+            f"Files: {files.best}, {files.model}"
         )
 
 

@@ -26,7 +26,7 @@ from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store import database, ledger, migrations, retrain_results, status, study_rows
 from aesearch.studies.store.driver_errors import describe
 from aesearch.studies.store.evaluation_results import read_evaluation
-from aesearch.terminal.display import FINISHED, Display
+from aesearch.terminal.display import Display
 from aesearch.versions import check_versions
 from aesearch.workers.local_workers import free_the_dead
 from aesearch.workers.schedule import settle
@@ -86,8 +86,8 @@ def leave_study(
         return Detached(
             study=name,
             storage=describe(engine.url),
-            finished=sum(counts[state] for state in FINISHED),
-            trials=sum(counts.values()),
+            finished=counts.finished,
+            trials=counts.total,
         )
     finally:
         engine.dispose()
@@ -146,7 +146,7 @@ def create_or_resume(
             "give it the stored values, or name a new study with --study"
         )
     check_same_data(problem, study.facts, name)
-    before = sum(status.trial_counts(engine, study).values())
+    before = status.trial_counts(engine, study).total
     if trains_here and spec.compute.device != problem.spec.compute.device == "cpu":
         _check_nothing_to_train(engine, study, spec, stored, more=n_trials > before)
     if spec.evaluation != stored.evaluation and read_evaluation(engine, study) is not None:
@@ -163,8 +163,7 @@ def create_or_resume(
     ledger.forgive(engine, study)
     if work["search"]:
         retrain_results.reopen_choice(engine, study)
-        counts = status.trial_counts(engine, study)
-        finished = sum(counts[state] for state in FINISHED)
+        finished = status.trial_counts(engine, study).finished
         display.message(f"study {name!r} goes on: {finished} of {have} trials are finished")
     else:
         display.message(f"study {name!r} is finished: all {have} trials are done")

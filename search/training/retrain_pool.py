@@ -69,8 +69,7 @@ def train_seeds(
     pool = ProcessPoolExecutor(
         n_processes, mp_context=context, initializer=_begin, initargs=(stop, said, os.getpid())
     )
-    # As JSON: pydantic's generic classes cannot be pickled.
-    document = spec.model_dump_json()
+    document = spec.model_dump()  # pydantic's generic classes cannot be pickled
     found: list[TrainedSeed] = []
     try:
         with _without_main():
@@ -132,7 +131,7 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _train_chunk(document: str, seed_indices: list[int]) -> list[TrainedSeed]:
+def _train_chunk(document: dict[str, Any], seed_indices: list[int]) -> list[TrainedSeed]:
     import torch  # noqa: PLC0415 - in the processes that train only
 
     from aesearch.artifacts import model_file  # noqa: PLC0415
@@ -141,7 +140,7 @@ def _train_chunk(document: str, seed_indices: list[int]) -> list[TrainedSeed]:
     from aesearch.models.runtime import prepare_process  # noqa: PLC0415
     from aesearch.training.retrain import retrain  # noqa: PLC0415
 
-    spec = ResolvedSpec.model_validate_json(document)
+    spec = ResolvedSpec.model_validate(document)
     prepare_process(spec.compute.threads)
     problem = load_problem(spec, device=spec.compute.device)
     tell = _teller(seed_indices, spec)

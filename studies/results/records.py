@@ -1,7 +1,9 @@
 """What one study looks like from outside: plain rows, made by the store, read by everyone else."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple
+
+from typing_extensions import TypedDict  # that of Python 3.11 has no JSON Schema
 
 from aesearch.studies.spec.dimensions import Params
 from aesearch.studies.spec.resolved import ResolvedSpec

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import aesearch
+from aesearch import outputs
 from aesearch.studies.spec.load import json_schema
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,3 +105,11 @@ def test_the_schema_for_editors_is_current():
     """The committed JSON Schema is the one of the code."""
     committed = json.loads((ROOT / "docs" / "spec.schema.json").read_text())
     assert committed == json_schema(), "run: aesearch presets --schema > docs/spec.schema.json"
+
+
+def test_the_schema_of_what_is_printed_as_json_is_current():
+    """Of all commands with --json."""
+    committed = json.loads((ROOT / "docs" / "json.schema.json").read_text())
+    assert committed == outputs.json_schema(), (
+        "run: python -m aesearch.outputs > docs/json.schema.json"
+    )

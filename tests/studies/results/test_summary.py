@@ -3,17 +3,20 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from finished_study import FINISHED, FIXED, resolved_spec, trial
 from report_study import report_arguments
 
-from aesearch.studies.results.evaluation import Corrupted
+from aesearch.studies.results.evaluation import Corrupted, Evaluation
 from aesearch.studies.results.records import LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
 from aesearch.studies.results.selection import indistinguishable
 from aesearch.studies.results.summary import Denoising, NearTie, summary
 from aesearch.studies.results.summary_text import summary_text
 from aesearch.studies.results.text import one_line, value_text
+
+DOCUMENTS = Path(__file__).parents[2] / "documents"
 
 
 @pytest.mark.parametrize(
@@ -370,3 +373,27 @@ def test_text_of_many_failures_stays_short():
 
 def test_control_characters_are_shown_not_sent():
     assert one_line("a\x1b[31m\n  b\tc") == "a\\x1b[31m b\\tc"
+
+
+def test_a_summary_prints_what_version_0_1_printed():
+    """The same keys in the same order, the same values: written by the code of that version."""
+    limits = ("training.epochs=auto", "retrain.max_epochs=70", "retrain.patience=25")
+    space = "space.learning_rate={low: 1.0e-4, high: 0.00123456, log: true}"
+    small = trial(6, 0.021, 0.020, 0.022, params={"encoding_dim": 4})
+    pruned = TrialRecord(7, "pruned", value=0.05, params={"encoding_dim": 8})
+    study = replace(
+        by_size(),
+        spec=resolved_spec(FIXED[0], *limits, space),
+        trials=(*FINISHED.trials, small, pruned),
+        n_trials=9,
+    )
+    found = summary(study, report_arguments()["evaluation"])
+    text = json.dumps(found.to_dict(), allow_nan=False, indent=1) + "\n"
+    assert text == (DOCUMENTS / "summary.json").read_text()
+    assert found["winner"]["number"] == found.winner.number  # as in that version
+
+
+def test_an_evaluation_of_version_0_1_is_read_and_written_as_it_was():
+    """What the store and the run folder of that version hold, to the byte."""
+    text = (DOCUMENTS / "evaluation.json").read_text()
+    assert Evaluation.from_json(text).to_json(indent=1) + "\n" == text
