@@ -60,9 +60,8 @@ def averaged(found: Mapping[str, np.ndarray], *, resamples: int, seed: int) -> M
     names = [name for name in METRICS if name in found]
     values = np.stack([found[name] for name in names], axis=1)
     low, high = bootstrap_intervals(values, resamples=resamples, seed=seed)
-    means = values.mean(axis=0)
     intervals = {
-        name: Interval(float(means[column]), float(low[column]), float(high[column]))
+        name: Interval(float(values[:, column].mean()), float(low[column]), float(high[column]))
         for column, name in enumerate(names)
     }
     return Metrics(

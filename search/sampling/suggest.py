@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from aesearch.sampling.gp_history import filled, relative_to_size, with_values
 from aesearch.sampling.halving import halving_losers, halving_rungs
 from aesearch.seeds import derive_seed
+from aesearch.studies.spec.dimensions import Params
 from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.spec.space import Choices, Dimension
 
@@ -50,7 +51,7 @@ def suggest(
     numbers: range,
     finished: Sequence[FrozenTrial],
     window: Sequence[FrozenTrial],
-) -> list[dict[str, Any]]:
+) -> list[Params]:
     """Suggest the parameters of one generation.
 
     Parameters
@@ -199,7 +200,7 @@ def _remembered(trial: FrozenTrial, *, curve: bool = True) -> FrozenTrial:
 
 def _ask(
     spec: ResolvedSpec, study: optuna.Study, number: int, *, one_space: bool = False
-) -> dict[str, Any]:
+) -> Params:
     """Ask for one configuration; in one space, for dimensions that do not apply, too."""
     # The default configuration comes first, with each size that takes its turn, so that no search
     # ends worse than doing nothing.
@@ -208,9 +209,9 @@ def _ask(
         turn = {} if size is None else {_SIZE: size}
         study.enqueue_trial(spec.default_configuration_params() | turn)
     trial = study.ask()
-    chosen: dict[str, Any] = {}
+    chosen: Params = {}
     for name, dimension in spec.space.dimensions().items():
-        architecture = chosen.get("architecture", spec.model.architecture)
+        architecture = str(chosen.get("architecture", spec.model.architecture))
         applies = name == "architecture" or dimension.applies(architecture)
         if applies or one_space:
             value = _suggest_one(trial, name, _distribution(dimension))
@@ -228,7 +229,7 @@ def _suggest_one(trial: optuna.Trial, name: str, kind: BaseDistribution) -> Any:
     return trial.suggest_float(name, kind.low, kind.high, step=kind.step, log=kind.log)
 
 
-def _quasi_random(spec: ResolvedSpec, numbers: range) -> list[dict[str, Any]]:
+def _quasi_random(spec: ResolvedSpec, numbers: range) -> list[Params]:
     # A point of the sequence depends on its number alone; Optuna hands them out in order only.
     sampler = optuna.samplers.QMCSampler(
         qmc_type="sobol",
@@ -374,7 +375,7 @@ class Pruner:
                     self._trials[number].report(mean, epoch)
             return [number for number in alive if self._trials[number].should_prune()]
 
-    def memory(self, number: int) -> dict[str, Any]:
+    def memory(self, number: int) -> dict[str, float]:
         """What the pruner must find again on this trial when later generations are judged."""
         if number not in self._trials:
             return {}
@@ -383,7 +384,7 @@ class Pruner:
         return {k: v for k, v in attributes.items() if k.startswith(_RUNG_ATTRIBUTE)}
 
 
-def _early_kind(params: Mapping[str, Any]) -> tuple[Any, Any]:
+def _early_kind(params: Params) -> tuple[Any, Any]:
     # Convolutional networks begin more slowly than dense ones.
     return params.get(_SIZE), params.get("architecture")
 

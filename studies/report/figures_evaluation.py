@@ -3,9 +3,8 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
-from aesearch.studies.report.look import Figure, color, escaped, loss_axis
+from aesearch.studies.report.look import Figure, Plotly, color, escaped, loss_axis
 from aesearch.studies.results.evaluation import ClassMetrics, Corrupted, Latent, TestMetrics
 from aesearch.studies.results.text import value_text
 
@@ -84,7 +83,7 @@ def per_class(metrics: TestMetrics) -> Figure | str:
     )
 
 
-def _interval(rows: Sequence[ClassMetrics]) -> dict[str, Any]:
+def _interval(rows: Sequence[ClassMetrics]) -> Plotly:
     return {
         "type": "data",
         "symmetric": False,
@@ -114,7 +113,7 @@ def robustness(rows: Sequence[Corrupted]) -> Figure | str:
     for name, row in zip(names, rows, strict=True):
         joined_x += [row.input_mse, row.mse, None]
         joined_y += [name, name, None]
-    data: list[dict[str, Any]] = [
+    data: list[Plotly] = [
         {
             "type": "scatter",
             "mode": "lines",
@@ -185,8 +184,8 @@ def latent(found: Latent) -> Figure | str:
     groups: dict[int | None, list[Sequence[float]]] = defaultdict(list)
     for position, point in enumerate(points):
         groups[None if labels is None else labels[position]].append(point)
-    data: list[dict[str, Any]] = []
-    notes: list[dict[str, Any]] = []
+    data: list[Plotly] = []
+    notes: list[Plotly] = []
     for position, label in enumerate(sorted(groups, key=lambda label: label or 0)):
         members = groups[label]
         name = "test images" if label is None else _class_name(label, found.class_names)

@@ -44,7 +44,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-def hidden_widths(value: str | int | Sequence[int]) -> tuple[int, ...]:
+def hidden_widths(value: str | float | Sequence[int]) -> tuple[int, ...]:
     """Read hidden widths from any of their spellings.
 
     Parameters
