@@ -12,6 +12,8 @@ from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from aesearch.studies.results.best_result import Result
 from aesearch.studies.results.evaluation import Evaluation
 from aesearch.studies.results.records import Document, TrialCounts, TrialRecord
@@ -36,16 +38,9 @@ class RunFiles(Document):
     @classmethod
     def of(cls, folder: Path) -> "RunFiles":
         """Name them."""
-        return cls(
-            folder=str(folder),
-            best=str(folder / "best.yaml"),
-            model=str(folder / "model.safetensors"),
-            study=str(folder / "study.yaml"),
-            trials=str(folder / "trials.csv"),
-            curves=str(folder / "curves.csv"),
-            evaluation=str(folder / "evaluation.json"),
-            report=str(folder / "report.html"),
-        )
+        names = ("best.yaml", "model.safetensors", "study.yaml", "trials.csv", "curves.csv")
+        files = (folder / name for name in (*names, "evaluation.json", "report.html"))
+        return cls(str(folder), *map(str, files))
 
 
 @dataclass(frozen=True)
@@ -265,8 +260,6 @@ class TrainedModel(Document):
 
 def json_schema() -> dict[str, Any]:
     """Give the JSON Schema of what each command prints, by the name of the command."""
-    from pydantic import TypeAdapter  # noqa: PLC0415 - no command needs it for this
-
     from aesearch.artifacts.best_file import Comparison  # noqa: PLC0415 - imports torch
 
     types: dict[str, Any] = {

@@ -45,15 +45,7 @@ class RetrainedResult(_Part):
     @classmethod
     def of(cls, seed: RetrainRecord) -> "RetrainedResult":
         """Take it from a seed that was retrained and tested."""
-        return cls(
-            seed_index=seed.seed_index,
-            seed=seed.seed,
-            epochs=seed.epochs,
-            best_epoch=seed.best_epoch,
-            validation_loss=seed.validation_loss,
-            test_mse=seed.test_mse,
-            weights_sha256=seed.weights_sha256,
-        )
+        return cls(**{name: getattr(seed, name) for name in cls.model_fields})
 
 
 class TestResult(_Part):
@@ -132,14 +124,7 @@ class DataResult(_Part):
     @classmethod
     def of(cls, facts: Facts) -> "DataResult":
         """Take it from what the store keeps of the images."""
-        return cls(
-            dataset=facts["dataset"],
-            image_shape=facts["image_shape"],
-            n_images=facts["n_images"],
-            n_test=facts["n_test"],
-            fingerprint=facts["fingerprint"],
-            split_sha256=facts["split_sha256"],
-        )
+        return cls.model_validate({k: v for k, v in facts.items() if k in cls.model_fields})
 
 
 class Origin(_Part):

@@ -153,7 +153,7 @@ def test_other_versions_and_devices_are_named():
 def test_a_best_file_reads_the_same_in_any_yaml_reader(tmp_path):
     """PyYAML's own loader finds the same result."""
     path = written(tmp_path / "best.yaml")
-    assert yaml.safe_load(path.read_text())["result"] == RESULT
+    assert yaml.safe_load(path.read_text())["result"] == WRITTEN
 
 
 IDLE = """
