@@ -181,7 +181,7 @@ def _write(connection: Connection, study_id: int, trial_ids: Sequence[int]) -> N
         .where(tables.study.c.study_id == study_id)
     ).one()
     document = json.loads(row.spec)
-    noise = Denoising.of(TrainingSpec.model_validate_json(json.dumps(document["training"])))
+    noise = Denoising.of(TrainingSpec.model_validate(document["training"]))
     score_epochs = int(document["search"]["score_epochs"])
     attributes, notes = [], {}
     for trial in finished_trials(connection, study_id, trial_ids):
