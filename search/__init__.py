@@ -1,6 +1,10 @@
 """aesearch: the best autoencoder for your images, and how sure that choice is."""
 
+import warnings
 from typing import TYPE_CHECKING, Any
+
+# Optuna imports tqdm, which warns in a notebook without ipywidgets; nothing is drawn with it.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 # Type checkers, editors and the reference read these lines; a running program uses _LAZY.
 if TYPE_CHECKING:
