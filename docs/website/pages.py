@@ -45,11 +45,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         if path.suffix != ".ipynb":
             files.append(File(name, *place))
             continue
-        text, resources = MarkdownExporter().from_filename(str(path))
+        beside = {"unique_key": path.stem, "output_files_dir": f"{path.stem}_files"}
+        text, resources = MarkdownExporter().from_filename(str(path), resources=beside)
         page = Notebook(name, *place)
         page.content_string = text
         files.append(page)
         for picture, content in resources["outputs"].items():
-            beside = f"{page.src_uri.rpartition('/')[0]}/{picture}"
-            files.append(File.generated(config, beside, content=content))
+            place_of_picture = f"{path.parent.relative_to(ROOT).as_posix()}/{picture}"
+            files.append(File.generated(config, place_of_picture, content=content))
     return files

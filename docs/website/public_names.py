@@ -19,16 +19,16 @@ def on_post_build(config: MkDocsConfig) -> None:
     """Refuse a site whose reference lacks a public name, or one that leaves a parameter out."""
     package = griffe.load("aesearch", search_paths=[INSTALLED], docstring_parser="numpy")
     shown = inventory(Path(config.site_dir) / "objects.inv")
-    problems: dict[str, None] = {}  # in order, each once
+    problems = []
     for name, member in public_names(package):
-        for missing in {name, *our_types(member)} - shown:
-            problems[f"{missing}: docs/reference.md must show it, and it must have a docstring"] = (
-                None
-            )
-        for parameter in undescribed(member):
-            problems[f"{name}: its docstring must describe {parameter!r}"] = None
+        missing = {name, *our_types(member)} - shown
+        problems += [f"{one}: must be in docs/reference.md, with a docstring" for one in missing]
+        problems += [
+            f"{name}: its docstring must describe {parameter!r}"
+            for parameter in undescribed(member)
+        ]
     if problems:
-        raise PluginError("\n  - ".join(["the reference is not complete:", *problems]))
+        raise PluginError("\n  - ".join(["the reference is not complete:", *sorted(set(problems))]))
 
 
 def public_names(package: Member) -> Iterator[tuple[str, Member]]:
