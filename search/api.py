@@ -57,6 +57,8 @@ class SearchResult:
         latent space.
     folder : Path
         Where ``best.yaml``, ``model.safetensors`` and the tables lie.
+    storage : str
+        Database URL or SQLite file that holds the study.
     """
 
     folder: Path
@@ -137,8 +139,31 @@ def search(
         Specification to start from, instead of a preset.
     set : str or sequence of str
         ``"space.encoding_dim.choices=[4, 8]"``: anything in the specification.
-    dataset, data_dir, folds, ..., timeout, study : optional
-        As the options of ``aesearch run``; None leaves what the specification says.
+    dataset : str or path, optional
+        Name of a data set, or images: a file, or a folder. This and all that follow, to
+        ``study``, are the options of ``aesearch run``: None leaves what the specification says.
+    data_dir : path, optional
+        Where data sets that have a name are kept.
+    folds, trials : int, optional
+        Parts of the cross-validation, and configurations to try.
+    epochs : int or "auto", optional
+        ``auto`` scores a trial as it would be delivered, stopped early; or epochs of every trial.
+    batch_size : int or "auto", optional
+        Images per gradient step.
+    architecture : str or sequence of str, optional
+        ``dense``, ``conv``, or both to search over them; ``auto`` goes by the image.
+    corruption, corruption_level : optional
+        What training images suffer, and how strongly: the network learns to denoise.
+    sampler, pruner, select : str, optional
+        What suggests trials, what stops them early, and how the winner is chosen.
+    seed : int, optional
+        All randomness follows from it.
+    device : {"auto", "cpu", "cuda"}, optional
+    precision : {"auto", "float32", "bfloat16"}, optional
+    timeout : float, optional
+        Seconds after which no new trial starts.
+    study : str, optional
+        Name of the study; that of the images where nothing else is said.
     storage : str, optional
         Database URL or SQLite file; None for ``AESEARCH_STORAGE``, or ``aesearch.db`` in the
         current folder.

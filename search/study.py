@@ -97,9 +97,8 @@ class Study:
     Trials, summary and best are of that moment. Curves, files and the model are read from the
     store when they are asked for, each in one transaction. In a notebook it shows itself.
 
-    Parameters
+    Attributes
     ----------
-    contents : StudyContents
     storage : str
         Database URL or SQLite file that it was read from.
     """
@@ -131,7 +130,7 @@ class Study:
         return next(iter(self.best_trials(1)), None)
 
     def best_trials(self, n: int = 10) -> list[TrialRecord]:
-        """Give the complete, stable trials with the lowest scores, the best first."""
+        """Give the ``n`` complete, stable trials with the lowest scores, the best first."""
         return eligible_trials(self._contents.snapshot.trials)[: max(n, 0)]
 
     def trials(self) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """An evaluation on a terminal: that it goes on, and its tables."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -16,6 +17,7 @@ from aesearch.studies.results.evaluation import (
     Metrics,
 )
 from aesearch.studies.results.evaluation_text import baseline_text
+from aesearch.terminal.notebook import NotebookLive, in_notebook
 
 if TYPE_CHECKING:
     from aesearch.data.study_data import Problem
@@ -43,13 +45,19 @@ def measured(
 
     threads = problem.spec.compute.threads
     prepare_process(threads)
-    console = Console(stderr=True, quiet=quiet)
     try:
-        with console.status(f"Measuring {len(problem.test_images)} test images…"):
+        with waiting(f"Measuring {len(problem.test_images)} test images…", quiet=quiet):
             return evaluate(model, problem, seed_index=seed_index)
     finally:
         # A worker's process ends; this one may go on, with numbers that it expects whole.
         torch.set_flush_denormal(False)
+
+
+def waiting(text: str, *, quiet: bool) -> AbstractContextManager[object]:
+    """Say that something is computed, on a terminal or in a notebook, until it is there."""
+    if quiet:
+        return nullcontext()
+    return NotebookLive(Text(text)) if in_notebook() else Console(stderr=True).status(text)
 
 
 def print_evaluation(evaluation: Evaluation) -> None:

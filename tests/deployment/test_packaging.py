@@ -1,6 +1,7 @@
 """What the wheel installs, who imports whom, and what an import costs."""
 
 import ast
+import importlib
 import json
 import shutil
 import subprocess
@@ -70,6 +71,21 @@ def test_tab_completion_shows_the_public_names():
     code = "import sys, aesearch; print(*dir(aesearch), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [*sorted(aesearch.__all__), "False"]
+
+
+def test_type_checkers_see_what_a_program_gets():
+    """Each public name is imported for them under the name that it has, from where it is."""
+    tree = ast.parse((ROOT / "search" / "__init__.py").read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.asname or alias.name: (line.module, alias.name)
+        for line in block.body
+        for alias in line.names
+    }
+    assert sorted([*seen, "__version__"]) == sorted(aesearch.__all__)
+    for public, (module, name) in seen.items():
+        found = getattr(importlib.import_module(module), name)
+        assert getattr(aesearch, public) is found, public
 
 
 def test_the_wheel_installs_one_name(tmp_path):
