@@ -43,7 +43,7 @@ docs: $(VENV)/dev installed
 
 # mypy and mkdocstrings cannot see through the mapping of folders to packages: they read this.
 installed: $(VENV)/dev
-	rm -rf build/check && $(BIN)/python -m pip install --quiet --no-deps --target build/check .
+	rm -rf build/check build/lib && $(BIN)/python -m pip install --quiet --no-deps --target build/check .
 
 MNIST ?= ../shared/data
 bench: $(VENV)/dev
