@@ -1,9 +1,14 @@
 """aesearch: the best autoencoder for your images, and how sure that choice is."""
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # what a type checker and an editor see
+# Optuna imports tqdm, which warns in a notebook without ipywidgets; nothing is drawn with it.
+warnings.filterwarnings("ignore", message="IProgress not found")
+
+# Type checkers, editors and the reference read these lines; a running program uses _LAZY.
+if TYPE_CHECKING:
     from aesearch import frames, sklearn
     from aesearch.api import SearchResult, search
     from aesearch.artifacts.model_file import load

@@ -20,8 +20,12 @@ from aesearch.studies.spec.series import load_series
 from aesearch.studies.spec.strict_yaml import StrictDumper
 from aesearch.studies.spec.study import SETTING_OF_DIMENSION, StudySpec
 
+# Options by name, of ``FLAGS``; None was not given.
+Options = Mapping[str, Any]
+SpecSource = str | Path | StudySpec | Mapping[str, Any] | None  # what to start from
 
-def spec_values(options: Mapping[str, Any]) -> dict[str, Any]:
+
+def spec_values(options: Options) -> dict[str, Any]:
     """Turn options by flat name into values by dotted path of the specification.
 
     Parameters
@@ -65,10 +69,10 @@ def _architecture_values(value: str | Sequence[str]) -> dict[str, Any]:
 
 
 def study_spec(
-    options: Mapping[str, Any],
+    options: Options,
     *,
     preset: str | None = None,
-    spec: str | Path | StudySpec | Mapping[str, Any] | None = None,
+    spec: SpecSource = None,
     overrides: Sequence[str] = (),
 ) -> StudySpec:
     """Build the specification of one study: see ``study_specs``.
@@ -89,10 +93,10 @@ def study_spec(
 
 
 def study_specs(
-    options: Mapping[str, Any],
+    options: Options,
     *,
     preset: str | None = None,
-    spec: str | Path | StudySpec | Mapping[str, Any] | None = None,
+    spec: SpecSource = None,
     overrides: Sequence[str] = (),
     quick: bool = False,
 ) -> list[StudySpec]:
@@ -129,7 +133,7 @@ def study_specs(
     return found
 
 
-def _check_corruption(options: Mapping[str, Any], specs: Sequence[StudySpec]) -> None:
+def _check_corruption(options: Options, specs: Sequence[StudySpec]) -> None:
     # In a file it may stand alone, since a best.yaml holds every setting; a flag is meant.
     level = options.get("corruption_level")
     if level is not None and all(spec.training.corruption == "none" for spec in specs):
@@ -219,9 +223,7 @@ def _networks(specs: Sequence[StudySpec]) -> str:
     return " and ".join(dict.fromkeys(found))
 
 
-def _start(
-    preset: str | None, spec: str | Path | StudySpec | Mapping[str, Any] | None
-) -> dict[str, Any]:
+def _start(preset: str | None, spec: SpecSource) -> dict[str, Any]:
     """Say what to start from, as ``load_spec`` is told it."""
     if preset is not None and spec is not None:
         raise OptionError(

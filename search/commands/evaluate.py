@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -75,9 +75,15 @@ def evaluate(  # noqa: PLR0917 - Typer calls it by name
         )
         document = found.evaluation.document
         if as_json:
-            beside: dict[str, Any] = {"test_looks": found.looks, "saved": found.saved}
-            beside |= {"files": [str(path) for path in files]}
-            typer.echo(json.dumps(document | beside))
+            from aesearch.outputs import EvaluatedModel  # noqa: PLC0415 - imports SQLAlchemy
+
+            printed = EvaluatedModel(
+                **vars(document),
+                test_looks=found.looks,
+                saved=found.saved,
+                files=[str(path) for path in files],
+            )
+            typer.echo(json.dumps(printed.to_dict()))
             return
         print_evaluation(document)
         typer.echo(found.text())

@@ -3,7 +3,7 @@
 import json
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperOption
@@ -13,18 +13,10 @@ from aesearch.commands.arguments import Debug
 from aesearch.commands.ending import ending, same_command
 from aesearch.options import STORAGE_VARIABLE
 
+if TYPE_CHECKING:
+    from aesearch.outputs import FinishedStudy
+
 _STUDY, _HOW, _WHERE, _SAID = "Study", "Search", "Where", "Output"
-
-
-_FILES = {
-    "best": "best.yaml",
-    "model": "model.safetensors",
-    "study": "study.yaml",
-    "trials": "trials.csv",
-    "curves": "curves.csv",
-    "evaluation": "evaluation.json",
-    "report": "report.html",
-}
 
 
 class RunCommand(TyperCommand):
@@ -196,7 +188,7 @@ def _run(specs: "list[aesearch.StudySpec]", *, out: Path | None, as_json: bool, 
 
     if len(specs) == 1:
         result = aesearch.search(spec=specs[0], out=out, **how)
-        typer.echo(json.dumps(_document(result)) if as_json else _text(result))
+        typer.echo(json.dumps(_finished(result).to_dict()) if as_json else _text(result))
         return
     results = run_series(
         specs,
@@ -205,7 +197,9 @@ def _run(specs: "list[aesearch.StudySpec]", *, out: Path | None, as_json: bool, 
         **how,
     )
     if as_json:
-        typer.echo(json.dumps({"studies": [_document(result) for result in results]}))
+        from aesearch.outputs import FinishedSeries  # noqa: PLC0415
+
+        typer.echo(json.dumps(FinishedSeries(list(map(_finished, results))).to_dict()))
 
 
 def _detach(specs: "list[aesearch.StudySpec]", *, as_json: bool, **how: Any) -> None:
@@ -213,23 +207,21 @@ def _detach(specs: "list[aesearch.StudySpec]", *, as_json: bool, **how: Any) -> 
 
     left = [detached.detach(spec, **how) for spec in specs]
     if as_json:
-        typer.echo(json.dumps(left[0] if len(left) == 1 else {"studies": left}))
+        from aesearch.outputs import DetachedSeries  # noqa: PLC0415 - imports SQLAlchemy
+
+        typer.echo(json.dumps((left[0] if len(left) == 1 else DetachedSeries(left)).to_dict()))
     else:
         typer.echo("\n".join(map(detached.text, left)))
 
 
-def _document(result: "aesearch.SearchResult") -> dict[str, Any]:
-    return result.summary | {"files": _files(result)}
+def _finished(result: "aesearch.SearchResult") -> "FinishedStudy":
+    from aesearch.outputs import FinishedStudy, RunFiles  # noqa: PLC0415 - imports SQLAlchemy
 
-
-def _files(result: "aesearch.SearchResult") -> dict[str, str]:
-    return {"folder": str(result.folder)} | {
-        key: str(result.folder / name) for key, name in _FILES.items()
-    }
+    return FinishedStudy(**vars(result.summary), files=RunFiles.of(result.folder))
 
 
 def _text(result: "aesearch.SearchResult") -> str:
-    files = _files(result)
+    best = shlex.quote(str(result.folder / "best.yaml"))
     return "\n".join(
         [
             repr(result),
@@ -238,6 +230,6 @@ def _text(result: "aesearch.SearchResult") -> str:
             "  model.safetensors  the trained model: aesearch.load(path) gives it back",
             "  evaluation.json, evaluation.csv, robustness.csv, pictures/*.png",
             "  study.yaml, trials.csv, curves.csv, worker-*.log",
-            f"Next: aesearch verify {shlex.quote(files['best'])}",
+            f"Next: aesearch verify {best}",
         ]
     )

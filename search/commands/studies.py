@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -32,16 +32,9 @@ def show(
         found = aesearch.open_study(study, storage)
         best = found.best_trials(BEST_SHOWN)
         if as_json:
-            rows: list[dict[str, Any]] = [
-                {
-                    "number": trial.number,
-                    "value": trial.value,
-                    "standard_error": trial.standard_error,
-                    "params": trial.params,
-                }
-                for trial in best
-            ]
-            typer.echo(json.dumps(found.summary() | {"best_trials": rows}))
+            from aesearch.outputs import ShownStudy  # noqa: PLC0415
+
+            typer.echo(json.dumps(ShownStudy.of(found.summary(), best).to_dict()))
             return
         typer.echo(repr(found))
         if best:

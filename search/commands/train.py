@@ -14,9 +14,9 @@ from aesearch.commands.ending import ending
 BestFile = Annotated[
     Path, typer.Argument(metavar="BEST.yaml", help="The file that a run wrote.", show_default=False)
 ]
-Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda. Default: as the file says.")]
-
-_FILES = {"best": "best.yaml", "model": "model.safetensors"}
+Device = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda or mps. Default: as the file says.")
+]
 
 
 def train(
@@ -60,6 +60,8 @@ def train(
       aesearch train digits --encoding-dim 8
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted="interrupted"):
+        from aesearch.outputs import TrainedFiles, TrainedModel  # noqa: PLC0415 - SQLAlchemy
+
         trained = aesearch.train(
             best,
             encoding_dim=encoding_dim,
@@ -71,15 +73,17 @@ def train(
             force=force,
             quiet=quiet,
         )
-        files = {name: str(trained.folder / file) for name, file in _FILES.items()}
+        files = TrainedFiles(
+            str(trained.folder / "best.yaml"), str(trained.folder / "model.safetensors")
+        )
         if as_json:
-            typer.echo(json.dumps({"result": trained.result, "files": files}))
+            typer.echo(json.dumps(TrainedModel(trained.result, files).to_dict()))
             return
-        test, n_seeds = trained.result["test"], len(trained.result["retrained"])
+        test, n_seeds = trained.result.test, len(trained.result.retrained)
         typer.echo(
-            f"test MSE {test['mse']:.7g} (seed {test['seed_index']}, the lowest validation loss "
-            f"of {n_seeds}; look {test['looks']} at the test set)\n"
-            f"Files: {files['best']}, {files['model']}"
+            f"test MSE {test.mse:.7g} (seed {test.seed_index}, the lowest validation loss "
+            f"of {n_seeds}; look {test.looks} at the test set)\n"
+            f"Files: {files.best}, {files.model}"
         )
 
 

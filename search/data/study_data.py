@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from aesearch.data.split import folds, holdout, limited, split_hash, split_test
 from aesearch.models.runtime import has_fast_bfloat16
 from aesearch.seeds import derive_seed
 from aesearch.studies.errors import DataError, StudyMismatchError
+from aesearch.studies.results.records import Facts
 from aesearch.studies.spec.resolved import ResolvedSpec, resolve
 from aesearch.studies.spec.study import StudySpec
 
@@ -78,7 +78,7 @@ class Problem:
         """Image numbers the retraining trains on, and those that stop it early."""
         return holdout(len(self.images), self.spec.retrain.holdout, self.spec.seed)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Facts:
         """What the store keeps beside the spec to recognise the data and the split again."""
         n_validation = int((self.fold_of_sample == 0).sum())
         return {
@@ -150,18 +150,20 @@ def load_problem(spec: StudySpec, *, device: str, progress: Progress | None = No
     )
 
 
-def check_same_data(problem: Problem, facts: dict[str, Any], name: str) -> None:
+def check_same_data(problem: Problem, facts: Facts, name: str) -> None:
     """Refuse to go on with other images or another split than the study was made with.
 
     Raises
     ------
     StudyMismatchError
     """
-    for key, what in (("fingerprint", "images"), ("split_sha256", "split")):
-        mine = getattr(problem, key)
-        if mine != facts[key]:
+    for what, mine, stored in (
+        ("images", problem.fingerprint, facts["fingerprint"]),
+        ("split", problem.split_sha256, facts["split_sha256"]),
+    ):
+        if mine != stored:
             raise StudyMismatchError(
                 f"study {name!r} must go on with the {what} it was made with "
-                f"(sha256 {facts[key][:12]}…), got {what} with sha256 {mine[:12]}…; "
+                f"(sha256 {stored[:12]}…), got {what} with sha256 {mine[:12]}…; "
                 "give those back; other images are another study"
             )

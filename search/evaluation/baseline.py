@@ -1,7 +1,6 @@
 """What principal components of the same number reach: the number to hold an autoencoder against."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +10,8 @@ from torch import Tensor
 from aesearch.data.study_data import Problem
 from aesearch.evaluation.metrics import measured, squared_errors
 from aesearch.seeds import derive_seed
-from aesearch.studies.results.evaluation_text import METRICS
+from aesearch.studies.results.evaluation import PcaBaseline, PcaPoint
+from aesearch.studies.results.records import PcaOfSize
 from aesearch.studies.spec.space import Range
 
 # Up to so many values of an image the covariance matrix is decomposed exactly.
@@ -71,7 +71,7 @@ def pca_baseline(
     encoding_dim: int,
     curve_dims: Sequence[int] = (),
     seed: int,
-) -> dict[str, Any]:
+) -> PcaBaseline:
     """Reconstruct the test images from principal components of the training images.
 
     Parameters
@@ -81,13 +81,6 @@ def pca_baseline(
         Of the autoencoder; the baseline has as many components, as far as there are.
     curve_dims : sequence of int
         Further dimensions whose error is wanted.
-
-    Returns
-    -------
-    dict
-        ``encoding_dim``; the mean over test images of each of ``METRICS`` (None where undefined);
-        ``clipped`` (True: reconstructions are clipped to [0, 1], which only helps them);
-        ``n_train``; ``curve``: rows of ``encoding_dim`` and ``mse``, ascending.
     """
     wanted = sorted({encoding_dim, *curve_dims})
     components = PrincipalComponents(train, wanted[-1], seed=seed)
@@ -103,14 +96,17 @@ def pca_baseline(
         return components.decode(codes[:, :chosen], batch.shape[1:])
 
     found = measured(reconstruct, test)
-    means = {name: float(found[name].mean()) if name in found else None for name in METRICS}
-    return {
-        "encoding_dim": chosen,
-        **means,
-        "clipped": True,
-        "n_train": components.n_train,
-        "curve": [{"encoding_dim": dim, "mse": errors[dim] / len(test)} for dim in dims],
-    }
+    means = {name: float(values.mean()) for name, values in found.items()}
+    return PcaBaseline(
+        encoding_dim=chosen,
+        mse=means["mse"],
+        psnr=means["psnr"],
+        binary_accuracy=means["binary_accuracy"],
+        ssim=means.get("ssim"),
+        clipped=True,
+        n_train=components.n_train,
+        curve=[PcaPoint(dim, errors[dim] / len(test)) for dim in dims],
+    )
 
 
 def _thinned(images: np.ndarray, limit: int, seed: int) -> np.ndarray:
@@ -120,15 +116,14 @@ def _thinned(images: np.ndarray, limit: int, seed: int) -> np.ndarray:
     return images[np.sort(rng.choice(len(images), limit, replace=False))]
 
 
-def principal_components_by_fold(problem: Problem) -> list[dict[str, Any]]:
+def principal_components_by_fold(problem: Problem) -> list[PcaOfSize]:
     """What principal components reach on the folds, for each searched size of the code.
 
     Returns
     -------
-    list of dict
-        ``encoding_dim``, ascending, and ``mse``: of the images that a fold holds out, by the
-        components of its training part, mean squared error per pixel and mean over the folds.
-        Empty where the sizes are a range.
+    list of PcaOfSize
+        Ascending; errors of the images that a fold holds out, by the components of its training
+        part. Empty where the sizes are a range.
     """
     spec = problem.spec
     searched = spec.space.encoding_dim
@@ -145,7 +140,7 @@ def principal_components_by_fold(problem: Problem) -> list[dict[str, Any]]:
             curve_dims=sizes,
             seed=spec.seed,
         )
-        curve = {row["encoding_dim"]: row["mse"] for row in found["curve"]}
+        curve = {point.encoding_dim: point.mse for point in found.curve}
         for size in sizes:
             errors[size] += curve[min(size, max(curve))] / spec.search.folds
     return [{"encoding_dim": size, "mse": errors[size]} for size in sizes]

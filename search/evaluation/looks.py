@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from rich.console import Console
 from sqlalchemy.engine import Engine
 
 from aesearch.artifacts import model_file
@@ -14,7 +12,7 @@ from aesearch.artifacts.best_file import BEST, check_same_images, load_best
 from aesearch.artifacts.model_path import MODEL_NAME
 from aesearch.artifacts.run_folder import tested_seed
 from aesearch.data.study_data import Problem, check_same_data, load_problem
-from aesearch.evaluation.evaluate import Evaluation, evaluate
+from aesearch.evaluation.evaluate import Evaluated, evaluate
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.models.runtime import prepare_process
 from aesearch.options import OptionError
@@ -22,10 +20,12 @@ from aesearch.studies.results.evaluation_files import write_evaluation
 from aesearch.studies.results.output_files import OverwriteError, make_folder
 from aesearch.studies.spec.load import load_spec
 from aesearch.studies.spec.sections import RobustnessSpec
+from aesearch.studies.spec.strict_yaml import Flags
 from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store.contents import read_contents
 from aesearch.studies.store.evaluation_results import write_look
 from aesearch.studies.store.study_rows import existing_store
+from aesearch.terminal.evaluation_tables import waiting
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Look:
 
     Attributes
     ----------
-    evaluation : Evaluation
+    evaluation : Evaluated
         What was measured, and its pictures.
     looks : int
         How many times the test set was looked at, this one included, as far as anybody counts.
@@ -44,7 +44,7 @@ class Look:
         Whether the store counts the look; nobody counts those of a run folder.
     """
 
-    evaluation: Evaluation
+    evaluation: Evaluated
     looks: int
     saved: bool
     counted: bool = True
@@ -69,7 +69,7 @@ def changes_of(
     bootstrap: int | None = None,
     dataset: str | None = None,
     data_dir: str | Path | None = None,
-) -> dict[str, Any]:
+) -> Flags:
     """Turn what is asked for into values by dotted path of the specification.
 
     Parameters
@@ -86,7 +86,7 @@ def changes_of(
     """
     given = {"evaluation.bootstrap": bootstrap, "data.dataset": dataset}
     given["data.data_dir"] = None if data_dir is None else str(data_dir)
-    changes = {path: value for path, value in given.items() if value is not None}
+    changes: dict[str, object] = {path: value for path, value in given.items() if value is not None}
     if noise is None:
         return changes
     kinds = {name.replace("_", "-"): name for name in RobustnessSpec.model_fields}
@@ -104,12 +104,11 @@ def changes_of(
 
 def measured(
     model: Autoencoder, problem: Problem, seed_index: int, *, quiet: bool = False
-) -> Evaluation:
+) -> Evaluated:
     """Evaluate a model in this process, to the last bit as a worker would, and say so."""
     prepare_process(problem.spec.compute.threads)
-    console = Console(stderr=True, quiet=quiet)
     try:
-        with console.status(f"Measuring {len(problem.test_images)} test images…"):
+        with waiting(f"Measuring {len(problem.test_images)} test images…", quiet=quiet):
             return evaluate(model, problem, seed_index=seed_index)
     finally:
         # A worker's process ends; this one may go on, with numbers that it expects whole.
@@ -119,7 +118,7 @@ def measured(
 def evaluate_named(
     what: str,
     storage: str,
-    changes: Mapping[str, Any],
+    changes: Flags,
     *,
     save: bool,
     out: Path | None = None,
@@ -195,7 +194,7 @@ def _best_file(what: str) -> Path | None:
     return None
 
 
-def evaluate_folder(folder: Path, changes: Mapping[str, Any]) -> Look:
+def evaluate_folder(folder: Path, changes: Flags) -> Look:
     """Measure the model of a run folder; nobody counts the look.
 
     Parameters
@@ -210,13 +209,12 @@ def evaluate_folder(folder: Path, changes: Mapping[str, Any]) -> Look:
     model = model_file.load(folder / MODEL_NAME)
     spec = _with(spec, changes)
     problem = load_problem(spec, device=spec.compute.device)
-    check_same_images(problem, result, str(best))
-    test = result["test"]
-    evaluation = measured(model, problem, test["seed_index"])
-    return Look(evaluation, test["looks"] + 1, saved=False, counted=False)
+    check_same_images(problem, result.data, str(best))
+    evaluation = measured(model, problem, result.test.seed_index)
+    return Look(evaluation, result.test.looks + 1, saved=False, counted=False)
 
 
-def evaluate_study(engine: Engine, name: str, changes: Mapping[str, Any], *, save: bool) -> Look:
+def evaluate_study(engine: Engine, name: str, changes: Flags, *, save: bool) -> Look:
     """Measure the retrained model of a study; the store counts the look.
 
     Parameters
@@ -243,5 +241,5 @@ def evaluate_study(engine: Engine, name: str, changes: Mapping[str, Any], *, sav
     return Look(evaluation, looks, saved)
 
 
-def _with(spec: StudySpec, changes: Mapping[str, Any]) -> StudySpec:
+def _with(spec: StudySpec, changes: Flags) -> StudySpec:
     return load_spec(spec=spec, flags=changes)

@@ -1,4 +1,4 @@
-"""What a person sees while something goes on: bars on a terminal, plain lines elsewhere.
+"""What a person sees while something goes on: bars in a terminal or a notebook, else lines.
 
 One display for all that takes long: a search, a retraining, a download, a model in use. Nothing
 here touches the store, a tensor or stdout.
@@ -8,7 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, Self, TextIO, final
+from typing import Protocol, Self, TextIO, final
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,12 +16,16 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from aesearch.studies.results.records import LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
+from aesearch.studies.results.records import (
+    LeaseRecord,
+    RetrainRecord,
+    StudySnapshot,
+    TrainedSeed,
+    TrialRecord,
+)
 from aesearch.studies.results.selection import eligible_trials
-from aesearch.studies.results.summary import kept_text, one_line, parameter_text, value_text
-
-if TYPE_CHECKING:  # imports torch
-    from aesearch.training.retrain_pool import TrainedSeed
+from aesearch.studies.results.text import kept_text, one_line, parameter_text, value_text
+from aesearch.terminal.notebook import NotebookLive, in_notebook, notebook_console
 
 BEST_SHOWN = 5
 UNITS_SHOWN = 8  # more bars than this would push the table off a small terminal
@@ -46,7 +50,7 @@ class Display(Protocol):
     def epoch(self, seeds: Sequence[int], epoch: int, n_epochs: int) -> None:
         """Show how far the seeds of a retraining are that train together."""
 
-    def finished(self, seed: "TrainedSeed") -> None:
+    def finished(self, seed: TrainedSeed) -> None:
         """Show a finished seed of a retraining."""
 
     def images(self, done: int, total: int) -> None:
@@ -58,7 +62,7 @@ class Display(Protocol):
 
 
 def make_display(*, quiet: bool, stream: TextIO | None = None) -> Display:
-    """Choose the display that suits the stream: live bars need a terminal that can move its cursor.
+    """Choose the display: live bars need a notebook, or a terminal that can move its cursor.
 
     Parameters
     ----------
@@ -67,6 +71,8 @@ def make_display(*, quiet: bool, stream: TextIO | None = None) -> Display:
     stream : file, optional
         Standard error where it is None: standard output carries results only.
     """
+    if not quiet and stream is None and in_notebook():
+        return LiveDisplay(notebook_console(), live=NotebookLive)
     stream = sys.stderr if stream is None else stream
     if not quiet and stream.isatty():
         console = Console(file=stream)
@@ -137,7 +143,7 @@ class PlainDisplay:
     def epoch(self, seeds: Sequence[int], epoch: int, n_epochs: int) -> None:
         """Show nothing: lines are for what is final."""
 
-    def finished(self, seed: "TrainedSeed") -> None:
+    def finished(self, seed: TrainedSeed) -> None:
         """Print one line."""
         self.message(tested_line(seed))
 
@@ -167,14 +173,21 @@ class LiveDisplay:
         Of standard error.
     clock : callable
         Seconds, monotonic.
+    live : type
+        What draws: rich's, or that of a notebook.
     """
 
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        console: Console,
+        clock: Callable[[], float] = time.monotonic,
+        live: type[Live] = Live,
+    ) -> None:
         self._pace = Pace()
         self._clock = clock
         # No refresh thread: workers are forked beside this, and the bars change with what is
         # told only. stdout is left alone, because it carries results.
-        self._live = Live(
+        self._live = live(
             console=console, auto_refresh=False, transient=True, redirect_stdout=False
         )
         self._sparse = NowAndThen(every_s=0.1, clock=clock)
@@ -203,7 +216,7 @@ class LiveDisplay:
         ]
         self._draw(bars(rows))
 
-    def finished(self, seed: "TrainedSeed") -> None:
+    def finished(self, seed: TrainedSeed) -> None:
         """Print one line above the bars."""
         self.message(tested_line(seed))
 
@@ -368,7 +381,7 @@ def seed_line(record: RetrainRecord) -> str:
     )
 
 
-def tested_line(seed: "TrainedSeed") -> str:
+def tested_line(seed: TrainedSeed) -> str:
     """Tell a finished seed of a retraining outside a study in one line."""
     return (
         f"seed {seed.seed_index}: {kept_text(seed.best_epoch, seed.epochs)}, "

@@ -1,20 +1,18 @@
 """What ``aesearch list`` and ``status`` show: studies and who works on them."""
 
-import datetime as dt
 import json
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from aesearch.studies.results.summary import one_line, value_text
+from aesearch.outputs import ListedStudy, StudyState, StudyStates
+from aesearch.studies.results.text import one_line, value_text
 from aesearch.studies.store.ledger import MAX_ATTEMPTS
 from aesearch.studies.store.retry import Patience, retry_s
 from aesearch.studies.store.status import StudyStatus, WorkerStatus, statuses
@@ -26,49 +24,16 @@ WORKERS_SHOWN = 20
 WATCH_S = 2.0
 
 
-def as_plain(study: StudyStatus) -> dict[str, Any]:
-    """Give one study in values that JSON can hold; times are seconds."""
-    created = dt.datetime.fromtimestamp(study.created, dt.UTC)
-    return {
-        "study": study.name,
-        "state": study.state,
-        "dataset": study.dataset,
-        "device": study.device,
-        "created": created.isoformat(timespec="seconds"),
-        "n_trials": study.n_trials,
-        "finished": study.finished,
-        "trials": study.trials,
-        "best": None if study.best is None else {"number": study.best[0], "value": study.best[1]},
-        "chosen": None if study.chosen is None else study.chosen[0],
-        "open_work": study.open_work,
-        "trials_per_hour": study.trials_per_hour,
-        "seconds_left": study.seconds_left,
-        "workers": [asdict(worker) | {"alive": worker.alive} for worker in study.workers],
-    }
-
-
 def wide_console() -> Console:
     """Give standard output; a pipe has no width, and nothing is cut there."""
     return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
 
 
-def listed(study: StudyStatus) -> dict[str, Any]:
-    """Give one study as a row of ``aesearch list``: the value is the winner's, or the best's."""
-    best = study.chosen or study.best
-    return {
-        "study": study.name,
-        "dataset": study.dataset,
-        "finished": study.finished,
-        "trials": study.n_trials,
-        "value": None if best is None else best[1],
-        "state": study.state,
-    }
-
-
 def show_list(studies: Sequence[StudyStatus], *, as_json: bool) -> None:
     """Print what ``aesearch list`` prints: a line for each study."""
     if as_json:
-        sys.stdout.write(f"{json.dumps([listed(study) for study in studies])}\n")
+        listed = [ListedStudy.of(study).to_dict() for study in studies]
+        sys.stdout.write(f"{json.dumps(listed)}\n")
     else:
         columns = ("study", "dataset", "trials", "best", "state")
         wide_console().print(_study_table(studies, columns))
@@ -77,7 +42,8 @@ def show_list(studies: Sequence[StudyStatus], *, as_json: bool) -> None:
 def show_status(studies: Sequence[StudyStatus], *, as_json: bool) -> None:
     """Print what ``aesearch status`` prints: studies, and who works on them."""
     if as_json:
-        sys.stdout.write(f"{json.dumps({'studies': [as_plain(study) for study in studies]})}\n")
+        states = StudyStates(list(map(StudyState.of, studies)))
+        sys.stdout.write(f"{json.dumps(states.to_dict())}\n")
     else:
         wide_console().print(view(studies))
 
@@ -156,8 +122,8 @@ def _study_table(
 
 
 def _cells(study: StudyStatus) -> dict[str, str]:
-    failed = f" ({study.trials['failed']} failed)" if study.trials["failed"] else ""
-    value = listed(study)["value"]
+    failed = f" ({study.trials.failed} failed)" if study.trials.failed else ""
+    value = ListedStudy.of(study).value
     has_rate = study.trials_per_hour is not None and study.searched
     return {
         "study": one_line(study.name),

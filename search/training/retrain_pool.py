@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -19,33 +18,12 @@ from aesearch.data.study_data import Problem, load_problem
 from aesearch.evaluation.metrics import mean_squared_error
 from aesearch.models.runtime import prepare_process
 from aesearch.studies.errors import RunFailedError
+from aesearch.studies.results.records import TrainedSeed
 from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.training.pool_process import StoppedError, begin, shared
 from aesearch.training.retrain import retrain, seed_chunks
 
 _SAY_S = 0.5
-
-
-@dataclass(frozen=True)
-class TrainedSeed:
-    """One retrained network.
-
-    Attributes
-    ----------
-    validation_loss, test_mse : float
-        MSE per pixel; of the best epoch.
-    weights : bytes
-        A ``model.safetensors`` file.
-    """
-
-    seed_index: int
-    seed: int
-    epochs: int
-    best_epoch: int
-    validation_loss: float
-    test_mse: float
-    weights_sha256: str
-    weights: bytes
 
 
 class Progress(Protocol):
@@ -90,7 +68,7 @@ def train_seeds(
     pool = ProcessPoolExecutor(
         n_processes, mp_context=context, initializer=begin, initargs=(stop, said, os.getpid())
     )
-    document = spec.model_dump()
+    document = spec.model_dump()  # pydantic's generic classes cannot be pickled
     found: list[TrainedSeed] = []
     try:
         with _without_main():

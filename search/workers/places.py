@@ -33,7 +33,8 @@ def asked_workers(asked: str, devices: Sequence[str]) -> int:
 
 def default_workers(spec: ResolvedSpec, n_generations: int) -> int:
     """One worker per GPU, or per core of a CPU; never more than there is work for."""
-    here = places(cuda=spec.compute.device == "cuda")
+    device = spec.compute.device
+    here = 1 if device == "mps" else places(cuda=device == "cuda")
     return max(1, min(here, useful_workers(spec, n_generations)))
 
 

@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from aesearch.studies.results.records import TrainedSeed
 from aesearch.terminal.display import (
     LiveDisplay,
     NowAndThen,
@@ -13,9 +14,8 @@ from aesearch.terminal.display import (
     download_text,
     make_display,
 )
-from aesearch.training.retrain_pool import TrainedSeed
 
-SEED = TrainedSeed(1, 77, 60, 41, 0.0123, 0.0125, "ab", b"")
+SEED = TrainedSeed(1, 77, 60, 41, 0.0123, "ab", 0.0125, weights=b"")
 
 
 @pytest.mark.parametrize(

@@ -79,12 +79,13 @@ def played(tmp_path, monkeypatch):
     monkeypatch.setenv("FOLDER", str(tmp_path))
     start = "import os, pathlib, signal, time; f = pathlib.Path(os.environ['FOLDER']);"
     start += "i = os.environ['CUDA_VISIBLE_DEVICES'];"
-    monkeypatch.setattr(processes, "gpu_of", lambda index: {"CUDA_VISIBLE_DEVICES": str(index)})
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
 
-    def make(code):
+    def make(code, count=2):
         command = [sys.executable, "-S", "-c", f"{start} {code}"]
         monkeypatch.setattr(processes, "worker_command", lambda _: command)
-        return WorkerProcesses(None, "s.db", [], 2, cuda=True), freed
+        return WorkerProcesses(None, "s.db", [], count, cuda=True), freed
 
     return make
 
@@ -104,6 +105,24 @@ def test_the_killed_are_started_again(played, monkeypatch):
     crew, freed = played(die)
     keep(crew, threading.Event(), None)
     assert len({owner for owner, _ in freed}) == 2
+
+
+@pytest.mark.parametrize("death", ["os.kill(os.getpid(), 9)", "os._exit(3)"])
+def test_a_gpu_whose_worker_dies_leaves_the_others_alone(played, tmp_path, monkeypatch, death):
+    """Each process sees one GPU; whoever takes the place of the dead sees the same one."""
+    monkeypatch.setattr(processes, "_FIRST_PAUSE_S", 0.0)
+    code = f"""
+lives = len(list(f.glob("1-*")))
+(f / (i + "-" + str(os.getpid()))).touch()
+if i == "1" and not lives:
+    {death}
+while len(list(f.glob("1-*"))) < 2:
+    time.sleep(0.01)
+"""
+    crew, freed = played(code, count=3)
+    keep(crew, threading.Event(), None)
+    assert sorted(path.name.split("-")[0] for path in tmp_path.iterdir()) == ["0", "1", "1", "2"]
+    assert len(freed) == 1
 
 
 def test_the_pauses_grow_while_nothing_is_done(played, monkeypatch):
