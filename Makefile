@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help quickstart test test-slow lint bench clean
+.PHONY: help quickstart test test-kills test-slow lint bench clean
 
 help:
 	@echo "make quickstart   create the environment and search the bundled digits (50 trials x 3 folds)"
 	@echo "make test         create the environment and run the tests"
+	@echo "make test-kills   a sample of the slow tests that kill workers, in a minute or two"
 	@echo "make test-slow    all tests, the slow ones too"
 	@echo "make lint         ruff and mypy"
 	@echo "make bench        the benchmarks, on the real MNIST where it is (MNIST=folder)"
@@ -28,6 +29,11 @@ quickstart: $(BIN)/aesearch
 # As many processes as cores.
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+# Every tenth commit of each study that is killed at all of them, and one play of chance of each kind.
+KILLS := (killed_at_a_commit and 3-) or (ten_kills and 0) or (sixty_trials and sqlite and 0)
+test-kills: $(VENV)/dev
+	$(BIN)/python -m pytest -n auto --dist worksteal --slow tests/search -k "$(KILLS)"
 
 test-slow: $(VENV)/dev
 	$(BIN)/python -m pytest -n auto --dist worksteal --slow
