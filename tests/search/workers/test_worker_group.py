@@ -9,6 +9,7 @@ import time
 
 import pytest
 from chaos import check_whole, create, table_of
+from patience import PATIENCE_S
 
 from aesearch.studies.errors import AesearchError
 from aesearch.studies.store import ledger, study_rows
@@ -154,7 +155,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_work_done(tmp_path, tiny_sp
         assert group.poll() is None, group.communicate()
         time.sleep(0.01)
     os.kill(int(owners[0].rpartition(":")[2]), signal.SIGKILL)
-    _, said = group.communicate(timeout=300)
+    _, said = group.communicate(timeout=PATIENCE_S)
     assert group.returncode == 0, said
     assert "died (SIGKILL): started again" in said
     check_whole(engine)
