@@ -8,6 +8,7 @@ import re
 import shlex
 import threading
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from typer.testing import CliRunner
 
 from aesearch.artifacts.run_folder import default_folder
 from aesearch.cli import app
+from aesearch.studies.results.records import TrialCounts
 from aesearch.studies.store import (
     database,
     ledger,
@@ -57,7 +59,7 @@ def test_the_counts_are_those_of_the_snapshot(new_store, tiny_spec, create_study
     found, fresh = statuses(engine)
     snapshot = study_rows.snapshot(engine, "digits")
     states = [trial.state for trial in snapshot.trials]
-    assert found.trials == {state: states.count(state) for state in found.trials}
+    assert found.trials == TrialCounts(**Counter(states))
     stable = [(t.value, t.number) for t in snapshot.trials if t.eligible]
     assert found.best == min(stable)[::-1]
     assert (found.chosen[0], found.state, found.over) == (snapshot.chosen, "finished", True)
@@ -68,7 +70,7 @@ def test_the_counts_are_those_of_the_snapshot(new_store, tiny_spec, create_study
         *("fresh", "unfinished"),
         *(None, None),
     )
-    assert fresh.trials["waiting"] == 5
+    assert fresh.trials == TrialCounts(waiting=5)
     assert statuses(engine, "fresh") == [fresh]
 
 
