@@ -86,7 +86,9 @@ class EarlyStopping:
             self.best_weights = torch.stack(rows)
         better = losses < self.best_loss
         for position in better.nonzero().flatten().tolist():
-            self.best_weights[position] = population.weights(position)
+            row = population.weights(position)
+            self.best_weights = self.best_weights.to(row.device)  # a checkpoint's are on the CPU
+            self.best_weights[position] = row
         self.best_loss = torch.where(better, losses, self.best_loss)
         self.best_epoch = torch.where(better, population.epoch, self.best_epoch)
 

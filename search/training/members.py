@@ -186,14 +186,14 @@ def images_as_validated(problem: Problem, indices: np.ndarray) -> torch.Tensor |
     denoising = denoising_of(problem.spec)
     if denoising is None:
         return None
+    images = torch.from_numpy(problem.images[indices])
+    flat = images.float().div_(255).reshape(1, len(indices), -1)
     corruption = InputCorruption(
         denoising,
         [denoising.validation_level],
         problem.image_shape,
         sample_first=False,
-        device=torch.device("cpu"),
+        like=flat,
     )
-    images = torch.from_numpy(problem.images[indices])
-    flat = images.float().div_(255).reshape(1, len(indices), -1)
     numbers = torch.from_numpy(indices).reshape(1, -1)
     return corruption.apply(flat, numbers, None).reshape(images.shape)
