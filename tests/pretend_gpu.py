@@ -43,6 +43,7 @@ class PretendDevice(FakeTensorMode):
         self.bytes = self.peak_bytes = 0
         self._without_float64 = without_float64
         self._owned = set()
+        self._inside = False
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         """Run on whichever side the operation belongs to."""
@@ -60,8 +61,13 @@ class PretendDevice(FakeTensorMode):
             return self._answered(func, args, kwargs)
         if func is torch.ops.aten.copy_.default and not on_device[0]:
             return args[0].fill_(self.answer)
-        found = super().__torch_dispatch__(func, types, args, kwargs)
-        for tensor in tensors_of(found):
+        outermost, self._inside = not self._inside, True
+        try:
+            found = super().__torch_dispatch__(func, types, args, kwargs)
+        finally:
+            self._inside = not outermost
+        # Fake tensors take some operations apart; a device has one kernel, which keeps no parts.
+        for tensor in tensors_of(found) if outermost else ():
             self._own(tensor)
         return found
 

@@ -40,6 +40,11 @@ EVALUATION_BATCH = 256
 EVALUATION_VALUES = 2**24
 
 
+def evaluation_size(batch_size: int, n_pixels: int) -> int:
+    """Samples that an evaluation takes at a time, beside training minibatches of ``batch_size``."""
+    return max(batch_size, min(EVALUATION_BATCH, EVALUATION_VALUES // n_pixels))
+
+
 class Population:
     """Members that train together, each as if it were alone.
 
@@ -196,6 +201,11 @@ class Population:
                 self._images, member.train_indices, member.encoding_dim
             )
         return self._components[key]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the members are."""
+        return self._device
 
     @property
     def n_members(self) -> int:
@@ -405,8 +415,7 @@ class Population:
 
     def _evaluation_pass(self, pools: Sequence[Tensor]) -> Pass:
         """Lay out steps over the images at ``pools``, one of (sample,) for each member."""
-        n_pixels = self._images.shape[1]
-        size = max(self._batch_size, min(EVALUATION_BATCH, EVALUATION_VALUES // n_pixels))
+        size = evaluation_size(self._batch_size, self._images.shape[1])
         steps = Pass([len(pool) for pool in pools], size, self._device, self._dtype)
         steps.load({"indices": index_table(pools, size)})
         return steps
@@ -451,6 +460,10 @@ class Population:
     def weights(self, position: int) -> Tensor:
         """A member's parameters as one row (n_parameters,), a copy; see :meth:`set_weights`."""
         return self._states.row(position)
+
+    def all_weights(self) -> Tensor:
+        """All members' parameters (member, n_parameters), a copy."""
+        return self._states.rows()
 
     def set_weights(self, position: int, row: Tensor) -> None:
         """Replace a member's parameters by a row that :meth:`weights` gave."""
