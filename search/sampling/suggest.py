@@ -5,6 +5,7 @@ results of generations at least ``lookahead`` before it, and what is being tried
 So it does not matter who asks, when, or how often.
 """
 
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -72,7 +73,7 @@ def suggest(
     if spec.search.sampler == "grid":
         grid = spec.space.grid_configurations()
         return [grid[number] for number in numbers]
-    with _quiet():
+    with _quiet:
         if spec.search.sampler == "qmc":
             return _quasi_random(spec, numbers)
         sampler = _sampler(spec, position)
@@ -268,7 +269,7 @@ class Pruner:
         self._trials: dict[int, optuna.Trial] = {}
         if spec.search.pruner in ("none", "halving"):
             return
-        with _quiet():
+        with _quiet:
             self._study = _scratch(spec, pruner=_optuna_pruner(spec))
             for trial in finished:
                 self._study.add_trial(_remembered(trial))
@@ -368,7 +369,7 @@ class Pruner:
                     reduction_factor=search.reduction_factor,
                 )
             ]
-        with _quiet():
+        with _quiet:
             for number in alive:
                 for epoch, mean in reports[number].items():
                     self._trials[number].report(mean, epoch)
@@ -432,11 +433,34 @@ def rungs(spec: ResolvedSpec) -> list[int]:
     return [*epochs, last]
 
 
-class _quiet(warnings.catch_warnings):  # noqa: N801 - reads as the context it is
-    """Keep Optuna's notes on experimental options and its log of scratch studies to itself."""
+class _Quiet:
+    """Keep Optuna's notes on experimental options and its log of scratch studies to itself.
+
+    Two threads may be inside, while the filters of warnings are those of the process: the first
+    to enter sets them, the last to leave puts back what was.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = warnings.catch_warnings()
 
     def __enter__(self) -> None:
-        super().__enter__()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        warnings.filterwarnings("ignore", message=".*is an experimental.*")
+        with self._lock:
+            self._inside += 1
+            if self._inside > 1:
+                return
+            self._before = warnings.catch_warnings()
+            self._before.__enter__()
+            optuna.logging.set_verbosity(optuna.logging.WARNING)
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            warnings.filterwarnings("ignore", message=".*is an experimental.*")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._before.__exit__(None, None, None)
+
+
+_quiet = _Quiet()
