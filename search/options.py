@@ -70,7 +70,7 @@ FLAGS: Mapping[str, Flag] = {
     "pruner": Flag("search.pruner", "none, median, halving or hyperband", "halving"),
     "select": Flag("search.select", "How the winner is chosen: best or one-se", "best"),
     "seed": Flag("seed", "All randomness follows from it", "0"),
-    "device": Flag("compute.device", "auto, cpu or cuda", "auto"),
+    "device": Flag("compute.device", "auto, cpu, cuda or mps", "auto"),
     "precision": Flag("compute.precision", "auto, float32 or bfloat16", "auto"),
     "timeout": Flag("search.timeout", "Seconds after which no new trial starts", "no limit"),
     "study": Flag("name", "Name of the study", "the name of the data set"),

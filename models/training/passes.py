@@ -1,6 +1,7 @@
 """One pass over the members' minibatches, a step after the other; what a step does is not here."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -60,7 +61,7 @@ class Pass:
         """
         self._number.zero_()
         for minibatch in self._minibatches:
-            self._calls((minibatch, kind), lambda form=minibatch: self._take(step, form))
+            self._calls((minibatch, kind), partial(self._take, step, minibatch))
 
     def _take(self, step: Step, minibatch: Minibatch) -> None:
         rows = {

@@ -104,6 +104,10 @@ class Population:
         population.
     """
 
+    _training: Pass
+    _validation: Pass
+    _drawn: list[Tensor]  # orders of the next epoch, where they were drawn ahead
+
     def __init__(
         self,
         members: Sequence[Member],
@@ -248,11 +252,11 @@ class Population:
         validation, accuracy = train.clone(), train.clone()
         live = list(self._states.live)
         if live:
-            self._train_epoch()
+            totals = self._train_epoch()
             self._validate(binary_accuracy=binary_accuracy)
             self._draw_ahead()
             # Only here is the device asked for anything.
-            train[live] = self._train_totals.cpu().double() / self._n_train
+            train[live] = totals.cpu().double() / self._n_train
             validation[live], accuracy[live] = self._validation_losses()
         self.epoch += 1
         self._schedule.observe(train)
@@ -274,10 +278,11 @@ class Population:
             losses[self._states.live] = self._validation_losses()[0]
         return losses
 
-    def _train_epoch(self) -> None:
-        """Take an epoch of steps; the sums of the losses stay on the device."""
+    def _train_epoch(self) -> Tensor:
+        """Take an epoch of steps; the sums of the losses (live member,), on the device."""
         live = self._states.live
-        orders, self._drawn = self._drawn or self._orders(self.epoch), []
+        orders = self._drawn or self._orders(self.epoch)
+        self._drawn = []
         # Steps taken before: (step, member). Once a member has no samples left its numbers
         # are not true, but then none of its steps counts: see _train_step.
         taken = torch.arange(self._training.n_steps)[:, None] + self._states.steps[live]
@@ -295,6 +300,7 @@ class Population:
         self._training.run(self._train_step)
         n_steps = [-(-len(order) // self._batch_size) for order in orders]
         self._states.steps[live] += torch.tensor(n_steps)
+        return self._train_totals
 
     def _orders(self, epoch: int) -> list[Tensor]:
         """Each live member's training images, in the order of an epoch."""
@@ -494,7 +500,7 @@ class Population:
             self._evaluation_weights = self._states.average.to(self._compute_dtype)
         self._evaluation_network = self._network_of(positions, self._evaluation_weights)
         self._corruption = self._corruption_of(live)
-        self._drawn: list[Tensor] = []
+        self._drawn = []
         self._train_totals = self._new_totals(len(live))
         self._validation_totals = self._new_totals(2, len(live))
         if live:

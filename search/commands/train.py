@@ -19,7 +19,9 @@ Dataset = Annotated[
 DataDir = Annotated[
     Path | None, typer.Option(help="Where named data sets are kept. Default: as the file says.")
 ]
-Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda. Default: as the file says.")]
+Device = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda or mps. Default: as the file says.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 

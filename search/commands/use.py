@@ -56,7 +56,7 @@ DataDir = Annotated[
 BatchSize = Annotated[
     int | None, typer.Option(help="Images at once. Default: by their size.", min=1)
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:NUMBER.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:NUMBER or mps.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an OUTPUT that exists.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 

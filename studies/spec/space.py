@@ -169,7 +169,7 @@ class SpaceSpec(Section):
             The shorter side of an image, in pixels.
         n_train : int
             Training images, all folds together.
-        device : {"cpu", "cuda"}
+        device : {"cpu", "cuda", "mps"}
         """
         if self.architecture != "auto":
             return self
