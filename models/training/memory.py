@@ -16,6 +16,7 @@ where it starts as PCA, its mean image (D w in three places). A step adds what i
 fullest moment, which is either the loss (what the layers keep for the way back, the minibatch
 and what the loss makes of it) or a layer on the way back (what is still kept, its gradients on
 both sides). Everything has one row per member, so a population takes that many times as much.
+Not counted: while members leave, the states of those that stay are there twice for a moment.
 """
 
 from collections.abc import Iterator
