@@ -12,7 +12,7 @@ from aesearch.studies.dashboard.publishing import write_missing
 from aesearch.studies.errors import AesearchError, RunFailedError, SpecError
 from aesearch.studies.report.stored import report_of
 from aesearch.studies.report.words import reproducing_commands
-from aesearch.studies.results import evaluation_files
+from aesearch.studies.results import evaluation_files, frames
 from aesearch.studies.results.best_result import Origin, Result
 from aesearch.studies.results.output_files import (
     SPECIFICATION,
@@ -20,7 +20,6 @@ from aesearch.studies.results.output_files import (
     best_yaml,
     chosen_spec,
     make_folder,
-    write_tables,
     write_whole,
 )
 from aesearch.studies.results.records import Facts, TrainedSeed
@@ -123,7 +122,8 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
     make_folder(folder)
     snapshot = contents.snapshot
     write_whole(folder / SPECIFICATION, _specification(contents))
-    write_tables(folder, snapshot, contents.curves)
+    write_whole(folder / "trials.csv", frames.trials(snapshot).to_csv(index=False))
+    write_whole(folder / "curves.csv", frames.curves(contents.curves).to_csv(index=False))
     best = tested_seed(contents)
     assert snapshot.chosen is not None, "only what was chosen is retrained"
     chosen = contents.spec.configuration(snapshot.trials[snapshot.chosen].params)

@@ -75,15 +75,7 @@ def evaluate(  # noqa: PLR0917 - Typer calls it by name
         )
         document = found.evaluation.document
         if as_json:
-            from aesearch.outputs import EvaluatedModel  # noqa: PLC0415 - imports SQLAlchemy
-
-            printed = EvaluatedModel(
-                **vars(document),
-                test_looks=found.looks,
-                saved=found.saved,
-                files=[str(path) for path in files],
-            )
-            typer.echo(json.dumps(printed.to_dict()))
+            typer.echo(json.dumps(found.printed(files).to_dict()))
             return
         print_evaluation(document)
         typer.echo(found.text())

@@ -16,6 +16,7 @@ from aesearch.evaluation.evaluate import Evaluated, evaluate
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.models.runtime import prepare_process
 from aesearch.options import OptionError
+from aesearch.outputs import EvaluatedModel
 from aesearch.studies.results.evaluation_files import write_evaluation
 from aesearch.studies.results.output_files import OverwriteError, make_folder
 from aesearch.studies.spec.load import load_spec
@@ -60,6 +61,15 @@ class Look:
         return (
             f"This was look {self.looks} at the test set, counted in the store; only the first is "
             f"free of bias. This evaluation {kept}."
+        )
+
+    def printed(self, files: Sequence[Path]) -> EvaluatedModel:
+        """Give what ``aesearch evaluate --json`` prints."""
+        return EvaluatedModel(
+            **vars(self.evaluation.document),
+            test_looks=self.looks,
+            saved=self.saved,
+            files=[str(path) for path in files],
         )
 
 

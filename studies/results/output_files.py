@@ -3,16 +3,13 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
 from aesearch.studies.errors import AesearchError
 from aesearch.studies.files import whole_file
-from aesearch.studies.results import frames
 from aesearch.studies.results.best_result import Result
-from aesearch.studies.results.records import StudySnapshot
 from aesearch.studies.spec.space import hidden_name
 from aesearch.studies.spec.study import Configuration, StudySpec
 
@@ -92,14 +89,6 @@ def write_whole(path: Path, content: bytes | str, *, durable: bool = True) -> No
             stream.write(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def write_tables(
-    folder: Path, snapshot: StudySnapshot, curves: Sequence[tuple[int, int, int, float, float]]
-) -> None:
-    """Write ``trials.csv`` and ``curves.csv``."""
-    write_whole(folder / "trials.csv", frames.trials(snapshot).to_csv(index=False))
-    write_whole(folder / "curves.csv", frames.curves(curves).to_csv(index=False))
 
 
 def chosen_spec(spec: StudySpec, configuration: Configuration) -> StudySpec:

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from chaos import check_whole, create, table_of
+from patience import PATIENCE_S
 
 from aesearch.studies.errors import AesearchError, RunFailedError
 from aesearch.studies.store import ledger, study_rows
@@ -67,7 +68,7 @@ def test_the_name_of_a_worker_is_that_of_its_place_and_process():
     code = "import os; from aesearch.workers.owners import worker_name; "
     code += "print(worker_name(os.getpid()))"
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    said, _ = child.communicate(timeout=60)
+    said, _ = child.communicate(timeout=PATIENCE_S)
     assert said.strip() == worker_name(child.pid)
 
 
@@ -180,7 +181,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_work_done(tmp_path, tiny_sp
         assert group.poll() is None, group.communicate()
         time.sleep(0.01)
     os.kill(int(owners[0].rpartition(":")[2]), signal.SIGKILL)
-    _, said = group.communicate(timeout=300)
+    _, said = group.communicate(timeout=PATIENCE_S)
     assert group.returncode == 0, said
     assert "died (SIGKILL): started again" in said
     check_whole(engine)
