@@ -181,8 +181,7 @@ def run(  # noqa: PLR0917 - Typer calls it by name
 
 
 def _run(specs: "list[aesearch.StudySpec]", *, out: Path | None, as_json: bool, **how: Any) -> None:
-    from aesearch.driver.run_series import run_series  # noqa: PLC0415 - imports torch
-    from aesearch.outputs import FinishedSeries, FinishedStudy, RunFiles  # noqa: PLC0415
+    from aesearch.driver.run_series import document, run_series  # noqa: PLC0415 - imports torch
 
     if len(specs) == 1:
         results = [aesearch.search(spec=specs[0], out=out, **how)]
@@ -194,8 +193,7 @@ def _run(specs: "list[aesearch.StudySpec]", *, out: Path | None, as_json: bool, 
             **how,
         )
     if as_json:
-        found = [FinishedStudy(**vars(r.summary), files=RunFiles.of(r.folder)) for r in results]
-        typer.echo(json.dumps((found[0] if len(specs) == 1 else FinishedSeries(found)).to_dict()))
+        typer.echo(json.dumps(document(results, is_series=len(specs) > 1)))
     elif len(specs) == 1:
         typer.echo(_text(results[0]))
 

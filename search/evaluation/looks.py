@@ -1,5 +1,6 @@
 """The retrained model of a study or a run folder, measured on the test set once more."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store.contents import read_contents
 from aesearch.studies.store.evaluation_results import write_look
 from aesearch.studies.store.study_rows import existing_store
-from aesearch.terminal.evaluation_tables import waiting
+from aesearch.terminal.evaluation_tables import print_evaluation, waiting
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Look:
     looks: int
     saved: bool
     counted: bool = True
+
+    def show(self) -> None:
+        """Print the tables of the evaluation, and which look it was."""
+        print_evaluation(self.evaluation.document)
+        sys.stdout.write(f"{self.text()}\n")
 
     def text(self) -> str:
         """Say which look it was, and whether it is kept."""
