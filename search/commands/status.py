@@ -18,9 +18,7 @@ def list_studies(storage: Storage = None, *, as_json: Json = False, debug: Debug
       aesearch list --storage aesearch.db
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.terminal import status_view  # noqa: PLC0415 - imports SQLAlchemy
-
-        status_view.show_list(aesearch.list_studies(storage), as_json=as_json)
+        _show(storage, as_json=as_json, brief=True)
 
 
 def status(
@@ -47,9 +45,21 @@ def status(
     with ending(debug=debug):
         if watch and as_json:
             raise OptionError("--watch must not be given beside --json, got both; drop one")
-        from aesearch.terminal import status_view  # noqa: PLC0415 - imports SQLAlchemy
+        _show(storage, study, as_json=as_json, watch=watch)
 
-        if watch:
-            status_view.watch(storage_or_default(storage), study)
-        else:
-            status_view.show_status(aesearch.list_studies(storage, study), as_json=as_json)
+
+def _show(
+    storage: str | None,
+    study: str | None = None,
+    *,
+    as_json: bool,
+    brief: bool = False,
+    watch: bool = False,
+) -> None:
+    from aesearch.terminal import status_view  # noqa: PLC0415 - imports SQLAlchemy
+
+    if watch:
+        status_view.watch(storage_or_default(storage), study)
+        return
+    show = status_view.show_list if brief else status_view.show_status
+    show(aesearch.list_studies(storage, study), as_json=as_json)
