@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from aesearch.commands.arguments import Debug
+from aesearch.commands.arguments import Debug, Quiet
 from aesearch.commands.ending import ending
-from aesearch.options import OptionError, check_preset
+from aesearch.options import OptionError
 
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
 
@@ -25,7 +25,7 @@ def fetch(
         Path | None, typer.Option(help="Where to. Default: the user's cache folder.")
     ] = None,
     *,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Bring a named data set to disk, so that later runs need no network.
@@ -35,7 +35,7 @@ def fetch(
       aesearch data fetch fashion-mnist --data-dir data
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.data.load import fetch_named  # noqa: PLC0415
+        from aesearch.data.load import fetch_named  # noqa: PLC0415 - imports NumPy
         from aesearch.terminal.display import make_display  # noqa: PLC0415
 
         with make_display(quiet=quiet) as display:
@@ -64,26 +64,22 @@ def presets(
       aesearch presets mnist > study.yaml
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.studies.spec.load import (  # noqa: PLC0415
-            json_schema,
-            preset_names,
-            preset_text,
-        )
-        from aesearch.studies.spec.strict_yaml import parse  # noqa: PLC0415
+        from aesearch.settings import check_preset  # noqa: PLC0415 - imports NumPy, pydantic
+        from aesearch.studies.spec import load, strict_yaml  # noqa: PLC0415
 
         if schema and name is not None:
             raise OptionError(
                 f"--schema must be given without NAME, got {name!r}; the schema is of all of them"
             )
         if schema:
-            typer.echo(json.dumps(json_schema(), indent=2))
+            typer.echo(json.dumps(load.json_schema(), indent=2))
             return
         if name is not None:
             check_preset(name)
-            typer.echo(preset_text(name), nl=False)
+            typer.echo(load.preset_text(name), nl=False)
             return
-        names = preset_names()
+        names = load.preset_names()
         widest = max(map(len, names))
         for each in names:
-            document, _ = parse(preset_text(each), each)
+            document, _ = strict_yaml.parse(load.preset_text(each), each)
             typer.echo(f"{each:{widest}}  {document.get('description', '').strip()}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aesearch.data.pixels import array_of
+from aesearch.evaluation.metrics import image_metrics
 from aesearch.inference.layouts import (
     check_integer_range,
     from_channel_first,
@@ -158,8 +159,6 @@ def evaluate(
     >>> aesearch.evaluate(model, images).mse.nlargest(10)    # doctest: +SKIP
     """
     import pandas as pd  # noqa: PLC0415 - beside its only use, and a while to import
-
-    from aesearch.evaluation.metrics import image_metrics  # noqa: PLC0415 - likewise
 
     network = the_model(model)
     values = array_of(images, "images")

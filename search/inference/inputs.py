@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, final
+from typing import Any, Protocol, final
 
 import numpy as np
 
@@ -21,9 +21,8 @@ from aesearch.inference.layouts import (
 )
 from aesearch.studies.errors import DataError
 
-Part = Literal["all", "train", "test"]
 _CHECKED_AT_ONCE = 16  # the first few images are enough but for dark ones
-PARTS: tuple[Part, ...] = ("all", "train", "test")
+PARTS = ("all", "train", "test")
 
 
 class Rows(Protocol):
@@ -114,7 +113,7 @@ class Input:
 def open_input(
     source: str,
     *,
-    part: Part = "all",
+    part: str = "all",
     data_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> Input:
@@ -164,7 +163,7 @@ def open_input(
     return _chosen(source, parts, part, files)
 
 
-def _chosen(source: str, parts: dict[str, Any], part: Part, files: tuple[Path, ...]) -> Input:
+def _chosen(source: str, parts: dict[str, Any], part: str, files: tuple[Path, ...]) -> Input:
     train, test = parts["images"], parts.get("test_images")
     labels, test_labels, names = _labels(source, parts)
     if part == "test" and test is None:

@@ -8,6 +8,7 @@ from hashlib import sha256
 
 import numpy as np
 import torch
+from safetensors.torch import load, save
 
 from aesearch.artifacts import model_file
 from aesearch.data.study_data import Problem
@@ -214,8 +215,6 @@ def _together(
 
 
 def _checkpoint(population: Population, stopping: EarlyStopping, curve: np.ndarray) -> bytes:
-    from safetensors.torch import save  # noqa: PLC0415 - only where something is saved
-
     tensors = {f"population.{k}": v for k, v in population.state().items()}
     tensors |= {f"stopping.{k}": v for k, v in stopping.state().items()}
     tensors[_CURVE] = torch.from_numpy(curve)
@@ -225,8 +224,6 @@ def _checkpoint(population: Population, stopping: EarlyStopping, curve: np.ndarr
 def _load_checkpoint(
     data: bytes, population: Population, stopping: EarlyStopping, curve: np.ndarray
 ) -> None:
-    from safetensors.torch import load  # noqa: PLC0415 - only where something is loaded
-
     tensors = load(data)
     kept = tensors.pop(_CURVE).numpy()
     curve[:, : kept.shape[1]] = kept  # an older checkpoint has no accuracies

@@ -180,15 +180,18 @@ class TrainingSpec(Section):
     )
     batch_size: AutoCount = Field(
         default="auto",
-        description="Images per gradient step; auto goes by the number of training images: a "
-        "240th of them within 32 to 256, or a 60th within 32 to 1000 where epochs is a number.",
+        description="Images per gradient step, or auto. auto goes by the number of training "
+        "images: a 240th of them within 32 to 256, or a 60th within 32 to 1000 where epochs is a "
+        "number.",
     )
     epochs: AutoPositiveCount = Field(
         default="auto",
-        description="auto: a trial's score on a fold is the error of the network that the "
-        "retraining would deliver there (stopped early by an inner held-out share, measured once "
-        "on the fold), fold 0 comes first, and only trials that do well there train on the "
-        "others. A number: so many epochs on all folds, scored by the last score_epochs of them.",
+        description="auto scores a trial as it would be delivered, stopped early; a number "
+        "trains every trial so long. auto: a trial's score on a fold is the error of the network "
+        "that the retraining would deliver there (stopped early by an inner held-out share, "
+        "measured once on the fold), fold 0 comes first, and only trials that do well there train "
+        "on the others. A number: so many epochs on all folds, scored by the last score_epochs of "
+        "them.",
     )
     corruption: Corruption = Field(
         default="none",
@@ -197,10 +200,10 @@ class TrainingSpec(Section):
     )
     corruption_level: CorruptionLevel = Field(
         default=0.3,
-        description="How strongly: standard deviation (gaussian), width of the interval that is "
-        "added from zero on (uniform), share of the pixels that turn black or white "
-        "(salt-and-pepper), side of the black square as a share of the image's shorter side "
-        "(occlusion). Intensities are in [0, 1].",
+        description="How strongly training images are corrupted. Standard deviation (gaussian), "
+        "width of the interval that is added from zero on (uniform), share of the pixels that "
+        "turn black or white (salt-and-pepper), side of the black square as a share of the "
+        "image's shorter side (occlusion). Intensities are in [0, 1].",
     )
     corruption_clamp: bool = Field(
         default=True, description="Cut corrupted intensities to [0, 1]; gaussian and uniform only."
@@ -341,7 +344,8 @@ class ComputeSpec(Section):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         default="auto",
-        description="auto is cuda where there is such a GPU, else cpu; mps is a GPU of Apple.",
+        description="What it trains on; auto is cuda where there is such a GPU, else cpu; mps is a "
+        "GPU of Apple.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
