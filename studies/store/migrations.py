@@ -15,6 +15,8 @@ from aesearch.studies.store import optuna_tables, tables
 from aesearch.studies.store.database import close_storage, optuna_storage, reading, writing
 from aesearch.studies.store.driver_errors import describe, translated
 from aesearch.studies.store.retry import repeatable
+from aesearch.studies.store.slots import adopt_former_trials
+from aesearch.studies.store.triggers import make_triggers
 
 _ADVISORY_KEY = 6301974  # any number that nobody else locks
 
@@ -109,7 +111,7 @@ def _create(engine: Engine) -> None:
     close_storage(optuna_storage(engine, create=True, lasting=False))
     with writing(engine) as connection:
         tables.metadata.create_all(connection, tables=tables.OWN_TABLES)
-        _make_triggers(connection)
+        make_triggers(connection)
         connection.execute(tables.schema.insert().values(version=tables.SCHEMA_VERSION))
 
 
@@ -118,6 +120,7 @@ def _upgrade(engine: Engine) -> None:
         # The tables and the number that says so: together or not at all.
         _add_what_is_missing(connection)
         _drop_what_nothing_reads(connection)
+        adopt_former_trials(connection)
         connection.execute(tables.schema.update().values(version=tables.SCHEMA_VERSION))
 
 
@@ -134,16 +137,7 @@ def _add_what_is_missing(connection: Connection) -> None:
                 connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {added}")
         for index in table.indexes:
             index.create(connection, checkfirst=True)
-    _make_triggers(connection)
-
-
-def _make_triggers(connection: Connection) -> None:
-    if connection.dialect.name != "sqlite":
-        return
-    for name, statement in tables.SQLITE_TRIGGERS.items():
-        # Made again, since a new table must be in their bodies.
-        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
-        connection.exec_driver_sql(statement)
+    make_triggers(connection)
 
 
 def _drop_what_nothing_reads(connection: Connection) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection, Engine
 from aesearch.studies.dashboard.publishing import note_trials
 from aesearch.studies.errors import StudyNotFoundError
 from aesearch.studies.results.records import Picture
-from aesearch.studies.store import optuna_tables, tables
+from aesearch.studies.store import optuna_tables, slots, tables
 from aesearch.studies.store.database import reading, writing
 from aesearch.studies.store.ledger import Lease, mark_done, require_held, this_work
 from aesearch.studies.store.retry import repeatable
@@ -80,7 +80,7 @@ def history(
     StudyNotFoundError
         The study was deleted.
     """
-    table, heads = tables.lease, optuna_tables.TRIALS
+    table = tables.lease
     have = {} if finished is None else finished
     with reading(engine) as connection:
         firsts = list(
@@ -92,20 +92,16 @@ def history(
         )
         if not firsts:
             raise StudyNotFoundError(f"study {study.name!r} is gone: it was deleted meanwhile")
-        rows = connection.execute(
-            sa.select(heads.c.number, heads.c.trial_id)
-            .where(heads.c.study_id == study.study_id, heads.c.state != TrialState.WAITING)
-            .order_by(heads.c.number)
-        ).all()
-        assert [row.number for row in rows] == list(range(len(rows))), "begun in another order"
-        missing = [row.trial_id for row in rows if row.number not in have]
+        begun = slots.begun(connection, study.study_id)
+        assert [n for n, _ in begun] == list(range(len(begun))), "begun in another order"
+        missing = [trial_id for number, trial_id in begun if number not in have]
         found = {
             trial.number: trial
-            for trial in optuna_tables.frozen_trials(
+            for trial in slots.own_trials(
                 connection, study.study_id, only=missing if len(missing) <= _LISTED else None
             )
         }
-        trials = [have.get(row.number) or found[row.number] for row in rows]
+        trials = [have.get(number) or found[number] for number, _ in begun]
         have |= {n: trial for n, trial in found.items() if trial.state.is_finished()}
         return trials, firsts
 
@@ -128,9 +124,10 @@ def write_suggestions(
         ).rowcount
         if not changed:
             return
-        ids = optuna_tables.trial_ids(connection, generation.study_id)
+        study_id = generation.study_id
+        ids = slots.slot_ids(connection, study_id)
         for number, params in zip(generation.members, suggestions, strict=True):
-            optuna_tables.start_trial(connection, ids[number], params, distributions)
+            slots.begin(connection, study_id, ids[number], params, distributions)
 
 
 @repeatable
@@ -163,10 +160,10 @@ def write_rung(
     """
     with writing(engine) as connection:
         require_held(connection, lease)
-        ids = optuna_tables.trial_ids(connection, lease.study_id)
+        ids = slots.slot_ids(connection, lease.study_id)
         # What is trained again is written already, and a finished trial stays as it is: begun
         # again with smaller populations, it may go on where it had been pruned.
-        over = optuna_tables.finished(connection, [ids[number] for number in lease.members])
+        over = slots.finished(connection, [ids[number] for number in lease.members])
         rows = [
             {
                 "trial_id": ids[curve.number],
@@ -183,7 +180,7 @@ def write_rung(
         for number, values in reports.items():
             if ids[number] in over:
                 continue
-            optuna_tables.report(connection, ids[number], values)
+            slots.report(connection, ids[number], values)
         for outcome in outcomes:
             n_new += _write_outcome(connection, ids[outcome.number], outcome)
         # Now, not when somebody publishes: a page that shows a finished trial asks no more for it.
@@ -202,7 +199,7 @@ def write_rung(
 
 def _write_outcome(connection: Connection, trial_id: int, outcome: Outcome) -> bool:
     """Write how a trial ended; False where that was written before."""
-    written = optuna_tables.finish_trial(
+    written = slots.finish(
         connection,
         trial_id,
         outcome.state,

@@ -13,13 +13,13 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Connection, Engine
 
 from aesearch.studies.errors import StoreError, StudyNotFoundError
-from aesearch.studies.results.records import LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
+from aesearch.studies.results.records import ForeignTrial, LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
 from aesearch.studies.results.records import TrialState as RecordedState
 from aesearch.studies.results.selection import with_pooled_errors
 from aesearch.studies.spec.former import with_former_settings
 from aesearch.studies.spec.load import spec_from_mapping
 from aesearch.studies.spec.resolved import ResolvedSpec, resolve
-from aesearch.studies.store import database, migrations, optuna_tables, tables
+from aesearch.studies.store import database, migrations, optuna_tables, slots, tables
 from aesearch.studies.store.driver_errors import describe
 from aesearch.studies.store.retry import Patience, be_patient, repeatable
 
@@ -162,6 +162,7 @@ def create_study(
                     aesearch_version=version,
                     test_looks=0,
                     deadline=None if timeout is None else clock(connection) + timeout,
+                    identity=slots.new_identity(connection, study_id),
                 )
             )
             _add_slots(connection, study_id, 0, n_trials, generation_size)
@@ -202,7 +203,7 @@ def raise_trials(engine: Engine, study: StudyRow, n_trials: int, generation_size
             .where(tables.study.c.study_id == study.study_id)
             .with_for_update()
         )
-        have = len(optuna_tables.trial_ids(connection, study.study_id))
+        have = slots.n_slots(connection, study.study_id)
         if n_trials > have:
             _add_slots(connection, study.study_id, have, n_trials, generation_size)
     return max(have, n_trials)
@@ -211,7 +212,7 @@ def raise_trials(engine: Engine, study: StudyRow, n_trials: int, generation_size
 def _add_slots(
     connection: Connection, study_id: int, start: int, stop: int, generation_size: int
 ) -> None:
-    optuna_tables.add_waiting_trials(connection, study_id, range(start, stop))
+    slots.add(connection, study_id, start, stop)
     position = connection.execute(
         sa.select(sa.func.count())
         .select_from(tables.lease)
@@ -351,14 +352,14 @@ def snapshot(engine: Engine, name: str) -> StudySnapshot:
 def snapshot_in(
     connection: Connection, row: StudyRow, retrained: Sequence[Any] | None = None
 ) -> StudySnapshot:
-    """Read a study as it is inside a transaction, with eight statements at most.
+    """Read a study as it is inside a transaction, with ten statements at most.
 
     Parameters
     ----------
     retrained : sequence of rows, optional
         Its retrained seeds, where they were read already.
     """
-    trials = optuna_tables.frozen_trials(connection, row.study_id)
+    trials, foreign = slots.split(connection, row.study_id)
     leases = connection.execute(
         sa.select(tables.lease, clock(connection).label("moment"))
         .where(tables.lease.c.study_id == row.study_id)
@@ -409,7 +410,13 @@ def snapshot_in(
         chosen=numbers.get(row.chosen_trial_id) if row.chosen_trial_id is not None else None,
         test_looks=row.test_looks,
         facts=row.facts,
+        foreign=tuple(map(_foreign, foreign)),
     )
+
+
+def _foreign(trial: FrozenTrial) -> ForeignTrial:
+    value = trial.values[0] if trial.values else None
+    return ForeignTrial(trial.number, STATES[trial.state], value)
 
 
 def trial_record(trial: FrozenTrial) -> TrialRecord:
