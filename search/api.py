@@ -18,6 +18,7 @@ from aesearch.data.load import load as load_images
 from aesearch.driver.study_run import Run, run_study
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.options import OptionError, storage_or_default, study_spec
+from aesearch.sampling.wanted import Wanted, read_wanted
 from aesearch.studies.errors import StudyMismatchError
 from aesearch.studies.results.output_files import make_folder, write_whole
 from aesearch.studies.results.summary import summary_text
@@ -116,6 +117,7 @@ def search(
     workers: int | None = None,
     ray: str | None = None,
     gpus_per_worker: float | None = None,
+    enqueue: Wanted = (),
     quiet: bool = False,
 ) -> SearchResult:
     """Search, choose, retrain and test; the same call again goes on where the last one stopped.
@@ -148,6 +150,9 @@ def search(
     gpus_per_worker : float, optional
         GPUs that Ray gives each worker; may be a fraction. None for one where the study trains
         on GPUs.
+    enqueue : mapping, path, or sequence of them
+        Configurations that are tried next, by the names of the space, or files of them: YAML, a
+        ``best.yaml`` or a ``trials.csv`` of another study.
     quiet : bool
         Show no progress.
 
@@ -213,6 +218,7 @@ def search(
                 workers=workers,
                 cluster=cluster,
                 display=display,
+                enqueue=read_wanted(enqueue),
             )
     except BaseException:
         if images is not None and folder is not None and began_here:

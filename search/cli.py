@@ -3,6 +3,8 @@
 Nothing heavy is imported here or there before a command runs: ``--help`` is fast.
 """
 
+import io
+import sys
 from typing import Annotated
 
 import typer
@@ -70,5 +72,8 @@ app.add_typer(data_app, name="data")
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; what a terminal cannot show is escaped, and fails nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="aesearch")

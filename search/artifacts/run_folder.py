@@ -13,6 +13,7 @@ from aesearch.artifacts.best_file import load_best
 from aesearch.studies.dashboard.artifacts import TrialFile, trial_files
 from aesearch.studies.dashboard.publishing import write_missing
 from aesearch.studies.errors import AesearchError, RunFailedError, SpecError
+from aesearch.studies.files import one_writer
 from aesearch.studies.report.stored import report_of
 from aesearch.studies.report.words import reproducing_commands
 from aesearch.studies.results import evaluation_files
@@ -140,6 +141,11 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
     contents, files = _read(engine, name)
     check_folder(folder, contents.spec, contents.row.facts)
     make_folder(folder)
+    with one_writer(folder):
+        _write(folder, contents, files)
+
+
+def _write(folder: Path, contents: StudyContents, files: list[TrialFile]) -> None:
     snapshot = contents.snapshot
     write_whole(folder / SPECIFICATION, _specification(contents))
     write_tables(folder, snapshot, contents.curves)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from aesearch.options import OptionError, storage_or_default
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from aesearch.studies.spec.study import StudySpec
 
 
@@ -17,6 +19,7 @@ def detach(
     workers: int | None,
     ray: str | None,
     gpus_per_worker: float | None,
+    enqueue: "list[Path]",
     quiet: bool,
 ) -> dict[str, Any]:
     """Create the study, or go on with it, and tell how to follow it.
@@ -44,11 +47,12 @@ def detach(
                 f"{name} must not be given beside --detach, got {str(value)!r}; {remedy}"
             )
     from aesearch.driver.create import leave_study  # noqa: PLC0415 - imports torch
+    from aesearch.sampling.wanted import read_wanted  # noqa: PLC0415
     from aesearch.terminal.display import make_display  # noqa: PLC0415 - imports rich
 
     chosen = storage_or_default(storage)
     with make_display(quiet=quiet) as display:
-        left = leave_study(spec, storage=chosen, display=display)
+        left = leave_study(spec, storage=chosen, display=display, enqueue=read_wanted(enqueue))
     where = _where(chosen, left.storage)
     name = shlex.quote(left.study)
     return {

@@ -79,6 +79,16 @@ def run(  # noqa: PLR0917 - Typer calls it by name
         typer.Option(help="Run folder. Default: runs/<study>.", rich_help_panel=_WHERE),
     ] = None,
     timeout: Annotated[float | None, _flag("timeout", _HOW)] = None,
+    enqueue: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Configurations that are tried next: a YAML list, a best.yaml or a trials.csv "
+            "of another study; repeat for more.",
+            rich_help_panel=_HOW,
+            show_default=False,
+        ),
+    ] = None,
     ray: Annotated[
         str | None,
         typer.Option(
@@ -177,7 +187,7 @@ def run(  # noqa: PLR0917 - Typer calls it by name
             typer.echo("---\n".join(_resolved(each, device_of) for each in specs), nl=False)
             return
         how: dict[str, Any] = {"storage": storage, "out": out, "workers": workers, "quiet": quiet}
-        how |= {"ray": ray, "gpus_per_worker": gpus_per_worker}
+        how |= {"enqueue": enqueue or [], "ray": ray, "gpus_per_worker": gpus_per_worker}
         (_detach if detach else _run)(specs, as_json=as_json, **how)
 
 

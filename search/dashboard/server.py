@@ -112,7 +112,13 @@ def dashboard_application(
     uploads = artifact_folder is not None
     try:
         application = wsgi(storage, artifact_store=StoredArtifacts(engine, artifact_folder))
-        yield guarded(application, hosts=hosts, writable=writable, uploads=uploads)
+        yield guarded(
+            application,
+            hosts=hosts,
+            writable=writable,
+            uploads=uploads,
+            is_kept=lambda study_id: study_rows.is_ours(engine, study_id),
+        )
     finally:
         storage.engine.dispose()
 

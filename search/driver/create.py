@@ -1,6 +1,7 @@
 """A study comes into its store, or is extended there; nothing is trained here."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,21 @@ from aesearch.data.study_data import (
 )
 from aesearch.device import planned_device
 from aesearch.sampling.suggest import cut_grid
+from aesearch.sampling.wanted import completed
 from aesearch.studies.errors import StudyMismatchError, StudyNotFoundError
 from aesearch.studies.spec.load import diff
 from aesearch.studies.spec.model_size import check_weights
 from aesearch.studies.spec.resolved import ResolvedSpec, as_stored
 from aesearch.studies.spec.study import StudySpec
-from aesearch.studies.store import database, ledger, migrations, retrain_results, status, study_rows
+from aesearch.studies.store import (
+    database,
+    ledger,
+    migrations,
+    retrain_results,
+    search_results,
+    status,
+    study_rows,
+)
 from aesearch.studies.store.driver_errors import describe
 from aesearch.studies.store.evaluation_results import read_evaluation
 from aesearch.terminal.display import FINISHED, Display
@@ -51,7 +61,12 @@ class Detached:
 
 
 def leave_study(
-    spec: StudySpec, *, storage: str, display: Display, progress: Progress | None = None
+    spec: StudySpec,
+    *,
+    storage: str,
+    display: Display,
+    progress: Progress | None = None,
+    enqueue: Sequence[Mapping[str, Any]] = (),
 ) -> Detached:
     """Create a study, or go on with it, and return at once: ``aesearch worker`` does the work.
 
@@ -63,6 +78,8 @@ def leave_study(
         Database URL or path of an SQLite file.
     progress : callable or None
         Told about downloads; None for the display.
+    enqueue : sequence of dict
+        Configurations that are tried next.
 
     Raises
     ------
@@ -77,7 +94,7 @@ def leave_study(
             progress=progress or display.download,
         )
         migrations.prepare(engine)
-        create_or_resume(engine, problem, display)
+        create_or_resume(engine, problem, display, enqueue=enqueue)
         name = str(problem.spec.name)
         study = study_rows.find_study(engine, name)
         # What may differ on a resume can change the choice or the retraining.
@@ -94,7 +111,12 @@ def leave_study(
 
 
 def create_or_resume(
-    engine: Engine, problem: Problem, display: Display, *, trains_here: bool = False
+    engine: Engine,
+    problem: Problem,
+    display: Display,
+    *,
+    trains_here: bool = False,
+    enqueue: Sequence[Mapping[str, Any]] = (),
 ) -> ResolvedSpec:
     """Create the study of a problem, or extend what the store has of it.
 
@@ -102,6 +124,8 @@ def create_or_resume(
     ----------
     trains_here : bool
         Whether this machine does the work, so that it must have the study's device.
+    enqueue : sequence of dict
+        Configurations that are tried next.
 
     Returns
     -------
@@ -112,6 +136,8 @@ def create_or_resume(
     ------
     SpecError
         A new study could make networks that are too large for its store.
+    WishError
+        What is enqueued is no configuration of the space.
     StudyMismatchError
         The stored study has another specification, another program's study has the name, or
         it trains on a device that is not here.
@@ -120,20 +146,11 @@ def create_or_resume(
     """
     spec, name = problem.spec, str(problem.spec.name)
     n_trials = spec.n_trials
-    if name not in study_rows.study_names(engine):
-        check_weights(spec, math.prod(problem.image_shape), engine.dialect.name)
-    created = study_rows.create_study(
-        engine,
-        name,
-        spec=spec.model_dump(mode="json"),
-        facts=problem.facts() | {"pca": principal_components_by_fold(problem)},
-        n_trials=n_trials,
-        generation_size=_generation_size(spec),
-        version=__version__,
-        timeout=spec.search.timeout,
-    )
-    if created:
+    wanted = [completed(spec, configuration) for configuration in enqueue]
+    if _create(engine, problem, wanted):
         _tell(problem, display)
+        if wanted:
+            display.message(f"the first {min(len(wanted), n_trials)} trials are those enqueued")
         return spec
     study = _found(engine, name)
     check_versions(study)
@@ -159,6 +176,7 @@ def create_or_resume(
         engine, study, spec.model_dump(mode="json"), timeout=spec.search.timeout
     )
     have = study_rows.raise_trials(engine, study, n_trials, _generation_size(spec))
+    _enqueue(engine, study, wanted, display)
     if have > n_trials:
         display.message(f"study {name!r} has {have} trials already; none is taken away")
     work = ledger.open_work(engine, study)
@@ -171,6 +189,43 @@ def create_or_resume(
     else:
         display.message(f"study {name!r} is finished: all {have} trials are done")
     return spec
+
+
+def _create(engine: Engine, problem: Problem, wanted: Sequence[Mapping[str, Any]]) -> bool:
+    """Create the study; False where one of its name is there."""
+    spec, name = problem.spec, str(problem.spec.name)
+    if name not in study_rows.study_names(engine):
+        check_weights(spec, math.prod(problem.image_shape), engine.dialect.name)
+    return study_rows.create_study(
+        engine,
+        name,
+        spec=spec.model_dump(mode="json"),
+        facts=problem.facts() | {"pca": principal_components_by_fold(problem)},
+        n_trials=spec.n_trials,
+        generation_size=_generation_size(spec),
+        version=__version__,
+        timeout=spec.search.timeout,
+        wanted=wanted,
+    )
+
+
+def _enqueue(
+    engine: Engine,
+    study: study_rows.StudyRow,
+    wanted: Sequence[Mapping[str, Any]],
+    display: Display,
+) -> None:
+    if not wanted or not study_rows.enqueue(engine, study, wanted):
+        return
+    waiting = len(search_results.pending_wishes(engine, study))
+    counts = status.trial_counts(engine, study)
+    left, have = counts["waiting"], sum(counts.values())
+    display.message(f"{waiting} enqueued: they are the next trials of study {study.name!r}")
+    if left < waiting:
+        display.message(
+            f"{waiting - left} of them have no trial left; ask for more with "
+            f"--trials {have + waiting - left}"
+        )
 
 
 def _found(engine: Engine, name: str) -> study_rows.StudyRow:

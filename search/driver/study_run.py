@@ -2,12 +2,12 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy.engine import Engine
 
@@ -71,6 +71,7 @@ def run_study(
     display: Display,
     cluster: Cluster | None = None,
     progress: Progress | None = None,
+    enqueue: Sequence[Mapping[str, Any]] = (),
 ) -> Run:
     """Search, choose, retrain, look at the test set once, and write the run folder.
 
@@ -91,6 +92,8 @@ def run_study(
         Where the workers run instead of on this machine.
     progress : callable or None
         Told about downloads: (what, bytes so far, total or None); None for the display.
+    enqueue : sequence of dict
+        Configurations that are tried next.
 
     Raises
     ------
@@ -119,6 +122,7 @@ def run_study(
                 workers=workers,
                 cluster=cluster,
                 display=display,
+                enqueue=enqueue,
             )
     finally:
         engine.dispose()
@@ -147,9 +151,10 @@ def _run(
     workers: int | None,
     cluster: Cluster | None,
     display: Display,
+    enqueue: Sequence[Mapping[str, Any]],
 ) -> Run:
     name = str(problem.spec.name)
-    spec = create_or_resume(engine, problem, display, trains_here=cluster is None)
+    spec = create_or_resume(engine, problem, display, trains_here=cluster is None, enqueue=enqueue)
     # From here on a server that restarts is waited for; before, a person wants to know at once.
     be_patient(engine, Patience(retry_s()))
     crew = _crew(engine, spec, storage, folder, workers=workers, cluster=cluster)

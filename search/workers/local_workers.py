@@ -1,21 +1,18 @@
 """The worker processes that a run starts on this machine; what they do is in ``worker``."""
 
-import hashlib
 import math
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from functools import cache
 from pathlib import Path
 
 from sqlalchemy.engine import Engine
 
 from aesearch.options import STORAGE_VARIABLE
 from aesearch.studies.errors import AesearchError, RunFailedError
-from aesearch.studies.processes import lives
+from aesearch.studies.processes import lives, place
 from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.store import ledger, study_rows
 from aesearch.studies.store.study_rows import StudyRow
@@ -38,18 +35,7 @@ def useful_workers(spec: ResolvedSpec, n_generations: int) -> int:
 
 def worker_name(pid: int) -> str:
     """Owner of the leases of a process: where process ids are its own, and its own."""
-    return f"{_place()}:{pid}"
-
-
-@cache
-def _place() -> str:
-    """Name this machine, or this container of it: hosts may share a name, and process ids."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
-        place = f"{boot}{Path('/proc/self/ns/pid').readlink()}"
-    except OSError:  # not Linux
-        return socket.gethostname()
-    return f"{socket.gethostname()}-{hashlib.sha256(place.encode()).hexdigest()[:4]}"
+    return f"{place()}:{pid}"
 
 
 def free_the_dead(engine: Engine, study: StudyRow) -> None:
@@ -58,8 +44,8 @@ def free_the_dead(engine: Engine, study: StudyRow) -> None:
     Without this, a run that was killed waits for its own old leases to expire.
     """
     for owner in ledger.owners(engine, study):
-        place, _, pid = owner.rpartition(":")
-        if place == _place() and pid.isdecimal() and not lives(int(pid)):
+        where, _, pid = owner.rpartition(":")
+        if where == place() and pid.isdecimal() and not lives(int(pid)):
             ledger.free_owner(engine, owner)
 
 

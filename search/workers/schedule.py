@@ -6,6 +6,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.engine import Engine
 
 from aesearch.sampling.suggest import FINISHED, distributions, suggest
+from aesearch.sampling.wanted import WishError, completed
 from aesearch.studies.errors import ChoiceReopenedError
 from aesearch.studies.results.selection import choose
 from aesearch.studies.spec.resolved import ResolvedSpec
@@ -35,12 +36,36 @@ def suggest_up_to(
     ``search_results.history``.
     """
     for generation in search_results.unsuggested(engine, study, position):
-        trials, firsts = search_results.history(engine, study, finished)
-        known = known_results(spec, trials, firsts, generation.position)
-        assert all(trial.state in FINISHED for trial in known), "the lookahead was not kept"
-        window = trials[len(known) : generation.first]
-        found = suggest(spec, generation.position, generation.members, known, window)
-        search_results.write_suggestions(engine, generation, found, distributions(spec))
+        while not _suggest_one(engine, study, spec, generation, finished):
+            pass  # somebody enqueued a trial in this moment
+
+
+def _suggest_one(
+    engine: Engine,
+    study: study_rows.StudyRow,
+    spec: ResolvedSpec,
+    generation: ledger.Lease,
+    finished: dict[int, FrozenTrial] | None,
+) -> bool:
+    """Give one generation its parameters: what was enqueued first; False if that changed."""
+    seen = search_results.pending_wishes(engine, study)
+    wanted, refused = [], {}
+    for count, wish in enumerate(seen):
+        if len(wanted) == generation.size:
+            seen = seen[:count]
+            break
+        try:
+            wanted.append(completed(spec, wish.params))
+        except WishError as error:
+            refused[wish.trial_id] = str(error)
+    trials, firsts = search_results.history(engine, study, finished)
+    known = known_results(spec, trials, firsts, generation.position)
+    assert all(trial.state in FINISHED for trial in known), "the lookahead was not kept"
+    window = trials[len(known) : generation.first]
+    found = suggest(spec, generation.position, generation.members, known, window, wanted)
+    return search_results.write_suggestions(
+        engine, generation, found, distributions(spec), seen=seen, refused=refused
+    )
 
 
 def chosen_configuration(

@@ -63,6 +63,7 @@ def _version(engine: Engine, *, create: bool) -> int | None:
             )
         if "aesearch_schema" not in names:
             _refuse_foreign(engine, inspector, names)
+            _refuse_encoding(engine, connection)
             return None
         found = connection.execute(sa.select(tables.schema.c.version)).scalar()
         library = connection.exec_driver_sql("SELECT library_version FROM version_info").scalar()
@@ -104,6 +105,18 @@ def _refuse_foreign(engine: Engine, inspector: sa.Inspector, names: set[str]) ->
         raise StoreError(
             f"the store {describe(engine.url)} must be empty or made by aesearch or Optuna, got "
             f"tables of another program ({', '.join(sorted(strange or names)[:5])}); {remedy}"
+        )
+
+
+def _refuse_encoding(engine: Engine, connection: Connection) -> None:
+    if engine.dialect.name == "sqlite":
+        return
+    found = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if found != "UTF8":
+        raise StoreError(
+            f"the store {describe(engine.url)} must have the encoding UTF8, got {found}: names "
+            "and notes hold any character; create a database with CREATE DATABASE name ENCODING "
+            "'UTF8' TEMPLATE template0"
         )
 
 
@@ -158,13 +171,12 @@ def _alone(engine: Engine) -> Iterator[None]:
         finally:
             os.close(folder)
         return
-    # Outside any transaction: the server ends those that are idle.
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sa.text(f"SELECT pg_advisory_lock({_ADVISORY_KEY})"))
-        try:
-            yield
-        finally:
-            connection.execute(sa.text(f"SELECT pg_advisory_unlock({_ADVISORY_KEY})"))
+    with engine.begin() as connection:
+        # It does nothing meanwhile, for which the server would end it.
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY})")
+        yield
 
 
 def _fcntl() -> Any:

@@ -243,11 +243,10 @@ def finish_trial(
 
 
 def _set_params(connection: Connection, trial_id: int, rows: list[dict[str, Any]]) -> None:
-    there = connection.execute(sa.select(PARAMS).where(PARAMS.c.trial_id == trial_id))
     columns = ("param_name", "param_value", "distribution_json")
-    if {tuple(row._mapping[name] for name in columns) for row in there} == {
-        tuple(row[name] for name in columns) for row in rows
-    }:
+    query = sa.select(*(PARAMS.c[name] for name in columns)).where(PARAMS.c.trial_id == trial_id)
+    there = {tuple(row) for row in connection.execute(query)}
+    if there == {tuple(row[name] for name in columns) for row in rows}:
         return
     connection.execute(PARAMS.delete().where(PARAMS.c.trial_id == trial_id))
     insert_new(connection, PARAMS, rows)

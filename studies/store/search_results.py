@@ -12,11 +12,12 @@ from sqlalchemy.engine import Connection, Engine
 from aesearch.studies.dashboard.publishing import note_trials
 from aesearch.studies.errors import StudyNotFoundError
 from aesearch.studies.results.records import Picture
-from aesearch.studies.store import optuna_tables, slots, tables
+from aesearch.studies.store import optuna_tables, slots, tables, wishes
 from aesearch.studies.store.database import reading, writing
 from aesearch.studies.store.ledger import Lease, mark_done, require_held, this_work
 from aesearch.studies.store.retry import repeatable
 from aesearch.studies.store.study_rows import StudyRow, to_sql
+from aesearch.studies.store.wishes import Wish
 
 _LISTED = 500  # so many trials are asked for by their ids; for more, all are read
 
@@ -107,15 +108,42 @@ def history(
 
 
 @repeatable
+def pending_wishes(engine: Engine, study: StudyRow) -> list[Wish]:
+    """What was enqueued and no generation has taken, the oldest first."""
+    with reading(engine) as connection:
+        return wishes.pending(connection, study.study_id)
+
+
+@repeatable
 def write_suggestions(
     engine: Engine,
     generation: Lease,
     suggestions: Sequence[Mapping[str, Any]],
     distributions: Mapping[str, BaseDistribution],
-) -> None:
-    """Give a generation's trials their parameters; the first writer wins."""
+    *,
+    seen: Sequence[Wish] = (),
+    refused: Mapping[int, str] | None = None,
+) -> bool:
+    """Give a generation's trials their parameters; the first writer wins.
+
+    Parameters
+    ----------
+    seen : sequence of Wish
+        Those that the suggestions were made with: the first trials are those of them that are
+        not ``refused``, as many as there are trials.
+    refused : mapping of trial id to reason
+        Wishes that cannot be tried.
+
+    Returns
+    -------
+    bool
+        False where wishes came or went meanwhile; nothing is written then.
+    """
     table = tables.lease
+    reasons = refused or {}
     with writing(engine) as connection:
+        if wishes.pending(connection, generation.study_id)[: len(seen)] != list(seen):
+            return False
         changed = connection.execute(
             table.update()
             .where(*this_work(generation.study_id, "search", generation.position))
@@ -123,11 +151,18 @@ def write_suggestions(
             .values(suggested=True)
         ).rowcount
         if not changed:
-            return
+            return True
         study_id = generation.study_id
         ids = slots.slot_ids(connection, study_id)
         for number, params in zip(generation.members, suggestions, strict=True):
             slots.begin(connection, study_id, ids[number], params, distributions)
+        taken = [wish for wish in seen if wish.trial_id not in reasons]
+        for wish, number in zip(taken, generation.members, strict=False):
+            wishes.grant(connection, study_id, wish, ids[number])
+        for wish in seen:
+            if wish.trial_id in reasons:
+                wishes.refuse(connection, wish, reasons[wish.trial_id])
+    return True
 
 
 @repeatable

@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 
 from aesearch.studies.results.stability import STABILITY
 from aesearch.studies.store import optuna_tables, tables
-from aesearch.studies.store.optuna_tables import TRIALS, USER_ATTRIBUTES
+from aesearch.studies.store.optuna_tables import TRIALS
 from aesearch.studies.store.triggers import IDENTITY
 
 # What a trial says of its end: where another program wrote one of them, it is not kept.
@@ -68,9 +68,7 @@ def begin(
     recorded = {
         name: [value, distribution_to_json(distributions[name])] for name, value in params.items()
     }
-    connection.execute(
-        tables.trial.insert().values(trial_id=trial_id, params=json.dumps(recorded))
-    )
+    connection.execute(tables.trial.insert().values(trial_id=trial_id, params=json.dumps(recorded)))
 
 
 def report(connection: Connection, trial_id: int, values: Mapping[int, float]) -> None:
@@ -249,7 +247,9 @@ def _former_record(trial: FrozenTrial) -> dict[str, Any]:
     # Only ours say what they scored on each fold, or why they ended.
     ended = trial.state in _FINISHED and bool(trial.user_attrs.keys() & {"fold_scores", "reason"})
     kinds = trial.distributions
-    params = {name: [value, distribution_to_json(kinds[name])] for name, value in trial.params.items()}
+    params = {
+        name: [value, distribution_to_json(kinds[name])] for name, value in trial.params.items()
+    }
     return {
         "trial_id": trial._trial_id,  # noqa: SLF001 - has no public name
         "params": json.dumps(params),

@@ -13,13 +13,19 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Connection, Engine
 
 from aesearch.studies.errors import StoreError, StudyNotFoundError
-from aesearch.studies.results.records import ForeignTrial, LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
+from aesearch.studies.results.records import (
+    ForeignTrial,
+    LeaseRecord,
+    RetrainRecord,
+    StudySnapshot,
+    TrialRecord,
+)
 from aesearch.studies.results.records import TrialState as RecordedState
 from aesearch.studies.results.selection import with_pooled_errors
 from aesearch.studies.spec.former import with_former_settings
 from aesearch.studies.spec.load import spec_from_mapping
 from aesearch.studies.spec.resolved import ResolvedSpec, resolve
-from aesearch.studies.store import database, migrations, optuna_tables, slots, tables
+from aesearch.studies.store import database, migrations, optuna_tables, slots, tables, wishes
 from aesearch.studies.store.driver_errors import describe
 from aesearch.studies.store.retry import Patience, be_patient, repeatable
 
@@ -134,11 +140,14 @@ def create_study(
     generation_size: int,
     version: str,
     timeout: float | None = None,
+    wanted: Sequence[Mapping[str, Any]] = (),
 ) -> bool:
     """Create a study with all its slots and generations in one transaction.
 
     Parameters
     ----------
+    wanted : sequence of dict
+        Configurations that its first trials are to try.
     timeout : float, optional
         Seconds from now on after which no generation is begun.
 
@@ -166,6 +175,7 @@ def create_study(
                 )
             )
             _add_slots(connection, study_id, 0, n_trials, generation_size)
+            wishes.enqueue(connection, study_id, wanted)
     except sa.exc.IntegrityError:
         return False
     return True
@@ -185,6 +195,24 @@ def replace_spec(
                 deadline=None if timeout is None else clock(connection) + timeout,
             )
         )
+
+
+@repeatable
+def enqueue(engine: Engine, study: StudyRow, wanted: Sequence[Mapping[str, Any]]) -> int:
+    """Ask for configurations to be tried next; those that were asked for before are not again.
+
+    Returns
+    -------
+    int
+        How many are new.
+    """
+    with database.writing(engine) as connection:
+        connection.execute(
+            sa.select(tables.study.c.study_id)
+            .where(tables.study.c.study_id == study.study_id)
+            .with_for_update()
+        )
+        return wishes.enqueue(connection, study.study_id, wanted)
 
 
 @repeatable
@@ -324,6 +352,14 @@ def study_names(engine: Engine) -> list[str]:
     """Names of every study of ours in the store, oldest first."""
     with database.reading(engine) as connection:
         return study_names_in(connection)
+
+
+@repeatable
+def is_ours(engine: Engine, study_id: int) -> bool:
+    """Whether an Optuna study is one of ours."""
+    query = sa.select(tables.study.c.study_id).where(tables.study.c.study_id == study_id)
+    with database.reading(engine) as connection:
+        return connection.execute(query).first() is not None
 
 
 def study_names_in(connection: Connection) -> list[str]:

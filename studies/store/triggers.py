@@ -21,9 +21,7 @@ REFUSED = (
     "aesearch delete STUDY only"
 )
 _PARENTS = (("trials", "trial_id"), ("studies", "study_id"))
-_SLOTS = (
-    "(SELECT sum(size) FROM aesearch_lease WHERE study_id = OLD.study_id AND kind = 'search')"
-)
+_SLOTS = "(SELECT sum(size) FROM aesearch_lease WHERE study_id = OLD.study_id AND kind = 'search')"
 # The last copy that nothing of ours hangs on and that has each trial in the same state.
 _FIND_COPY = f"""
 INSERT INTO aesearch_moved (old_trial_id, new_trial_id, new_study_id)
@@ -36,7 +34,7 @@ WHERE a.study_id = OLD.study_id AND a.number < {_SLOTS} AND b.study_id = (
   AND {_SLOTS} = (
     SELECT count(*) FROM trials c JOIN trials d ON d.number = c.number AND d.state = c.state
     WHERE c.study_id = OLD.study_id AND d.study_id = t.study_id AND c.number < {_SLOTS}))
-"""  # noqa: S608 - constants of this module
+"""
 _NO_COPY = "NOT EXISTS (SELECT 1 FROM aesearch_moved)"
 
 
@@ -111,8 +109,7 @@ def make_triggers(connection: Connection) -> None:
         run(_postgres_function(parent))
         there = connection.execute(
             sa.text(
-                "SELECT 1 FROM pg_trigger WHERE tgname = :name "
-                "AND tgrelid = to_regclass(:parent)"
+                "SELECT 1 FROM pg_trigger WHERE tgname = :name AND tgrelid = to_regclass(:parent)"
             ),
             {"name": name, "parent": parent},
         ).first()

@@ -20,9 +20,7 @@ def optuna_storage():
 
     def open_one(url):
         url = url if "://" in url else f"sqlite:///{url}"
-        opened.append(
-            optuna.storages.RDBStorage(url.replace("postgresql:", "postgresql+psycopg:"))
-        )
+        opened.append(optuna.storages.RDBStorage(url.replace("postgresql:", "postgresql+psycopg:")))
         return opened[-1]
 
     yield open_one
@@ -88,9 +86,11 @@ def test_optuna_cannot_delete_a_study_without_a_copy(finished):
     before = table_of(engine)
     if engine.dialect.name == "sqlite":
         optuna.delete_study(study_name="digits", storage=theirs)
-        with closing(sqlite3.connect(engine.url.database)) as connection:
-            with pytest.raises(sqlite3.IntegrityError, match="aesearch delete STUDY"):
-                connection.execute("DELETE FROM studies")
+        with (
+            closing(sqlite3.connect(engine.url.database)) as connection,
+            pytest.raises(sqlite3.IntegrityError, match="aesearch delete STUDY"),
+        ):
+            connection.execute("DELETE FROM studies")
     else:
         with pytest.raises(optuna.exceptions.StorageInternalError) as raised:
             optuna.delete_study(study_name="digits", storage=theirs)
@@ -137,7 +137,7 @@ def tell(study, value):
 
 
 def test_trials_of_others_are_never_chosen(finished, work):
-    """Added to a finished study, they are shown as theirs, and more of ours get the next numbers."""
+    """Added to a finished study, they are shown as theirs; more of ours get the next numbers."""
     engine, theirs = finished
     before = table_of(engine)
     study = optuna.load_study(study_name="digits", storage=theirs)
