@@ -15,7 +15,7 @@ from aesearch.artifacts.model_file import load_model
 from aesearch.artifacts.run_folder import default_folder
 from aesearch.data.images import ImageSet, as_image_set
 from aesearch.data.load import load as load_images
-from aesearch.driver.study_run import Run, run_study
+from aesearch.driver.study_run import OnTrial, Run, run_study
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.options import OptionError, storage_or_default, study_spec
 from aesearch.sampling.wanted import Wanted, read_wanted
@@ -118,6 +118,7 @@ def search(
     ray: str | None = None,
     gpus_per_worker: float | None = None,
     enqueue: Wanted = (),
+    on_trial: OnTrial | None = None,
     quiet: bool = False,
 ) -> SearchResult:
     """Search, choose, retrain and test; the same call again goes on where the last one stopped.
@@ -153,6 +154,9 @@ def search(
     enqueue : mapping, path, or sequence of them
         Configurations that are tried next, by the names of the space, or files of them: YAML, a
         ``best.yaml`` or a ``trials.csv`` of another study.
+    on_trial : callable(TrialRecord), optional
+        Told of each trial that ends during this call; what it raises ends the call, and nothing
+        is lost: the same call goes on.
     quiet : bool
         Show no progress.
 
@@ -219,6 +223,7 @@ def search(
                 cluster=cluster,
                 display=display,
                 enqueue=read_wanted(enqueue),
+                on_trial=on_trial,
             )
     except BaseException:
         if images is not None and folder is not None and began_here:

@@ -21,6 +21,7 @@ from aesearch.commands.studies import export, list_studies, show
 from aesearch.commands.tables import trials
 from aesearch.commands.train import train, verify
 from aesearch.commands.use import denoise, encode, interpolate, reconstruct
+from aesearch.commands.whole import copy, delete, exclude, rename
 from aesearch.commands.worker import worker
 
 app = typer.Typer(
@@ -66,6 +67,10 @@ app.command()(denoise)
 app.command()(interpolate)
 app.command()(presets)
 app.command()(init)
+app.command()(rename)
+app.command()(copy)
+app.command()(delete)
+app.command()(exclude)
 app.command()(status)
 app.command()(worker)
 app.add_typer(data_app, name="data")

@@ -152,6 +152,7 @@ def study_spec(
     from aesearch.studies.spec.load import load_spec  # noqa: PLC0415 - --help must not pay for it
 
     start = _start(preset, spec)
+    _check_once(options, overrides)
     found = load_spec(**start, flags=spec_values(options), overrides=overrides)
     _check_corruption(options, [found])
     _check_space(overrides, [found])
@@ -195,11 +196,26 @@ def study_specs(
     from aesearch.studies.spec.series import load_series  # noqa: PLC0415 - --help must not pay for it
 
     start = _start(preset, spec)
+    _check_once(options, overrides)
     found = load_series(**start, flags=spec_values(options), overrides=overrides, quick=quick)
     _check_corruption(options, found)
     _check_space(overrides, found)
     _check_settings(overrides, found)
     return found
+
+
+def _check_once(options: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Refuse a setting that is given as a flag and with --set: one of them would be ignored."""
+    for override in overrides:
+        key = ".".join(part.strip() for part in override.partition("=")[0].split("."))
+        for name, flag in FLAGS.items():
+            paths = (flag.path, f"{flag.path}.choices") if name == "architecture" else (flag.path,)
+            if key in paths and options.get(name) is not None:
+                option = "--" + name.replace("_", "-")
+                raise OptionError(
+                    f"{flag.path} must be given once, got {option} {options[name]} and --set "
+                    f"{override}; drop one"
+                )
 
 
 def _check_corruption(options: Mapping[str, Any], specs: "Sequence[StudySpec]") -> None:

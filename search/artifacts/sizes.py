@@ -1,4 +1,4 @@
-"""The best of another code size than the winner's, ready to be trained like a ``best.yaml``."""
+"""Another trial than the winner, ready to be trained like a ``best.yaml``."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from sqlalchemy.engine import Engine
 from aesearch.artifacts.run_folder import data_result, trial_result
 from aesearch.studies.errors import AesearchError
 from aesearch.studies.results.output_files import chosen_spec
+from aesearch.studies.results.records import StudySnapshot, TrialRecord
 from aesearch.studies.results.selection import eligible_trials
 from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store import study_rows
@@ -14,6 +15,32 @@ from aesearch.studies.store import study_rows
 
 class SizeError(AesearchError, ValueError):
     """A code size of which a study has no trial that may be chosen."""
+
+
+class TrialError(AesearchError, LookupError):
+    """A trial that a study does not have, or that cannot be delivered."""
+
+
+def trial_of_study(engine: Engine, name: str, number: int) -> tuple[StudySpec, dict[str, Any]]:
+    """Give what trains the network of one trial of a study; as ``best_of_size``.
+
+    Raises
+    ------
+    StudyNotFoundError
+        There is no study of that name.
+    TrialError
+        It has no complete, stable trial of that number.
+    """
+    snapshot = study_rows.snapshot(engine, name)
+    found = [trial for trial in eligible_trials(snapshot.trials) if trial.number == number]
+    if not found:
+        states = [t.unstable or t.state for t in snapshot.trials if t.number == number]
+        got = f"trial {number}, which is {states[0]}" if states else f"{number}"
+        raise TrialError(
+            f"trial must be complete and stable in study {name!r} of {snapshot.n_trials} trials, "
+            f"got {got}; 'aesearch show {name}' lists the best"
+        )
+    return _as_best(snapshot, study_rows.stored_spec(study_rows.find_study(engine, name)), found[0])
 
 
 def best_of_size(engine: Engine, name: str, encoding_dim: int) -> tuple[StudySpec, dict[str, Any]]:
@@ -51,10 +78,15 @@ def best_of_size(engine: Engine, name: str, encoding_dim: int) -> tuple[StudySpe
             f"encoding-dim must be a size of which study {name!r} has a complete, stable trial "
             f"({found}), got {encoding_dim!r}"
         )
-    best = ranked[sizes.index(encoding_dim)]
+    return _as_best(snapshot, spec, ranked[sizes.index(encoding_dim)])
+
+
+def _as_best(
+    snapshot: StudySnapshot, spec: StudySpec, trial: TrialRecord
+) -> tuple[StudySpec, dict[str, Any]]:
     result = {
-        **trial_result(snapshot, best),
+        **trial_result(snapshot, trial),
         "test": {"looks": snapshot.test_looks},
         **data_result(snapshot.facts),
     }
-    return chosen_spec(spec, spec.configuration(best.params)), result
+    return chosen_spec(spec, spec.configuration(trial.params)), result

@@ -72,4 +72,5 @@ def _without_password(word: str) -> str:
     try:
         return option + equals + describe(parse_url(url))
     except AesearchError:
-        return word
+        # Nobody knows where in it a password ends.
+        return f"{option}{equals}{url.partition('://')[0]}://***"

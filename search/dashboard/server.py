@@ -13,6 +13,7 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+import optuna
 from sqlalchemy.engine import Engine
 
 from aesearch.dashboard.guard import Application, guarded
@@ -108,6 +109,7 @@ def dashboard_application(
         raise DashboardError(
             f"optuna-dashboard must be installed, got {error}; run pip install optuna-dashboard"
         ) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # a rename is no news on our stderr
     storage = database.optuna_storage(engine, read_only=not writable)
     uploads = artifact_folder is not None
     try:

@@ -20,7 +20,7 @@ from aesearch.data.study_data import (
 from aesearch.device import planned_device
 from aesearch.sampling.suggest import cut_grid
 from aesearch.sampling.wanted import completed
-from aesearch.studies.errors import StudyMismatchError, StudyNotFoundError
+from aesearch.studies.errors import StoreError, StudyMismatchError, StudyNotFoundError
 from aesearch.studies.spec.load import diff
 from aesearch.studies.spec.model_size import check_weights
 from aesearch.studies.spec.resolved import ResolvedSpec, as_stored
@@ -145,31 +145,22 @@ def create_or_resume(
         Its images are others, or another major version made it.
     """
     spec, name = problem.spec, str(problem.spec.name)
-    n_trials = spec.n_trials
     wanted = [completed(spec, configuration) for configuration in enqueue]
     if _create(engine, problem, wanted):
         _tell(problem, display)
         if wanted:
-            display.message(f"the first {min(len(wanted), n_trials)} trials are those enqueued")
+            n_first = min(len(wanted), spec.n_trials)
+            display.message(f"the first {n_first} trials are those enqueued")
         return spec
-    study = _found(engine, name)
-    check_versions(study)
-    stored, spec = _comparable(problem, study)
-    differences = diff(stored, spec)
-    if differences:
-        listed = "\n".join(f"  - {line}" for line in differences)
-        raise StudyMismatchError(
-            f"study {name!r} exists with another specification (stored -> asked):\n{listed}\n"
-            "give it the stored values, or name a new study with --study"
-        )
-    check_same_data(problem, study.facts, name)
+    study, stored, spec = _same_study(engine, problem)
     before = sum(status.trial_counts(engine, study).values())
+    n_trials = _trials_to_have(study, stored, spec, before)
     if trains_here and spec.compute.device != problem.spec.compute.device == "cpu":
         _check_nothing_to_train(engine, study, spec, stored, more=n_trials > before)
     if spec.evaluation != stored.evaluation and read_evaluation(engine, study) is not None:
         spec = _with_evaluation(spec, stored, more=n_trials > before, display=display)
     free_the_dead(engine, study)
-    if before > n_trials:  # none is taken away, and the specification says so
+    if before > spec.n_trials:  # none is taken away, and the specification says so
         search = spec.search.model_copy(update={"trials": before})
         spec = spec.model_copy(update={"search": search})
     study_rows.replace_spec(
@@ -177,7 +168,7 @@ def create_or_resume(
     )
     have = study_rows.raise_trials(engine, study, n_trials, _generation_size(spec))
     _enqueue(engine, study, wanted, display)
-    if have > n_trials:
+    if have > spec.n_trials:
         display.message(f"study {name!r} has {have} trials already; none is taken away")
     work = ledger.open_work(engine, study)
     ledger.forgive(engine, study)
@@ -187,7 +178,8 @@ def create_or_resume(
         finished = sum(counts[state] for state in FINISHED)
         display.message(f"study {name!r} goes on: {finished} of {have} trials are finished")
     else:
-        display.message(f"study {name!r} is finished: all {have} trials are done")
+        ended = "" if study.stopped is None else f" ({study.stopped})"
+        display.message(f"study {name!r} is finished: all {have} trials are done{ended}")
     return spec
 
 
@@ -226,6 +218,57 @@ def _enqueue(
             f"{waiting - left} of them have no trial left; ask for more with "
             f"--trials {have + waiting - left}"
         )
+
+
+def _trials_to_have(
+    study: study_rows.StudyRow, stored: ResolvedSpec, spec: ResolvedSpec, before: int
+) -> int:
+    """How many trials are asked for: no more where the search has ended by its rule."""
+    same = spec.search.stop == stored.search.stop and spec.n_trials <= stored.n_trials
+    return before if study.stopped is not None and same else spec.n_trials
+
+
+def check_changes(engine: Engine, problem: Problem) -> None:
+    """Refuse another specification for a study that the store has; other problems come later.
+
+    Raises
+    ------
+    StudyMismatchError
+    """
+    if engine.dialect.name == "sqlite" and not Path(str(engine.url.database)).is_file():
+        return
+    try:
+        migrations.prepare(engine, create=False)
+        there = study_rows.study_names(engine)
+    except StoreError:
+        return
+    if str(problem.spec.name) in there:
+        _same_study(engine, problem)
+
+
+def _same_study(
+    engine: Engine, problem: Problem
+) -> tuple[study_rows.StudyRow, ResolvedSpec, ResolvedSpec]:
+    """Find the study in its store, its specification and the one that is asked for.
+
+    Raises
+    ------
+    StudyMismatchError
+        They differ in more than may change.
+    """
+    name = str(problem.spec.name)
+    study = _found(engine, name)
+    check_versions(study)
+    stored, spec = _comparable(problem, study)
+    differences = diff(stored, spec)
+    if differences:
+        listed = "\n".join(f"  - {line}" for line in differences)
+        raise StudyMismatchError(
+            f"study {name!r} exists with another specification (stored -> asked):\n{listed}\n"
+            "give it the stored values, or name a new study with --study"
+        )
+    check_same_data(problem, study.facts, name)
+    return study, stored, spec
 
 
 def _found(engine: Engine, name: str) -> study_rows.StudyRow:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from optuna.trial import FrozenTrial
 from sqlalchemy.engine import Engine
 
+from aesearch.sampling.stopping import stop_reason
 from aesearch.sampling.suggest import FINISHED, distributions, suggest
 from aesearch.sampling.wanted import WishError, completed
 from aesearch.studies.errors import ChoiceReopenedError
@@ -29,15 +30,23 @@ def suggest_up_to(
     spec: ResolvedSpec,
     position: int,
     finished: dict[int, FrozenTrial] | None = None,
-) -> None:
+) -> bool:
     """Make sure that every generation up to ``position`` has its parameters.
 
     Whoever comes first computes them; the result is the same. ``finished`` is as for
     ``search_results.history``.
+
+    Returns
+    -------
+    bool
+        False where the search ends before that generation.
     """
     for generation in search_results.unsuggested(engine, study, position):
+        if not ledger.is_there(engine, study, generation.position):
+            return False  # the search has just ended before it
         while not _suggest_one(engine, study, spec, generation, finished):
             pass  # somebody enqueued a trial in this moment
+    return ledger.is_there(engine, study, position)
 
 
 def _suggest_one(
@@ -61,6 +70,10 @@ def _suggest_one(
     trials, firsts = search_results.history(engine, study, finished)
     known = known_results(spec, trials, firsts, generation.position)
     assert all(trial.state in FINISHED for trial in known), "the lookahead was not kept"
+    reason = stop_reason(spec.search.stop, known)
+    if reason is not None:
+        search_results.stop_search(engine, generation, reason)
+        return True
     window = trials[len(known) : generation.first]
     found = suggest(spec, generation.position, generation.members, known, window, wanted)
     return search_results.write_suggestions(

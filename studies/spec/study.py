@@ -95,6 +95,8 @@ class StudySpec(Section):
     def _printable_name(cls, name: str | None) -> str | None:
         if name is not None and not name.isprintable():
             raise broken(must("be printable text on one line", name))
+        if name is not None and not name.strip():
+            raise broken(must("be more than blanks", name))
         return name
 
     @field_validator("space")

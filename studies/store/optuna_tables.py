@@ -21,6 +21,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+METRIC = "validation MSE"  # what Optuna's own views call the value
+_METRIC_NAMES = "study:metric_names"  # Optuna's, see Study.set_metric_names
 STUDIES = models.StudyModel.__table__
 DIRECTIONS = models.StudyDirectionModel.__table__
 TRIALS = models.TrialModel.__table__
@@ -69,6 +71,11 @@ def create_study(connection: Connection, name: str) -> int:
     connection.execute(
         DIRECTIONS.insert().values(
             study_id=study_id, objective=0, direction=StudyDirection.MINIMIZE
+        )
+    )
+    connection.execute(
+        STUDY_SYSTEM_ATTRIBUTES.insert().values(
+            study_id=study_id, key=_METRIC_NAMES, value_json=json.dumps([METRIC])
         )
     )
     return int(study_id)

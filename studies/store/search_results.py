@@ -108,6 +108,45 @@ def history(
 
 
 @repeatable
+def exclude(engine: Engine, study: StudyRow, number: int, reason: str | None) -> bool:
+    """Take a finished trial out of the choice, or with None put it back.
+
+    Returns
+    -------
+    bool
+        False where no trial of that number is finished.
+    """
+    table = tables.trial
+    with writing(engine) as connection:
+        trial_id = slots.slot_ids(connection, study.study_id).get(number)
+        changed = connection.execute(
+            table.update()
+            .where(table.c.trial_id == trial_id, table.c.finished)
+            .values(excluded=reason)
+        ).rowcount
+    return bool(changed)
+
+
+@repeatable
+def stop_search(engine: Engine, generation: Lease, reason: str) -> None:
+    """End the search before a generation: its trials, and all behind it, are no more.
+
+    Whoever comes first does it; those that are under way go to their end.
+    """
+    study, lease, study_id = tables.study, tables.lease, generation.study_id
+    with writing(engine) as connection:
+        there = sa.select(lease.c.suggested).where(
+            *this_work(study_id, "search", generation.position)
+        )
+        if connection.execute(there.with_for_update()).scalar() is not False:
+            return
+        slots.remove_from(connection, study_id, generation.first)
+        connection.execute(
+            study.update().where(study.c.study_id == study_id).values(stopped=reason)
+        )
+
+
+@repeatable
 def pending_wishes(engine: Engine, study: StudyRow) -> list[Wish]:
     """What was enqueued and no generation has taken, the oldest first."""
     with reading(engine) as connection:

@@ -25,6 +25,7 @@ from aesearch.studies.store.triggers import IDENTITY
 
 # What a trial says of its end: where another program wrote one of them, it is not kept.
 _ENDINGS = ("standard_error", "fold_scores", "unstable", "reason", STABILITY)
+EXCLUDED = "aesearch:excluded"  # in what is read here only: why a person does not want the trial
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -52,6 +53,25 @@ def add(connection: Connection, study_id: int, start: int, stop: int) -> None:
         .values(number=TRIALS.c.number + (stop - start))
     )
     optuna_tables.add_waiting_trials(connection, study_id, range(start, stop))
+
+
+def remove_from(connection: Connection, study_id: int, start: int) -> None:
+    """Remove the slots from a number on, none of which has begun, with their generations."""
+    lease = tables.lease
+    stop = n_slots(connection, study_id)
+    # The generations first: the database keeps what is a slot.
+    connection.execute(
+        lease.delete().where(
+            lease.c.study_id == study_id, lease.c.kind == "search", lease.c.first >= start
+        )
+    )
+    for number in reversed(range(start, stop)):
+        query = sa.select(TRIALS.c.trial_id, TRIALS.c.state).where(
+            TRIALS.c.study_id == study_id, TRIALS.c.number == number
+        )
+        row = connection.execute(query).one()
+        if row.state == TrialState.WAITING:  # else another program took it: it is theirs now
+            optuna_tables.delete_trial(connection, study_id, row.trial_id)
 
 
 def begin(
@@ -169,7 +189,7 @@ def split(
     """Read our trials, as ``own_trials``, and those of others, as Optuna has them."""
     count, table = n_slots(connection, study_id), tables.trial
     query = (
-        sa.select(table.c.trial_id, table.c.params, table.c.finished)
+        sa.select(table.c.trial_id, table.c.params, table.c.finished, table.c.excluded)
         .join(TRIALS, TRIALS.c.trial_id == table.c.trial_id)
         .where(TRIALS.c.study_id == study_id)
     )
@@ -182,8 +202,10 @@ def split(
 
 
 def _as_recorded(trial: FrozenTrial, record: Any | None) -> FrozenTrial:
-    if record is not None and record.finished:
-        return trial  # Optuna changes no finished trial
+    if record is not None and record.finished:  # which Optuna does not change
+        if record.excluded is not None:
+            trial.set_system_attr(EXCLUDED, record.excluded)
+        return trial
     params, distributions = ({}, {}) if record is None else _recorded(record.params)
     waiting = record is None
     return FrozenTrial(

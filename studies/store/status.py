@@ -327,6 +327,7 @@ def _best(connection: Connection, ids: list[int]) -> dict[int, tuple[int, float]
         sa.select(trials.c.study_id, trials.c.number, values.c.value, rank.label("rank"))
         .join(values, values.c.trial_id == trials.c.trial_id)
         .join(record, (record.c.trial_id == trials.c.trial_id) & record.c.finished)
+        .where(record.c.excluded.is_(None))
         .where(trials.c.study_id.in_(ids), trials.c.state == TrialState.COMPLETE, ~unstable)
         .subquery()
     )

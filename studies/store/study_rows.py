@@ -52,6 +52,7 @@ class StudyRow:
     created: float
     aesearch_version: str
     deadline: float | None = None
+    stopped: str | None = None
 
     def same(self, other: "StudyRow") -> bool:
         """Whether the other is this study, and not one that got its name or its id later."""
@@ -233,6 +234,11 @@ def raise_trials(engine: Engine, study: StudyRow, n_trials: int, generation_size
         )
         have = slots.n_slots(connection, study.study_id)
         if n_trials > have:
+            connection.execute(
+                tables.study.update()
+                .where(tables.study.c.study_id == study.study_id)
+                .values(stopped=None)
+            )
             _add_slots(connection, study.study_id, have, n_trials, generation_size)
     return max(have, n_trials)
 
@@ -308,6 +314,7 @@ def _study_row(row: Any) -> StudyRow:
         created=row.created,
         aesearch_version=row.aesearch_version,
         deadline=row.deadline,
+        stopped=row.stopped,
     )
 
 
@@ -463,6 +470,7 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
     if value is None and reports and trial.state != TrialState.FAIL:
         last = reports[max(reports)]
         value = last if math.isfinite(last) else None
+    excluded = trial.system_attrs.get(slots.EXCLUDED)
     return TrialRecord(
         number=trial.number,
         state=STATES[trial.state],
@@ -470,7 +478,7 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
         value=value,
         standard_error=attributes.get("standard_error"),
         fold_scores=tuple(attributes.get("fold_scores", ())),
-        unstable=attributes.get("unstable"),
+        unstable=attributes.get("unstable") if excluded is None else f"excluded: {excluded}",
         reason=attributes.get("reason"),
         epochs=max(reports, default=0),
     )

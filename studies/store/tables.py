@@ -69,6 +69,7 @@ study = Table(
     Column("deadline", Float),  # database's clock: from then on no generation is begun
     # Optuna copies user attributes with a study: its copy is known by the one that says this.
     Column("identity", String(32)),
+    Column("stopped", Text),  # why the search ended before all of its trials
 )
 
 lease = Table(

@@ -167,5 +167,5 @@ def test_every_sampler_goes_on_behind_them(tmp_path, sampler):
     engine = begin(str(tmp_path / "s.db"), asked, [{"encoding_dim": 8}])
     assert os.waitpid(forked_worker(tmp_path / "s.db"), 0)[1] == 0
     first, second, *_ = study_rows.snapshot(engine, "digits").trials
-    assert (first.params["encoding_dim"], second.params["encoding_dim"]) == (8, 32)
+    assert (first.params["encoding_dim"], second.params["encoding_dim"]) == (8, 16)
     engine.dispose()

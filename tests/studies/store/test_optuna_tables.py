@@ -100,7 +100,15 @@ def test_what_else_stood_in_a_trial_is_replaced(engine, through_optuna):
         trial_id = optuna_tables.trial_ids(connection, study_id)[0]
         optuna_tables.start_trial(connection, trial_id, PARAMS, KINDS)
         optuna_tables.report(connection, trial_id, {1: 0.5, 1000: 0.1})
-        end(connection, trial_id, 0.1)
+        optuna_tables.finish_trial(
+            connection,
+            trial_id,
+            TrialState.PRUNED,
+            value=0.1,
+            params=PARAMS,
+            distributions=KINDS,
+            last_step=1000,
+        )
         optuna_tables.finish_trial(
             connection,
             trial_id,

@@ -21,7 +21,7 @@ SHORT = ("search.trials=2", "search.pruner=none", "retrain.seeds=1")
 
 @pytest.fixture
 def pooled(postgres, tmp_path_factory):
-    """URL of an empty database behind a pool of two sessions."""
+    """URL of an empty database behind a pool of four sessions."""
     program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
     if program is None:
         pytest.skip("PgBouncer is not installed (apt-get install pgbouncer)")
@@ -35,7 +35,7 @@ def pooled(postgres, tmp_path_factory):
         f"[databases]\n* = host=127.0.0.1 port={postgres.port}\n"
         "[pgbouncer]\nlisten_addr = 127.0.0.1\nunix_socket_dir =\nauth_type = plain\n"
         f"listen_port = {port}\nauth_file = {folder}/users\n"
-        "pool_mode = transaction\ndefault_pool_size = 2\nmax_client_conn = 50\n"
+        "pool_mode = transaction\ndefault_pool_size = 4\nmax_client_conn = 50\n"
     )
     user = unprivileged_user()
     process = subprocess.Popen(
