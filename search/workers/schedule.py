@@ -1,6 +1,7 @@
 """What is decided between pieces of work: what to try next, whom to choose; nothing trains here."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from optuna.trial import FrozenTrial
 from sqlalchemy.engine import Engine
@@ -58,7 +59,8 @@ def _suggest_one(
 ) -> bool:
     """Give one generation its parameters: what was enqueued first; False if that changed."""
     seen = search_results.pending_wishes(engine, study)
-    wanted, refused = [], {}
+    wanted: list[dict[str, Any]] = []
+    refused: dict[int, str] = {}
     for count, wish in enumerate(seen):
         if len(wanted) == generation.size:
             seen = seen[:count]

@@ -204,7 +204,7 @@ def split(
 def _as_recorded(trial: FrozenTrial, record: Any | None) -> FrozenTrial:
     if record is not None and record.finished:  # which Optuna does not change
         if record.excluded is not None:
-            trial.set_system_attr(EXCLUDED, record.excluded)
+            trial.system_attrs = trial.system_attrs | {EXCLUDED: record.excluded}
         return trial
     params, distributions = ({}, {}) if record is None else _recorded(record.params)
     waiting = record is None
