@@ -6,6 +6,7 @@ from pathlib import Path
 from aesearch.options import OptionError, storage_or_default
 from aesearch.studies.dashboard.publishing import publish
 from aesearch.studies.errors import RunFailedError
+from aesearch.studies.spec.problems import validated
 from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store import retrain_results, search_results, study_rows, whole_studies
 from aesearch.studies.store.copying import Copied
@@ -125,4 +126,4 @@ def exclude_trial(
 
 
 def _check_name(name: str) -> None:
-    StudySpec.model_validate({"name": name})
+    validated(StudySpec, {"name": name}, source="new name")

@@ -56,9 +56,7 @@ class Artifact:
             "mimetype": kind,
             "encoding": None,
         }
-        # The same for all trials: of keys of their own, ``trials_dataframe`` would make columns.
-        position = uuid.UUID(self.artifact_id).bytes[0]
-        return f"{KEY_PREFIX}{position}-{self.filename}", json.dumps(meta)
+        return KEY_PREFIX + self.artifact_id, json.dumps(meta)
 
 
 def artifacts(study_name: str, trial: FinishedTrial) -> list[Artifact]:
@@ -193,19 +191,12 @@ class StoredArtifacts:
         """Open a file; raises ArtifactNotFound where there is none."""
         if self._folder is not None and (self._folder / _safe(artifact_id)).is_file():
             return (self._folder / artifact_id).open("rb")
-        try:
-            uuid.UUID(artifact_id)
-        except ValueError:
-            raise ArtifactNotFound(artifact_id) from None
         attributes, trials = optuna_tables.SYSTEM_ATTRIBUTES, optuna_tables.TRIALS
         with reading(self._engine) as connection:
             row = connection.execute(
                 sa.select(attributes.c.trial_id, attributes.c.value_json, trials.c.study_id)
                 .join(trials, trials.c.trial_id == attributes.c.trial_id)
-                .where(
-                    attributes.c.key.startswith(KEY_PREFIX),
-                    attributes.c.value_json.contains(artifact_id, autoescape=True),
-                )
+                .where(attributes.c.key == KEY_PREFIX + artifact_id)
             ).first()
             meta = None if row is None else _meta(row.value_json)
             if row is None or meta is None:

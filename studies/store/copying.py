@@ -25,7 +25,7 @@ from aesearch.studies.store.whole_studies import taken
 
 # Notes and figures name ids, and are written anew; nobody works on the copy; no store lacks the
 # rest.
-_WRITTEN_ANEW = "dashboard:"
+_WRITTEN_ANEW = ("dashboard:", "aesearch:note")
 _OF_A_WORKER = ("owner", "token", "expires", "progress", "attempt")
 _LEFT_OUT = ("trial_heartbeats",)
 
