@@ -280,12 +280,12 @@ def _outside(spec: "StudySpec", setting: str) -> "tuple[Dimension, Any] | None":
 
     name = setting.rpartition(".")[2]
     dimension, value = spec.space.dimensions().get(name), attrgetter(setting)(spec)
-    if spec.space.architecture == "auto" and name == "architecture":
+    if (spec.space.architecture == "auto" and name == "architecture") or value == "auto":
         return None
+    if name == "channels":
+        value = hidden_name(value)
     if name == "hidden":
         # Only dense networks have it: no condition leaves it to the setting.
-        if value == "auto":
-            return None
         value = hidden_name(value)
     elif dimension is not None and dimension.when is not None:
         return None

@@ -71,6 +71,10 @@ def _from_file(path: Path) -> list[dict[str, Any]]:
         settings = {n: attrgetter(where)(spec) for n, where in SETTING_OF_DIMENSION.items()}
         if settings["hidden"] == "auto" or settings["architecture"] != "dense":
             del settings["hidden"]
+        if settings["batch_size"] == "auto":
+            del settings["batch_size"]
+        if settings["architecture"] != "conv":
+            del settings["channels"]
         if spec.training.corruption == "none":
             del settings["corruption_level"]
         return [settings]
@@ -137,7 +141,7 @@ def completed(spec: ResolvedSpec, wish: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(name: str, dimension: Dimension, value: Any) -> Any:
-    if name == "hidden" and isinstance(value, list | tuple | int):
+    if name in ("hidden", "channels") and isinstance(value, list | tuple | int):
         value = hidden_name(hidden_widths(value))
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(dimension, Range):
@@ -160,4 +164,6 @@ def _as_fixed(spec: ResolvedSpec, name: str, value: Any) -> bool:
     configuration = spec.configuration({})
     if name == "hidden":
         return configuration.architecture != "dense" or configuration.hidden == hidden_widths(value)
+    if name == "channels":
+        return configuration.channels == hidden_widths(value)
     return bool(getattr(configuration, name) == value)

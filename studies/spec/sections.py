@@ -13,6 +13,8 @@ from aesearch.studies.spec.dimensions import (
     Dropout,
     EncodingDim,
     LearningRate,
+    Optimizer,
+    Schedule,
     Section,
     WeightDecay,
     hidden_widths,
@@ -143,7 +145,7 @@ class ModelSpec(Section):
 class TrainingSpec(Section):
     """How a network trains where the space does not vary it."""
 
-    optimizer: Literal["adam", "adamw", "sgd"] = Field(
+    optimizer: Optimizer = Field(
         default="adamw",
         description="adam adds weight decay to the gradient (L2), adamw decouples.",
     )
@@ -156,7 +158,7 @@ class TrainingSpec(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.9, description="Momentum in [0, 1); sgd only."
     )
-    schedule: Literal["none", "exponential", "plateau", "cosine"] = Field(
+    schedule: Schedule = Field(
         default="none", description="How the learning rate changes over the epochs."
     )
     gamma: Annotated[float, Field(gt=0, le=1)] = Field(
