@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aesearch.commands import detached
-from aesearch.commands.arguments import Debug
+from aesearch.commands.arguments import Debug, complete_preset, complete_sampler
 from aesearch.commands.ending import ending, same_command
 from aesearch.options import STORAGE_VARIABLE, flag_help, study_specs
 
@@ -20,14 +20,18 @@ if TYPE_CHECKING:
 _STUDY, _HOW, _WHERE, _SAID = "Study", "Search", "Where", "Output"
 
 
-def _flag(name: str, panel: str) -> Any:
-    return typer.Option(help=flag_help(name), rich_help_panel=panel, show_default=False)
+def _flag(name: str, panel: str, **more: Any) -> Any:
+    return typer.Option(help=flag_help(name), rich_help_panel=panel, show_default=False, **more)
 
 
 def run(  # noqa: PLR0917 - Typer calls it by name
     preset: Annotated[
         str | None,
-        typer.Argument(metavar="PRESET", help="Start from a preset: see 'aesearch presets'."),
+        typer.Argument(
+            metavar="PRESET",
+            help="Start from a preset: see 'aesearch presets'.",
+            autocompletion=complete_preset,
+        ),
     ] = None,
     spec: Annotated[
         Path | None,
@@ -52,7 +56,7 @@ def run(  # noqa: PLR0917 - Typer calls it by name
     architecture: Annotated[str | None, _flag("architecture", _STUDY)] = None,
     corruption: Annotated[str | None, _flag("corruption", _STUDY)] = None,
     corruption_level: Annotated[float | None, _flag("corruption_level", _STUDY)] = None,
-    sampler: Annotated[str | None, _flag("sampler", _HOW)] = None,
+    sampler: Annotated[str | None, _flag("sampler", _HOW, autocompletion=complete_sampler)] = None,
     pruner: Annotated[str | None, _flag("pruner", _HOW)] = None,
     select: Annotated[str | None, _flag("select", _HOW)] = None,
     seed: Annotated[int | None, _flag("seed", _HOW)] = None,
