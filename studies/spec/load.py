@@ -145,7 +145,7 @@ def read_base(
         raw, lines = parse(text, source)
     elif spec is not None:
         raw = spec.model_dump(mode="json")
-    if raw is None and (file is not None or text is not None):
+    if raw is None and file is not None:
         rule = "must hold a specification, got nothing; leave it out for the defaults"
         raise SpecError(source, [rule])
     if not isinstance(raw, dict | None):
