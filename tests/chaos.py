@@ -25,7 +25,7 @@ def create(storage, spec, *, again=False):
     created = study_rows.create_study(
         engine,
         resolved.name,
-        spec=resolved.model_dump(mode="json"),
+        spec=resolved,
         facts=problem.facts(),
         n_trials=resolved.search.trials,
         generation_size=resolved.search.generation_size,

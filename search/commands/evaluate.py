@@ -105,9 +105,15 @@ def evaluate(  # noqa: PLR0917 - Typer calls it by name
         if out is not None:
             files = write_evaluation(out, evaluation.document, evaluation.pictures)
         if as_json:
-            beside: dict[str, Any] = {"test_looks": found.looks, "saved": found.saved}
-            beside |= {"files": [str(path) for path in files]}
-            typer.echo(json.dumps(evaluation.document | beside))
+            from aesearch.outputs import EvaluatedModel  # noqa: PLC0415
+
+            printed = EvaluatedModel(
+                **vars(evaluation.document),
+                test_looks=found.looks,
+                saved=found.saved,
+                files=[str(path) for path in files],
+            )
+            typer.echo(json.dumps(printed.to_dict()))
             return
         from aesearch.terminal.evaluation_tables import print_evaluation  # noqa: PLC0415
 

@@ -1,10 +1,9 @@
 """A study comes into its store, or is extended there; nothing is trained here."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy.engine import Engine
 
@@ -21,6 +20,8 @@ from aesearch.device import planned_device
 from aesearch.sampling.suggest import cut_grid
 from aesearch.sampling.wanted import completed
 from aesearch.studies.errors import StoreError, StudyMismatchError, StudyNotFoundError
+from aesearch.studies.results.records import Facts
+from aesearch.studies.spec.dimensions import Params
 from aesearch.studies.spec.load import diff
 from aesearch.studies.spec.model_size import check_weights
 from aesearch.studies.spec.resolved import ResolvedSpec, as_stored
@@ -36,7 +37,7 @@ from aesearch.studies.store import (
 )
 from aesearch.studies.store.driver_errors import describe
 from aesearch.studies.store.evaluation_results import read_evaluation
-from aesearch.terminal.display import FINISHED, Display
+from aesearch.terminal.display import Display
 from aesearch.versions import check_versions
 from aesearch.workers.local_workers import free_the_dead
 from aesearch.workers.schedule import settle
@@ -66,7 +67,7 @@ def leave_study(
     storage: str,
     display: Display,
     progress: Progress | None = None,
-    enqueue: Sequence[Mapping[str, Any]] = (),
+    enqueue: Sequence[Params] = (),
 ) -> Detached:
     """Create a study, or go on with it, and return at once: ``aesearch worker`` does the work.
 
@@ -103,8 +104,8 @@ def leave_study(
         return Detached(
             study=name,
             storage=describe(engine.url),
-            finished=sum(counts[state] for state in FINISHED),
-            trials=sum(counts.values()),
+            finished=counts.finished,
+            trials=counts.total,
         )
     finally:
         engine.dispose()
@@ -116,7 +117,7 @@ def create_or_resume(
     display: Display,
     *,
     trains_here: bool = False,
-    enqueue: Sequence[Mapping[str, Any]] = (),
+    enqueue: Sequence[Params] = (),
 ) -> ResolvedSpec:
     """Create the study of a problem, or extend what the store has of it.
 
@@ -153,7 +154,7 @@ def create_or_resume(
             display.message(f"the first {n_first} trials are those enqueued")
         return spec
     study, stored, spec = _same_study(engine, problem)
-    before = sum(status.trial_counts(engine, study).values())
+    before = status.trial_counts(engine, study).total
     n_trials = _trials_to_have(study, stored, spec, before)
     if trains_here and spec.compute.device != problem.spec.compute.device == "cpu":
         _check_nothing_to_train(engine, study, spec, stored, more=n_trials > before)
@@ -163,9 +164,7 @@ def create_or_resume(
     if before > spec.n_trials:  # none is taken away, and the specification says so
         search = spec.search.model_copy(update={"trials": before})
         spec = spec.model_copy(update={"search": search})
-    study_rows.replace_spec(
-        engine, study, spec.model_dump(mode="json"), timeout=spec.search.timeout
-    )
+    study_rows.replace_spec(engine, study, spec, timeout=spec.search.timeout)
     have = study_rows.raise_trials(engine, study, n_trials, _generation_size(spec))
     _enqueue(engine, study, wanted, display)
     if have > spec.n_trials:
@@ -174,8 +173,7 @@ def create_or_resume(
     ledger.forgive(engine, study)
     if work["search"]:
         retrain_results.reopen_choice(engine, study)
-        counts = status.trial_counts(engine, study)
-        finished = sum(counts[state] for state in FINISHED)
+        finished = status.trial_counts(engine, study).finished
         display.message(f"study {name!r} goes on: {finished} of {have} trials are finished")
     else:
         ended = "" if study.stopped is None else f" ({study.stopped})"
@@ -183,7 +181,7 @@ def create_or_resume(
     return spec
 
 
-def _create(engine: Engine, problem: Problem, wanted: Sequence[Mapping[str, Any]]) -> bool:
+def _create(engine: Engine, problem: Problem, wanted: Sequence[Params]) -> bool:
     """Create the study; False where one of its name is there."""
     spec, name = problem.spec, str(problem.spec.name)
     if name not in study_rows.study_names(engine):
@@ -191,8 +189,8 @@ def _create(engine: Engine, problem: Problem, wanted: Sequence[Mapping[str, Any]
     return study_rows.create_study(
         engine,
         name,
-        spec=spec.model_dump(mode="json"),
-        facts=problem.facts() | {"pca": principal_components_by_fold(problem)},
+        spec=spec,
+        facts={**problem.facts(), "pca": principal_components_by_fold(problem)},
         n_trials=spec.n_trials,
         generation_size=_generation_size(spec),
         version=__version__,
@@ -204,14 +202,14 @@ def _create(engine: Engine, problem: Problem, wanted: Sequence[Mapping[str, Any]
 def _enqueue(
     engine: Engine,
     study: study_rows.StudyRow,
-    wanted: Sequence[Mapping[str, Any]],
+    wanted: Sequence[Params],
     display: Display,
 ) -> None:
     if not wanted or not study_rows.enqueue(engine, study, wanted):
         return
     waiting = len(search_results.pending_wishes(engine, study))
     counts = status.trial_counts(engine, study)
-    left, have = counts["waiting"], sum(counts.values())
+    left, have = counts.waiting, counts.total
     display.message(f"{waiting} enqueued: they are the next trials of study {study.name!r}")
     if left < waiting:
         display.message(
@@ -357,7 +355,7 @@ def with_absolute_path(spec: StudySpec) -> StudySpec:
     return spec.model_copy(update={"data": spec.data.model_copy(update=changes)})
 
 
-def _moved(before: str, now: str, problem: Problem, facts: dict[str, Any]) -> bool:
+def _moved(before: str, now: str, problem: Problem, facts: Facts) -> bool:
     """Whether the images' file or folder is another one by now, with the same images in it."""
     paths = known_name(before) is None and known_name(now) is None
     same_images = problem.fingerprint == facts["fingerprint"]

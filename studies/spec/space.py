@@ -25,6 +25,7 @@ from aesearch.studies.spec.dimensions import (
     LearningRate,
     LearningRateDimension,
     Optimizer,
+    Params,
     Range,
     Schedule,
     Section,
@@ -211,7 +212,7 @@ class SpaceSpec(Section):
             The shorter side of an image, in pixels.
         n_train : int
             Training images, all folds together.
-        device : {"cpu", "cuda"}
+        device : {"cpu", "cuda", "mps"}
         """
         if self.architecture != "auto":
             return self
@@ -300,7 +301,7 @@ class SpaceSpec(Section):
             for branch in self._branches()
         )
 
-    def grid_configurations(self) -> list[dict[str, Any]]:
+    def grid_configurations(self) -> list[Params]:
         """List every configuration of the grid, conditional dimensions only where they apply.
 
         The order is fixed: architecture first, the last name varies fastest.

@@ -21,6 +21,11 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from aesearch.studies.spec.dimensions import Params
+
+# Of a trial, as Optuna keeps them: values that JSON can hold.
+Attributes = Mapping[str, str | float | list[float]]
+
 METRIC = "validation MSE"  # what Optuna's own views call the value
 _METRIC_NAMES = "study:metric_names"  # Optuna's, see Study.set_metric_names
 STUDIES = models.StudyModel.__table__
@@ -110,7 +115,7 @@ def trial_ids(connection: Connection, study_id: int) -> dict[int, int]:
 def start_trial(
     connection: Connection,
     trial_id: int,
-    params: Mapping[str, Any],
+    params: Params,
     distributions: Mapping[str, BaseDistribution],
 ) -> bool:
     """Give a WAITING trial its parameters and set it RUNNING.
@@ -208,11 +213,11 @@ def finish_trial(
     state: TrialState,
     *,
     value: float | None = None,
-    params: Mapping[str, Any],
+    params: Params,
     distributions: Mapping[str, BaseDistribution],
     last_step: int,
-    user_attributes: Mapping[str, Any] | None = None,
-    system_attributes: Mapping[str, Any] | None = None,
+    user_attributes: Attributes | None = None,
+    system_attributes: Attributes | None = None,
     replaced: Collection[str] = (),
 ) -> None:
     """End a trial with this value, these parameters and no report after a step.

@@ -48,8 +48,8 @@ def test_it_gives_what_the_store_holds(storage):
     assert study.scores().score.tolist() == [
         score for trial in snapshot.trials for score in trial.fold_scores
     ]
-    assert study.summary()["winner"]["number"] == snapshot.chosen
-    assert study.evaluation["n_test"] == 359
+    assert study.summary().winner.number == snapshot.chosen
+    assert study.evaluation.n_test == 359
     assert study.status().state == statuses(engine, NAME)[0].state == "finished"
     exported = min(rows, key=lambda row: (row.validation_loss, row.seed_index))
     from aesearch.artifacts.model_file import weights_sha256
@@ -104,8 +104,8 @@ def test_another_look_is_counted(storage):
     study = aesearch.open_study(NAME, storage)
     found = study.evaluate(noise={"gaussian": [0.25]}, bootstrap=20)
     assert (found.looks, found.saved) == (2, False)
-    rows = found.evaluation.document["robustness"]
-    assert {(row["corruption"], row["level"]) for row in rows} == {("gaussian", 0.25)}
+    rows = found.evaluation.document.robustness
+    assert {(row.corruption, row.level) for row in rows} == {("gaussian", 0.25)}
     assert aesearch.open_study(NAME, storage).evaluation == study.evaluation
 
 

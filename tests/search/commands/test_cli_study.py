@@ -22,8 +22,9 @@ from aesearch.cli import app
 from aesearch.driver import study_run
 from aesearch.driver.study_run import Run
 from aesearch.models.autoencoder import build_autoencoder
+from aesearch.outputs import json_schema
+from aesearch.studies.results.records import TrainedSeed
 from aesearch.studies.store import study_rows
-from aesearch.training.retrain_pool import TrainedSeed
 
 COMMAND = [sys.executable, "-m", "aesearch"]
 SMALL = [
@@ -146,6 +147,45 @@ def test_list_and_show_tell_what_is_there(inside):
     values = [trial["value"] for trial in facts["best_trials"]]
     assert values == sorted(values)
     assert facts["winner"]["value"] == values[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("list", ["list"]),
+        ("show", ["show", "digits"]),
+        ("status", ["status"]),
+        ("run", [*SMALL, "--trials=3", "--quiet"]),
+        ("evaluate", ["evaluate", "./runs/digits"]),
+        ("train", ["train", "runs/digits/best.yaml", "--out", "trained-again", "--force"]),
+        ("verify", ["verify", "runs/digits/best.yaml", "--quiet"]),
+    ],
+)
+def test_what_is_printed_as_json_is_what_its_schema_says(name, arguments, inside):
+    """With every key of the schema at the top, in its order."""
+    jsonschema = pytest.importorskip("jsonschema")
+    done = invoke(*arguments, "--json")
+    assert done.exit_code == 0, done.stderr
+    printed, schema = json.loads(done.stdout), json_schema()
+    jsonschema.validate({name: printed}, schema)
+    top, of_command = printed, schema["properties"][name]
+    if name == "list":
+        top, of_command = printed[0], of_command["items"]
+    reference = of_command.get("$ref") or of_command["anyOf"][0]["$ref"]
+    definition = schema["$defs"][reference.removeprefix("#/$defs/")]
+    assert list(top) == list(definition["properties"])
+
+
+def test_what_a_detached_study_prints_is_what_its_schema_says(tmp_path, monkeypatch):
+    """One study, and a series of them."""
+    jsonschema = pytest.importorskip("jsonschema")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AESEARCH_STORAGE", raising=False)
+    (tmp_path / "two.yaml").write_text("name: two\nstudies: {a: {seed: 1}, b: {seed: 2}}\n")
+    for start in ([], ["--spec", "two.yaml"]):
+        done = invoke(*SMALL[:2], *SMALL[4:5], *start, "--detach", "--json")
+        assert done.exit_code == 0, done.stderr
+        jsonschema.validate({"run --detach": json.loads(done.stdout)}, json_schema())
 
 
 def test_show_of_another_name_lists_the_names(inside):
@@ -400,7 +440,9 @@ def test_verify_says_that_a_number_differs(inside, monkeypatch):
     document["result"]["versions"]["torch"] = "1.0"
     (inside / "other.yaml").write_text(yaml.safe_dump(document))
     recorded = document["result"]["test"]
-    worse = TrainedSeed(recorded["seed_index"], 1, 3, 3, 0.1, 2 * recorded["mse"], "00", b"")
+    worse = TrainedSeed(
+        recorded["seed_index"], 1, 3, 3, 0.1, "00", 2 * recorded["mse"], weights=b""
+    )
     monkeypatch.setattr("aesearch.retraining.train_seeds", lambda *_, **__: [worse])
     done = invoke("verify", "other.yaml", "--json", "--quiet")
     assert done.exit_code == 1

@@ -94,9 +94,10 @@ def test_a_store_that_stays_locked_is_named(
     engine = create_study(path, tiny_spec(*SMALL))
     monkeypatch.setattr(database, "LOCK_TIMEOUT_S", 0.2)
     impatient = study_rows.open_store(str(path))
+    study = study_rows.find_study(engine, "digits")
     locked(path, 2)
     with pytest.raises(TransientStoreError, match=r"s\.db cannot be used: another process held"):
-        study_rows.replace_spec(impatient, study_rows.find_study(engine, "digits"), {})
+        study_rows.replace_spec(impatient, study, study_rows.stored_spec(study))
     impatient.dispose()
     monkeypatch.undo()
     finish(path)

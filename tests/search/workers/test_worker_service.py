@@ -468,7 +468,7 @@ def test_a_signal_gives_the_work_back(tmp_path, tiny_spec, create_study, number,
     ("arguments", "words"),
     [
         (("--only", "nothing"), "only must be one of search, retrain, got 'nothing'"),
-        (("--device", "tpu"), "device must be auto, cpu or cuda, got 'tpu'"),
+        (("--device", "tpu"), "device must be auto, cpu, cuda or mps, got 'tpu'"),
         (("--study", "nosuch"), "study must be one of the studies in"),
     ],
 )
