@@ -2,12 +2,12 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from sqlalchemy.engine import Engine
 
@@ -18,6 +18,7 @@ from aesearch.driver.create import check_changes, create_or_resume, with_absolut
 from aesearch.studies.dashboard.publishing import publish
 from aesearch.studies.results.output_files import make_folder
 from aesearch.studies.results.records import StudySnapshot, TrialRecord
+from aesearch.studies.spec.dimensions import Params
 from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store import database, ledger, migrations, study_rows
@@ -73,7 +74,7 @@ def run_study(
     display: Display,
     cluster: Cluster | None = None,
     progress: Progress | None = None,
-    enqueue: Sequence[Mapping[str, Any]] = (),
+    enqueue: Sequence[Params] = (),
     on_trial: OnTrial | None = None,
 ) -> Run:
     """Search, choose, retrain, look at the test set once, and write the run folder.
@@ -160,7 +161,7 @@ def _run(
     workers: int | None,
     cluster: Cluster | None,
     display: Display,
-    enqueue: Sequence[Mapping[str, Any]],
+    enqueue: Sequence[Params],
     on_trial: OnTrial | None,
 ) -> Run:
     name = str(problem.spec.name)

@@ -190,7 +190,7 @@ class StudySpec(Section):
             encoding_dim=int(params.get("encoding_dim", model.encoding_dim)),
             dropout=float(params.get("dropout", model.dropout)),
             code_activation=code_activation,
-            activation=params.get("activation", model.activation),
+            activation=str(params.get("activation", model.activation)),
             # A relu code that is searched beside a linear one: nothing leads past it.
             shortcut=model.shortcut if code_activation == "linear" else "none",
             output=model.output,
@@ -200,8 +200,8 @@ class StudySpec(Section):
             learning_rate=float(params.get("learning_rate", training.learning_rate)),
             weight_decay=float(params.get("weight_decay", training.weight_decay)),
             corruption_level=float(params.get("corruption_level", training.corruption_level)),
-            optimizer=params.get("optimizer", training.optimizer),
-            schedule=params.get("schedule", training.schedule),
+            optimizer=str(params.get("optimizer", training.optimizer)),
+            schedule=str(params.get("schedule", training.schedule)),
             batch_size=int(batch_size),
         )
 

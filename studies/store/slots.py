@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Connection
 
 from aesearch.studies.results.stability import STABILITY
+from aesearch.studies.spec.dimensions import Params
 from aesearch.studies.store import optuna_tables, tables
 from aesearch.studies.store.optuna_tables import TRIALS
 from aesearch.studies.store.triggers import IDENTITY
@@ -78,7 +79,7 @@ def begin(
     connection: Connection,
     study_id: int,
     trial_id: int,
-    params: Mapping[str, Any],
+    params: Params,
     distributions: Mapping[str, BaseDistribution],
 ) -> None:
     """Give a slot its parameters; what another program made of it becomes a trial of its own."""
