@@ -15,9 +15,10 @@ from aesearch.artifacts.best_file import load_best
 from aesearch.artifacts.model_path import MODEL_NAME
 from aesearch.data.images import ImageSet, as_image_set
 from aesearch.data.load import load as load_images
-from aesearch.driver.study_run import Run, run_study
+from aesearch.driver.study_run import OnTrial, Run, run_study
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.options import OptionError, storage_or_default
+from aesearch.sampling.wanted import Wanted, read_wanted
 from aesearch.settings import study_spec
 from aesearch.studies.errors import StudyMismatchError
 from aesearch.studies.results.evaluation import Evaluation
@@ -120,6 +121,8 @@ def search(
     workers: int | None = None,
     ray: str | None = None,
     gpus_per_worker: float | None = None,
+    enqueue: Wanted = (),
+    on_trial: OnTrial | None = None,
     quiet: bool = False,
 ) -> SearchResult:
     """Search, choose, retrain and test; the same call again goes on where the last one stopped.
@@ -175,6 +178,12 @@ def search(
     gpus_per_worker : float, optional
         GPUs that Ray gives each worker; may be a fraction. None for one where the study trains
         on GPUs.
+    enqueue : mapping, path, or sequence of them
+        Configurations that are tried next, by the names of the space, or files of them: YAML, a
+        ``best.yaml`` or a ``trials.csv`` of another study.
+    on_trial : callable(TrialRecord), optional
+        Told of each trial that ends during this call; what it raises ends the call, and nothing
+        is lost: the same call goes on.
     quiet : bool
         Show no progress.
 
@@ -222,6 +231,8 @@ def search(
                 workers=workers,
                 cluster=cluster,
                 display=display,
+                enqueue=read_wanted(enqueue),
+                on_trial=on_trial,
             )
     except BaseException:
         if images is not None and folder is not None and began_here:

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 import aesearch
-from aesearch.commands.arguments import Debug
+from aesearch.commands.arguments import Debug, complete_preset, complete_sampler
 from aesearch.commands.ending import ending, same_command
 from aesearch.options import STORAGE_VARIABLE
 
@@ -32,14 +32,18 @@ class RunCommand(TyperCommand):
         super().format_help(ctx, formatter)
 
 
-def _flag(panel: str) -> Any:
-    return typer.Option(rich_help_panel=panel, show_default=False)
+def _flag(panel: str, **more: Any) -> Any:
+    return typer.Option(rich_help_panel=panel, show_default=False, **more)
 
 
 def run(  # noqa: PLR0917 - Typer calls it by name
     preset: Annotated[
         str | None,
-        typer.Argument(metavar="PRESET", help="Start from a preset: see 'aesearch presets'."),
+        typer.Argument(
+            metavar="PRESET",
+            help="Start from a preset: see 'aesearch presets'.",
+            autocompletion=complete_preset,
+        ),
     ] = None,
     spec: Annotated[
         Path | None,
@@ -64,7 +68,7 @@ def run(  # noqa: PLR0917 - Typer calls it by name
     architecture: Annotated[str | None, _flag(_STUDY)] = None,
     corruption: Annotated[str | None, _flag(_STUDY)] = None,
     corruption_level: Annotated[float | None, _flag(_STUDY)] = None,
-    sampler: Annotated[str | None, _flag(_HOW)] = None,
+    sampler: Annotated[str | None, _flag(_HOW, autocompletion=complete_sampler)] = None,
     pruner: Annotated[str | None, _flag(_HOW)] = None,
     select: Annotated[str | None, _flag(_HOW)] = None,
     seed: Annotated[int | None, _flag(_HOW)] = None,
@@ -91,6 +95,16 @@ def run(  # noqa: PLR0917 - Typer calls it by name
         typer.Option(help="Run folder. Default: runs/<study>.", rich_help_panel=_WHERE),
     ] = None,
     timeout: Annotated[float | None, _flag(_HOW)] = None,
+    enqueue: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Configurations that are tried next: a YAML list, a best.yaml or a trials.csv "
+            "of another study; repeat for more.",
+            rich_help_panel=_HOW,
+            show_default=False,
+        ),
+    ] = None,
     ray: Annotated[
         str | None,
         typer.Option(
@@ -180,6 +194,7 @@ def run(  # noqa: PLR0917 - Typer calls it by name
             typer.echo("---\n".join(texts), nl=False)
             return
         how |= {"storage": storage, "out": out, "workers": workers, "quiet": quiet}
+        how["enqueue"] = enqueue or []
         (_detach if detach else _run)(specs, as_json=as_json, **how)
 
 

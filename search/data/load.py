@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import tempfile
 from pathlib import Path
 
 import platformdirs
@@ -17,11 +18,17 @@ DATA_VARIABLE = "AESEARCH_DATA_DIR"
 
 
 def default_data_dir() -> Path:
-    """Folder for fetched data sets: ``AESEARCH_DATA_DIR``, or the user's cache."""
+    """Folder for fetched data sets: ``AESEARCH_DATA_DIR``, or the user's cache.
+
+    A user without a home, as in some containers, has one in the folder for temporary files.
+    """
     chosen = os.environ.get(DATA_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
-    return platformdirs.user_cache_path("aesearch", appauthor=False) / "data"
+    try:
+        return platformdirs.user_cache_path("aesearch", appauthor=False) / "data"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"aesearch-{os.getuid()}" / "data"
 
 
 def load(

@@ -248,7 +248,9 @@ class Worker:
     def _search(
         self, lease: Lease, study: study_rows.StudyRow, spec: ResolvedSpec, beat: Heartbeat
     ) -> None:
-        suggest_up_to(self._engine, study, spec, lease.position, self._finished)
+        if not suggest_up_to(self._engine, study, spec, lease.position, self._finished):
+            log.info("study %r: the search ends before generation %d", self._name, lease.position)
+            return
         if lease.attempt > ledger.MAX_ATTEMPTS:
             died = f"worker died {ledger.MAX_ATTEMPTS} times on this trial (out of memory?)"
             self._fail(lease, died)

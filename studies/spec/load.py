@@ -32,6 +32,7 @@ _SECTIONS = (
 MAY_DIFFER_ON_RESUME = (
     "search.trials",
     "search.timeout",
+    "search.stop",
     "search.select",
     "data.data_dir",
     "description",
@@ -144,6 +145,9 @@ def read_base(
         raw, lines = parse(text, source)
     elif spec is not None:
         raw = spec.model_dump(mode="json")
+    if raw is None and file is not None:
+        rule = "must hold a specification, got nothing; leave it out for the defaults"
+        raise SpecError(source, [rule])
     if not isinstance(raw, dict | None):
         raise SpecError(source, [f"must be a mapping of keys to values, got {raw!r:.60}"])
     # What a best.yaml says beside its specification is of the study that it came from.

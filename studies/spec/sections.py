@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from aesearch.studies.spec.dimensions import (
     Activation,
@@ -13,6 +13,8 @@ from aesearch.studies.spec.dimensions import (
     Dropout,
     EncodingDim,
     LearningRate,
+    Optimizer,
+    Schedule,
     Section,
     WeightDecay,
     hidden_widths,
@@ -143,7 +145,7 @@ class ModelSpec(Section):
 class TrainingSpec(Section):
     """How a network trains where the space does not vary it."""
 
-    optimizer: Literal["adam", "adamw", "sgd"] = Field(
+    optimizer: Optimizer = Field(
         default="adamw",
         description="adam adds weight decay to the gradient (L2), adamw decouples.",
     )
@@ -156,7 +158,7 @@ class TrainingSpec(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.9, description="Momentum in [0, 1); sgd only."
     )
-    schedule: Literal["none", "exponential", "plateau", "cosine"] = Field(
+    schedule: Schedule = Field(
         default="none", description="How the learning rate changes over the epochs."
     )
     gamma: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -215,6 +217,25 @@ class TrainingSpec(Section):
     )
 
 
+class StopSpec(Section):
+    """When a search ends before all of its trials; either of them is enough."""
+
+    no_improvement: PositiveCount | None = Field(
+        default=None,
+        description="No further trial starts once so many in a row were no better than the best.",
+    )
+    target: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="No further trial starts once the best has a score of at most this.",
+    )
+
+    @model_validator(mode="after")
+    def _has_a_rule(self) -> "StopSpec":
+        if self.no_improvement is None and self.target is None:
+            raise broken(must("have no_improvement, target or both", "neither"))
+        return self
+
+
 class SearchSpec(Section):
     """How the search goes through the space and what it makes of the folds."""
 
@@ -229,7 +250,8 @@ class SearchSpec(Section):
     )
     pruner: Literal["none", "median", "halving", "hyperband"] = Field(
         default="halving",
-        description="How hopeless trials are stopped early, on their mean over the folds.",
+        description="How hopeless trials are stopped early, on their mean over the folds. Where it "
+        "is not given, a grid has none, so that every cell has its score.",
     )
     warmup_epochs: AutoCountFromZero = Field(
         default="auto",
@@ -247,6 +269,10 @@ class SearchSpec(Section):
     )
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         default=None, description="Seconds after which no new trial starts; null for no limit."
+    )
+    stop: StopSpec | None = Field(
+        default=None,
+        description="When the search ends before all of its trials; null for not at all.",
     )
     select: Literal["best", "one-se"] = Field(
         default="best",
@@ -276,6 +302,13 @@ class SearchSpec(Section):
         description="Generation j starts when all up to j - lookahead are finished; auto goes by "
         "device and size.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_grid(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or raw.get("sampler") != "grid":
+            return raw
+        return {"pruner": "none", **raw}
 
 
 class RetrainSpec(Section):

@@ -110,6 +110,9 @@ def test_configuration_takes_parameters_over_defaults():
         learning_rate=3e-3,
         weight_decay=0.3,
         corruption_level=0.3,
+        optimizer="adamw",
+        schedule="none",
+        batch_size=spec.training.batch_size,
     )
 
 
