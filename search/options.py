@@ -372,7 +372,7 @@ def check_preset(preset: str) -> None:
 def _is_of_images(word: str) -> bool:
     """Whether someone who wrote this meant images: a folder, a path, or a file of them."""
     from aesearch.data.files import SUFFIXES  # noqa: PLC0415 - --help must not pay for NumPy
-    from aesearch.data.folder import IMAGE_SUFFIXES  # noqa: PLC0415
+    from aesearch.data.tree import IMAGE_SUFFIXES  # noqa: PLC0415
 
     return (
         any(mark in word for mark in "/\\")

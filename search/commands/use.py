@@ -278,7 +278,6 @@ def _asked(
 def _job(asked: _Asked, *, batch_size: int | None, device: str, quiet: bool) -> Iterator["Job"]:
     from aesearch.artifacts.model_file import load_model  # noqa: PLC0415
     from aesearch.inference.inputs import open_input  # noqa: PLC0415
-    from aesearch.inference.layouts import layout_of  # noqa: PLC0415
     from aesearch.inference.network import denormals_flushed  # noqa: PLC0415
     from aesearch.inference.stream import Job  # noqa: PLC0415
     from aesearch.terminal.display import make_display  # noqa: PLC0415 - --help must not pay for it
@@ -291,7 +290,7 @@ def _job(asked: _Asked, *, batch_size: int | None, device: str, quiet: bool) -> 
             data_dir=asked.data_dir,
             progress=display.download,
         )
-    layout_of(images.shape, network.image_shape, images.source)
+    images.check(network.image_shape)
     with denormals_flushed(), _progress(quiet=quiet) as tell:
         yield Job(network, images, asked.path, asked.kind, batch_size, device, tell)
 

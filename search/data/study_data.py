@@ -149,7 +149,7 @@ def load_problem(spec: StudySpec, *, device: str, progress: Progress | None = No
     """
     from aesearch.models.runtime import has_fast_bfloat16  # noqa: PLC0415 - imports torch
 
-    found = load_images(spec.data.dataset, spec.data.data_dir, progress=progress)
+    found = load_images(spec.data.dataset, spec.data.data_dir, progress=progress, how=spec.data)
     parts = split_test(found, test_fraction=spec.data.test_fraction, seed=spec.seed)
     images, labels = parts.train_images, parts.train_labels
     if spec.data.limit is not None and spec.data.limit < len(images):
