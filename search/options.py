@@ -50,6 +50,26 @@ FLAGS: Mapping[str, Flag] = {
     "dataset": Flag(
         "data.dataset", "Name of a data set, or path of images (file or folder)", "digits"
     ),
+    "test": Flag(
+        "data.test", "File or folder with the test set", "the data set's own, or a drawn one"
+    ),
+    "labels": Flag(
+        "data.labels", "CSV of image files and their labels, beside a folder", "sub-folders"
+    ),
+    "groups": Flag(
+        "data.groups",
+        "What belongs together and is in one fold: folder, a column, an array, or a CSV of files",
+        "none",
+    ),
+    "stratify": Flag("data.stratify", "Folds have the classes in equal shares", "False"),
+    "resize": Flag(
+        "data.resize", "Side of all images: 64, 64-crop, 64-fit or 64-stretch", "as they are"
+    ),
+    "colour": Flag("data.colour", "auto, grey or rgb", "auto"),
+    "white": Flag(
+        "data.white", "Value of a white pixel, such as 4095", "255 in integers and 1 in floats"
+    ),
+    "bad_files": Flag("data.bad_files", "stop or skip", "stop"),
     "data_dir": Flag("data.data_dir", "Where named data sets are kept", "the user's cache folder"),
     "folds": Flag("search.folds", "Parts of the cross-validation", "3"),
     "trials": Flag("search.trials", "Trials of the whole study", "50"),
@@ -121,7 +141,7 @@ def spec_values(options: Options) -> dict[str, Any]:
             values |= _architecture_values(value)
         elif name in ("batch_size", "epochs"):
             values[FLAGS[name].path] = int(value) if str(value).isdecimal() else value
-        elif name in ("dataset", "data_dir"):
+        elif name in ("dataset", "data_dir", "test", "labels"):
             values[FLAGS[name].path] = str(value)
         else:
             values[FLAGS[name].path] = value

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aesearch.outputs import FinishedStudy
     from aesearch.studies.spec.study import StudySpec
 
-_STUDY, _HOW, _WHERE, _SAID = "Study", "Search", "Where", "Output"
+_STUDY, _IMAGES, _HOW, _WHERE, _SAID = "Study", "Images", "Search", "Where", "Output"
 
 
 def _flag(name: str, panel: str) -> Any:
@@ -46,6 +46,14 @@ def run(  # noqa: PLR0917 - Typer calls it by name
     ] = None,
     dataset: Annotated[str | None, _flag("dataset", _STUDY)] = None,
     data_dir: Annotated[Path | None, _flag("data_dir", _WHERE)] = None,
+    test: Annotated[Path | None, _flag("test", _IMAGES)] = None,
+    labels: Annotated[Path | None, _flag("labels", _IMAGES)] = None,
+    groups: Annotated[str | None, _flag("groups", _IMAGES)] = None,
+    stratify: Annotated[bool | None, _flag("stratify", _IMAGES)] = None,
+    resize: Annotated[str | None, _flag("resize", _IMAGES)] = None,
+    colour: Annotated[str | None, _flag("colour", _IMAGES)] = None,
+    white: Annotated[float | None, _flag("white", _IMAGES)] = None,
+    bad_files: Annotated[str | None, _flag("bad_files", _IMAGES)] = None,
     folds: Annotated[int | None, _flag("folds", _STUDY)] = None,
     trials: Annotated[int | None, _flag("trials", _STUDY)] = None,
     epochs: Annotated[str | None, _flag("epochs", _STUDY)] = None,
@@ -152,6 +160,14 @@ def run(  # noqa: PLR0917 - Typer calls it by name
     options = {
         "dataset": dataset,
         "data_dir": data_dir,
+        "test": test,
+        "labels": labels,
+        "groups": groups,
+        "stratify": stratify,
+        "resize": resize,
+        "colour": colour,
+        "white": white,
+        "bad_files": bad_files,
         "folds": folds,
         "trials": trials,
         "epochs": epochs,

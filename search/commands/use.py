@@ -276,9 +276,10 @@ def _asked(
 
 @contextmanager
 def _job(asked: _Asked, *, batch_size: int | None, device: str, quiet: bool) -> Iterator["Job"]:
-    from aesearch.artifacts.model_file import load_model  # noqa: PLC0415
+    from aesearch.artifacts.model_file import find_model, load_model  # noqa: PLC0415
     from aesearch.inference.inputs import open_input  # noqa: PLC0415
     from aesearch.inference.network import denormals_flushed  # noqa: PLC0415
+    from aesearch.inference.reading import reading_of  # noqa: PLC0415
     from aesearch.inference.stream import Job  # noqa: PLC0415
     from aesearch.terminal.display import make_display  # noqa: PLC0415 - --help must not pay for it
 
@@ -289,7 +290,10 @@ def _job(asked: _Asked, *, batch_size: int | None, device: str, quiet: bool) -> 
             part=asked.part,
             data_dir=asked.data_dir,
             progress=display.download,
+            how=reading_of(find_model(asked.model)),
         )
+        if images.notes:
+            display.message(f"read {images.described}; {'; '.join(images.notes)}")
     images.check(network.image_shape)
     with denormals_flushed(), _progress(quiet=quiet) as tell:
         yield Job(network, images, asked.path, asked.kind, batch_size, device, tell)

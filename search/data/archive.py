@@ -11,6 +11,7 @@ from numpy.lib import format as npy_format
 
 from aesearch.data.notes import Notes, listed, shown
 from aesearch.studies.errors import DataError
+from aesearch.studies.spec.sections import DataSpec
 
 # Names of (images, labels, test images, test labels) that archives in the field use,
 # Keras' mnist.npz first. Only the images are required.
@@ -82,7 +83,7 @@ def header_of(stream: Any) -> tuple[tuple[int, ...], np.dtype]:
     return shape, dtype
 
 
-def archive_parts(path: Path, notes: Notes) -> dict[str, Any]:
+def archive_parts(path: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
     """Read the arrays of an archive by the names that are used in the field.
 
     Raises
@@ -94,6 +95,9 @@ def archive_parts(path: Path, notes: Notes) -> dict[str, Any]:
         with zipfile.ZipFile(path) as stream:
             archive = _Archive(stream)
             parts, used = _parts(path, archive)
+            if how.groups is not None:
+                parts["groups"] = _groups(path, archive, how.groups)
+                used.add(archive.keys[how.groups.lower()])
     except DataError:
         raise
     except (
@@ -155,6 +159,15 @@ def _parts(path: Path, archive: _Archive) -> tuple[dict[str, Any], set[str]]:
             f"array of 3 or 4 axes, got {_content(archive)}; rename the arrays"
         )
     return {"images": read(found_keys[0].lower())}, used
+
+
+def _groups(path: Path, archive: _Archive, key: str) -> np.ndarray:
+    if key.lower() not in archive.keys:
+        raise DataError(
+            f"{path} must hold the groups as {key!r} (data.groups), got {_content(archive)}; "
+            "name the array that has them"
+        )
+    return archive.read(key.lower(), path)
 
 
 def _content(archive: _Archive) -> str:

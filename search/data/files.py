@@ -27,10 +27,46 @@ def read_path(path: Path, how: DataSpec | None = None) -> ImageSet:
         Another suffix, or content that cannot be used.
     """
     how, notes = DataSpec() if how is None else how, Notes()
+    # The images of files have their size and colour already.
+    to_do = _done(how) if path.is_dir() else how
+    parts = folder_parts(path, how, notes) if path.is_dir() else file_parts(path, how, notes)
+    if how.test is not None:
+        parts |= _test_parts(Path(how.test).expanduser(), parts, how, notes)
+    return make_image_set(**parts, notes=notes, how=to_do)
+
+
+def _test_parts(path: Path, parts: dict[str, Any], how: DataSpec, notes: Notes) -> dict[str, Any]:
+    """Read the test set from a file or folder of its own."""
+    if parts.get("test_images") is not None:
+        raise DataError(
+            "data.test must be left out for images with a test set of their own, got "
+            f"{str(path)!r} beside that of {parts['source']}"
+        )
+    own = how.model_copy(update={"groups": None, "labels": None})
+    theirs = Notes()
     if path.is_dir():
-        # Its images have their size and colour already.
-        return make_image_set(**folder_parts(path, how, notes), notes=notes, how=_done(how))
-    return make_image_set(**file_parts(path, how, notes), notes=notes, how=how)
+        images = parts["images"]
+        n_channels = images.shape[3] if np.ndim(images) == 4 and images.shape[3] in (1, 3) else None
+        found = folder_parts(path, own, theirs, n_channels=n_channels)
+    else:
+        found = file_parts(path, own, theirs)
+    for line in theirs.lines():
+        notes.remark(f"test set: {line}")
+    images, labels, names = found["images"], found.get("labels"), found.get("class_names")
+    if found.get("test_images") is not None:
+        # A split of its own: what is called its test set is meant.
+        images, labels = found["test_images"], found.get("test_labels")
+    return {
+        "labels": _named(parts.get("labels"), parts.get("class_names")),
+        "test_images": images,
+        "test_labels": _named(labels, names),
+        "class_names": None,
+    }
+
+
+def _named(labels: Any, names: tuple[str, ...] | None) -> Any:
+    """Give labels their names, since two sets may number them differently."""
+    return labels if labels is None or names is None else np.array(names)[np.asarray(labels)]
 
 
 def _done(how: DataSpec) -> DataSpec:
@@ -58,7 +94,7 @@ def file_parts(path: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
     if path.stat().st_size == 0:
         raise DataError(f"{path} must hold images, got an empty file (0 bytes); write it again")
     if name.endswith(".npz"):
-        return archive_parts(path, notes)
+        return archive_parts(path, how, notes)
     if name.endswith(".npy"):
         return _read_npy(path)
     return table_parts(path, how, notes)

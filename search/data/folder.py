@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
 from aesearch.data.image_files import read_images
+from aesearch.data.labels_file import told_of_files
 from aesearch.data.notes import Notes, listed, shown
 from aesearch.data.tree import IMAGE_SUFFIXES, Folder, tree_of
 from aesearch.studies.errors import DataError
@@ -42,8 +43,12 @@ class ImageFiles:
     class_names: tuple[str, ...] | None
 
 
-def folder_parts(path: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
+def folder_parts(
+    path: Path, how: DataSpec, notes: Notes, *, n_channels: int | None = None
+) -> dict[str, Any]:
     """Read a folder of images: the arguments of ``make_image_set``.
+
+    ``n_channels`` is that of ``read_images``.
 
     Raises
     ------
@@ -51,7 +56,11 @@ def folder_parts(path: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
         As ``find_images`` and ``read_images`` do.
     """
     found = find_images(path, notes)
-    read = read_images(found.files + found.test_files, how, notes, where=str(path))
+    if how.labels is not None:
+        found = _labelled(found, path, how, notes)
+    files = found.files + found.test_files
+    groups = _groups(files, path, how, notes) if how.groups is not None else None
+    read = read_images(files, how, notes, where=shown(path), n_channels=n_channels)
     of_pool = read.file_of_sample < len(found.files)
     pool, test = read.file_of_sample[of_pool], read.file_of_sample[~of_pool] - len(found.files)
     n_pool = len(pool)
@@ -63,7 +72,42 @@ def folder_parts(path: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
         "test_images": read.images[n_pool:] if found.test_files else None,
         "test_labels": None if found.test_labels is None else found.test_labels[test],
         "class_names": found.class_names,
+        "groups": None if groups is None else groups[pool],
     }
+
+
+def _labelled(found: ImageFiles, path: Path, how: DataSpec, notes: Notes) -> ImageFiles:
+    """Take the labels of files from the table beside them."""
+    table = Path(str(how.labels)).expanduser()
+    files = found.files + found.test_files
+    labels = told_of_files(table, files, path, how, notes)
+    n_pool = len(found.files)
+    # Whole numbers are numbers; anything else is a name.
+    if all(label.removeprefix("-").isdecimal() for label in labels):
+        labels = labels.astype(np.int64)
+    return replace(
+        found,
+        labels=labels[:n_pool],
+        test_labels=labels[n_pool:] if found.test_files else None,
+        class_names=None,
+    )
+
+
+def _groups(files: Sequence[Path], path: Path, how: DataSpec, notes: Notes) -> np.ndarray:
+    """Tell which group each file belongs to."""
+    given = str(how.groups)
+    if given == "folder":
+        return np.array([file.parent.relative_to(path).as_posix() for file in files])
+    table = Path(given).expanduser()
+    if table.suffix.lower() in (".csv", ".tsv"):
+        return told_of_files(table, files, path, how, notes)
+    if how.labels is None:
+        raise DataError(
+            f"data.groups must be 'folder', a CSV of files and groups, or a column of data.labels, "
+            f"got {given!r} without data.labels; give the table"
+        )
+    table = Path(how.labels).expanduser()
+    return told_of_files(table, files, path, how, notes, column=given)
 
 
 def find_images(path: Path, notes: Notes) -> ImageFiles:

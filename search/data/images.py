@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from aesearch.data.containers import is_dataset, items_of, refuse_loader
-from aesearch.data.labels import coded, labels_of
+from aesearch.data.labels import coded, groups_of, labels_of
 from aesearch.data.notes import Notes, listed
 from aesearch.data.pixels import FEW_LEVELS, images_of
 from aesearch.studies.errors import DataError
@@ -42,6 +42,8 @@ class ImageSet:
         for equal content, whatever the name and the file format.
     notes : tuple of str
         What was left out of the files, and what was decided in reading them.
+    groups : ndarray of int64, (sample,), or None
+        Which images of the training pool belong together.
     """
 
     name: str
@@ -53,6 +55,7 @@ class ImageSet:
     class_names: tuple[str, ...] | None
     fingerprint: str
     notes: tuple[str, ...] = ()
+    groups: np.ndarray | None = None
 
     @property
     def described(self) -> str:
@@ -62,9 +65,31 @@ class ImageSet:
             f"{_images(self.n_samples)}, {channel} × {height} × {width}",
             *_classes(self.labels, self.class_names),
         ]
+        if self.groups is not None:
+            parts.append(f"{len(np.unique(self.groups)):,} groups")
         if self.test_images is not None:
             parts.append(f"{_images(len(self.test_images))} of its own for the test")
         return "; ".join([", ".join(parts), *self.notes])
+
+    def facts(self) -> dict[str, Any]:
+        """What was read, in values that JSON can hold."""
+        labels, names = self.labels, self.class_names
+        counts: dict[str, int] = {}
+        if labels is not None:
+            for number, count in zip(*np.unique(labels, return_counts=True), strict=True):
+                known = names is not None and 0 <= number < len(names)
+                counts[names[number] if names and known else str(number)] = int(count)
+        return {
+            "dataset": self.name,
+            "read": self.described,
+            "n_images": self.n_samples,
+            "image_shape": list(self.image_shape),
+            "classes": counts,
+            "n_groups": None if self.groups is None else len(np.unique(self.groups)),
+            "n_test": None if self.test_images is None else len(self.test_images),
+            "notes": list(self.notes),
+            "fingerprint": self.fingerprint,
+        }
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -93,7 +118,12 @@ def _classes(labels: np.ndarray | None, names: Sequence[str] | None) -> list[str
 
 
 def as_image_set(
-    array_like: Any, labels: Any = None, *, name: str = "array", how: DataSpec | None = None
+    array_like: Any,
+    labels: Any = None,
+    *,
+    groups: Any = None,
+    name: str = "array",
+    how: DataSpec | None = None,
 ) -> ImageSet:
     """Make an image set of an array, a tensor, nested lists, PIL images or a dataset.
 
@@ -105,6 +135,8 @@ def as_image_set(
         it afterwards.
     labels : array, (sample,), or None
         Class numbers, or names; None takes those of a dataset.
+    groups : array, (sample,), or None
+        What belongs together, as numbers or names.
     how : DataSpec, optional
         Size, colour, white and axes; None where nothing is set.
     name : str
@@ -125,7 +157,12 @@ def as_image_set(
         array_like, own_labels = items_of(array_like, name)
         labels = own_labels if labels is None else labels
     return make_image_set(
-        name=name, source="an array in memory", images=array_like, labels=labels, how=how
+        name=name,
+        source="an array in memory",
+        images=array_like,
+        labels=labels,
+        groups=groups,
+        how=how,
     )
 
 
@@ -138,14 +175,15 @@ def make_image_set(
     test_images: Any = None,
     test_labels: Any = None,
     class_names: tuple[str, ...] | None = None,
+    groups: Any = None,
     how: DataSpec | None = None,
     notes: Notes | None = None,
 ) -> ImageSet:
     """Convert, check and fingerprint the parts of an image set.
 
     Parameters are those of ``ImageSet``, the arrays in any form that ``as_image_set``
-    accepts; ``source`` names them in every error. ``how`` says what happens to the images,
-    ``notes`` what their reader had to tell.
+    accepts, ``groups`` numbers or names; ``source`` names them in every error. ``how`` says what
+    happens to the images, ``notes`` what their reader had to tell.
 
     Raises
     ------
@@ -185,6 +223,7 @@ def make_image_set(
         class_names=names or class_names,
         fingerprint=_fingerprint(pool, pool_labels, test, own_labels),
         notes=notes.lines(),
+        groups=None if groups is None else groups_of(groups, len(pool), f"{where}: groups"),
     )
 
 

@@ -64,6 +64,27 @@ def labels_of(labels: Any, n_samples: int, where: str) -> np.ndarray:
     return np.ascontiguousarray(values, dtype=np.int64)
 
 
+def groups_of(groups: Any, n_samples: int, where: str) -> np.ndarray:
+    """Number the groups that images belong to, in sorted order.
+
+    Returns
+    -------
+    ndarray of int64, (sample,)
+
+    Raises
+    ------
+    DataError
+        As ``labels_of``, and where all images are one group.
+    """
+    values = labels_of(groups, n_samples, where)
+    kinds, numbers = np.unique(values, return_inverse=True)
+    if len(kinds) < 2:
+        raise DataError(
+            f"{where} must tell images apart, got one group for all; leave the groups out"
+        )
+    return np.asarray(numbers, dtype=np.int64).reshape(-1)
+
+
 def _values(labels: Any, where: str) -> np.ndarray:
     """Bring labels into NumPy; names and categories as Python objects."""
     if hasattr(labels, "detach") or isinstance(labels, np.ma.MaskedArray):

@@ -69,6 +69,7 @@ def load(
     """
     name = known_name(str(dataset))
     if name is not None:
+        _refuse_beside_name(name, how)
         root = _root(data_dir)
         return read_named(
             name,
@@ -114,6 +115,17 @@ def fetch_named(
     if name is None:
         raise DataError(f"dataset must be {_choices(dataset)}")
     return fetch(name, _root(data_dir), progress=progress, may_download=True, timeout_s=timeout_s)
+
+
+def _refuse_beside_name(name: str, how: DataSpec | None) -> None:
+    """A published set has its labels and has, or lacks, its test set: nothing comes beside."""
+    for setting in ("test", "labels", "groups"):
+        given = None if how is None else getattr(how, setting)
+        if given is not None:
+            raise DataError(
+                f"data.{setting} must be left out for the data set {name}, got {given!r}; it goes "
+                "with images of your own"
+            )
 
 
 def _root(data_dir: str | Path | None) -> Path:

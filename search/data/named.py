@@ -45,7 +45,11 @@ def read_named(
     DataError
         Damaged files, or a torchvision that does not work.
     """
-    how = None if how is None else how.model_copy(update={"white": None, "image_shape": None})
+    how = (
+        None
+        if how is None
+        else how.model_copy(update={"white": None, "image_shape": None, "pages": "first"})
+    )
     if name == "digits":
         return _read_digits(how)
     files = fetch(name, root, progress=progress, may_download=may_download, timeout_s=timeout_s)

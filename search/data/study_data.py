@@ -36,6 +36,10 @@ class Problem:
         What label 0, 1, ... is called.
     fold_of_sample : ndarray, (sample,)
         Which fold holds each image out.
+    read : str
+        One line: what was read, and what was left out.
+    groups : ndarray of int64, (sample,), or None
+        Which images are never on both sides of a split.
     """
 
     spec: ResolvedSpec
@@ -50,6 +54,8 @@ class Problem:
     fingerprint: str
     split_sha256: str
     class_names: tuple[str, ...] | None = None
+    read: str = ""
+    groups: np.ndarray | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -70,18 +76,21 @@ class Problem:
         """
         outside, _ = self.fold_indices(fold)
         seed = derive_seed(self.spec.seed, "fold-holdout", fold)
-        train, inner = holdout(len(outside), self.spec.retrain.holdout, seed)
+        groups = None if self.groups is None else self.groups[outside]
+        train, inner = holdout(len(outside), self.spec.retrain.holdout, seed, groups)
         return outside[train], outside[inner]
 
     def holdout_indices(self) -> tuple[np.ndarray, np.ndarray]:
         """Image numbers the retraining trains on, and those that stop it early."""
-        return holdout(len(self.images), self.spec.retrain.holdout, self.spec.seed)
+        share, seed = self.spec.retrain.holdout, self.spec.seed
+        return holdout(len(self.images), share, seed, self.groups)
 
     def facts(self) -> Facts:
         """What the store keeps beside the spec to recognise the data and the split again."""
         n_validation = int((self.fold_of_sample == 0).sum())
         return {
             "dataset": self.name,
+            "read": self.read,
             "image_shape": list(self.image_shape),
             "n_images": len(self.images),
             "n_test": len(self.test_images),
@@ -150,12 +159,18 @@ def load_problem(spec: StudySpec, *, device: str, progress: Progress | None = No
     from aesearch.models.runtime import has_fast_bfloat16  # noqa: PLC0415 - imports torch
 
     found = load_images(spec.data.dataset, spec.data.data_dir, progress=progress, how=spec.data)
-    parts = split_test(found, test_fraction=spec.data.test_fraction, seed=spec.seed)
-    images, labels = parts.train_images, parts.train_labels
+    parts = split_test(
+        found,
+        test_fraction=spec.data.test_fraction,
+        seed=spec.seed,
+        stratify=spec.data.stratify,
+    )
+    images, labels, groups = parts.train_images, parts.train_labels, parts.train_groups
     if spec.data.limit is not None and spec.data.limit < len(images):
         kept = limited(len(images), labels, spec.data.limit)
         images = images[kept]
         labels = None if labels is None else labels[kept]
+        groups = None if groups is None else groups[kept]
     if len(images) < 2 * spec.search.folds:
         raise DataError(
             f"{found.source} must hold at least two images per fold, got {len(images)} for "
@@ -168,7 +183,14 @@ def load_problem(spec: StudySpec, *, device: str, progress: Progress | None = No
         device=device,
         fast_bfloat16=has_fast_bfloat16(),
     )
-    fold_of_sample = folds(len(images), spec.search.folds, spec.seed)
+    fold_of_sample = folds(
+        len(images),
+        spec.search.folds,
+        spec.seed,
+        labels=labels,
+        groups=groups,
+        stratify=spec.data.stratify,
+    )
     return Problem(
         spec=resolved,
         asked=spec,
@@ -182,6 +204,8 @@ def load_problem(spec: StudySpec, *, device: str, progress: Progress | None = No
         fingerprint=found.fingerprint,
         split_sha256=split_hash(fold_of_sample, parts.test_indices),
         class_names=found.class_names,
+        read=found.described,
+        groups=groups,
     )
 
 

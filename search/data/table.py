@@ -33,6 +33,7 @@ class _Rows:
 
     pixels: list[np.ndarray] = field(default_factory=list)
     labels: list[np.ndarray] = field(default_factory=list)
+    groups: list[np.ndarray] = field(default_factory=list)
     n_rows: int = 0
 
 
@@ -92,6 +93,7 @@ def table_parts(path: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
         "source": shown(path),
         "images": images if how.image_shape else channel_first(pixels, columns.image_shape),
         "labels": labels,
+        "groups": np.concatenate(rows.groups) if rows.groups else None,
     }
 
 
@@ -181,9 +183,9 @@ def _add(chunk: Any, columns: Columns, rows: _Rows, path: Path, how: DataSpec) -
             "drop those rows"
         )
     if columns.label is not None:
-        labels = chunk.iloc[:, columns.label]
-        is_number = labels.dtype.kind in "iufb"
-        rows.labels.append(labels.to_numpy() if is_number else np.array([str(x) for x in labels]))
+        rows.labels.append(_plain(chunk.iloc[:, columns.label]))
+    if columns.groups is not None:
+        rows.groups.append(np.array([str(group) for group in chunk.iloc[:, columns.groups]]))
     pixels = chunk.iloc[:, list(columns.pixels)]
     plain = Dialect(",")
     for column, dtype in pixels.dtypes.items():
@@ -206,6 +208,13 @@ def _add(chunk: Any, columns: Columns, rows: _Rows, path: Path, how: DataSpec) -
             )
         rows.pixels.append(values.astype(np.uint8))
     rows.n_rows += len(values)
+
+
+def _plain(labels: Any) -> np.ndarray:
+    """Labels as numbers, or as text."""
+    if labels.dtype.kind in "iufb":
+        return np.asarray(labels.to_numpy())
+    return np.array([str(label) for label in labels])
 
 
 def _joined(blocks: list[np.ndarray], how: DataSpec) -> np.ndarray:

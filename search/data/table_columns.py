@@ -71,6 +71,8 @@ class Columns:
     has_header : bool
     first_row : tuple of str or None
         Cells of the first row of data, where a program took them for names and changed them.
+    groups : int or None
+        Column that tells what belongs together.
     """
 
     n_columns: int
@@ -82,6 +84,7 @@ class Columns:
     image_shape: tuple[int, ...]
     has_header: bool
     first_row: tuple[str, ...] | None = None
+    groups: int | None = None
 
 
 def dialect_of(lines: Sequence[str], how: DataSpec) -> Dialect:
@@ -130,7 +133,8 @@ def columns_of(
     label = next((names.index(name) for name in LABEL_NAMES if name in names), None)
     if index is not None:
         notes.remark("the first column has no name: an index, not read")
-    others = [column for column in range(len(cells)) if column not in (label, index)]
+    groups = None if how.groups is None else _named_groups(how.groups, names, where)
+    others = [column for column in range(len(cells)) if column not in (label, index, groups)]
     found = _Pixels(label, index, tuple(others), None, "", is_guess=False)
     if names:
         found = _by_name(found, names, how, notes)
@@ -158,7 +162,17 @@ def columns_of(
         image_shape,
         has_header,
         first_row,
+        groups,
     )
+
+
+def _named_groups(column: str, names: Sequence[str], where: str) -> int:
+    if column.lower() not in names:
+        raise DataError(
+            f"{where} must have the column {column!r} (data.groups), got "
+            f"{listed(names) or 'no header'}; name the column that has them"
+        )
+    return names.index(column.lower())
 
 
 def _first_cells(lines: Sequence[str], dialect: Dialect) -> list[str]:

@@ -20,6 +20,8 @@ RARE_SUFFIXES = (
     *(".icb", ".icns", ".ico", ".im", ".msp", ".pcd", ".psd", ".pxr", ".vda", ".vst"),
     *(".xbm", ".xpm"),
 )
+# What 'aesearch data check' draws.
+SHEET_SUFFIX = "-contact-sheet.png"
 # What a run folder of ours holds from its first minute on.
 _OURS = ("best.yaml", "study.yaml", "worker-*.log", "trials.csv")
 
@@ -91,6 +93,8 @@ def _walk(
             else:
                 seen.add(real)
                 folder.folders.append(_walk(entry, root, seen, others, notes))
+        elif entry.name.endswith(SHEET_SUFFIX):
+            notes.leave_out("contact sheet| of aesearch")
         elif not entry.exists():
             notes.leave_out("broken link|")
         elif entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file():

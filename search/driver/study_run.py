@@ -107,6 +107,7 @@ def run_study(
                 device=present_device(spec) if cluster is None else cluster.device(spec),
                 progress=progress or display.download,
             )
+            display.message(f"read {problem.name}: {problem.read}")
             folder = out if out is not None else default_folder(str(problem.spec.name))
             check_folder(folder, problem.spec, problem.facts(), asked=problem.asked)
             with _empty_folder(folder):

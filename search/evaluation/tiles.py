@@ -19,7 +19,7 @@ def tiled(rows: Sequence[np.ndarray], *, parted_after: Sequence[int] = ()) -> by
     Parameters
     ----------
     rows : sequence of ndarray, (tile, channel, height, width), uint8
-        Top to bottom; all of one shape; one or three channels.
+        Top to bottom; all of one shape. Other than one or three channels are shown by their mean.
     parted_after : sequence of int
         Columns after which the gap is wide.
 
@@ -28,7 +28,8 @@ def tiled(rows: Sequence[np.ndarray], *, parted_after: Sequence[int] = ()) -> by
     bytes
         A PNG, grey or in colour; equal images give equal bytes.
     """
-    first = np.asarray(rows[0])
+    rows = [displayable(row) for row in rows]
+    first = rows[0]
     n_columns, n_channels, height, width = first.shape
     tiles = [[_resized(tile) for tile in row] for row in rows]
     height, width = tiles[0][0].shape[:2]
@@ -47,6 +48,13 @@ def tiled(rows: Sequence[np.ndarray], *, parted_after: Sequence[int] = ()) -> by
     picture = Image.fromarray(canvas[:, :, 0] if n_channels == 1 else canvas)
     picture.save(content, format="PNG", optimize=True)
     return content.getvalue()
+
+
+def displayable(images: np.ndarray) -> np.ndarray:
+    """Images (..., channel, height, width) with one or three channels: the mean of any others."""
+    if images.shape[-3] in (1, 3):
+        return images
+    return np.rint(images.mean(axis=-3, keepdims=True)).astype(np.uint8)
 
 
 def scale_of(height: int, width: int) -> int:

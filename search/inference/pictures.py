@@ -5,7 +5,7 @@ from math import ceil, sqrt
 
 import numpy as np
 
-from aesearch.evaluation.tiles import PAPER, tiled
+from aesearch.evaluation.tiles import PAPER, displayable, tiled
 
 
 def png(image: np.ndarray) -> bytes:
@@ -14,11 +14,11 @@ def png(image: np.ndarray) -> bytes:
     Parameters
     ----------
     image : ndarray, (channel, height, width)
-        Intensities in [0, 1], rounded to 8 bits; one channel or three.
+        Intensities in [0, 1], rounded to 8 bits; the mean of other than one or three channels.
     """
     from PIL import Image  # noqa: PLC0415 - only pictures need it
 
-    pixels = np.moveaxis(_pixels(image), 0, 2)
+    pixels = np.moveaxis(displayable(_pixels(image)), 0, 2)
     content = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(content, "PNG")
     return content.getvalue()

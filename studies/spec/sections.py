@@ -119,6 +119,31 @@ class DataSpec(Section):
         description="Use only the first so many training images, or where they lie class by class "
         "so many of all; null for all.",
     )
+    test: str | None = Field(
+        default=None,
+        min_length=1,
+        description="File or folder with the test set; null for the data set's own, or a drawn "
+        "one.",
+    )
+    labels: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Table (CSV) beside a folder: in each row the name of an image file and its "
+        "label; null for sub-folders as classes.",
+    )
+    groups: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Images that belong together (a patient, a film) and are never on both sides "
+        "of a fold, of the test set or of what stops the training: folder for those of one folder, "
+        "a column of data.labels or of the table, an array of the archive, or a CSV of files and "
+        "groups; null for none.",
+    )
+    stratify: bool = Field(
+        default=False,
+        description="Whether folds, and a test set that is drawn, have the classes in the same "
+        "shares as all images.",
+    )
     resize: Annotated[
         ResizeSpec | None,
         BeforeValidator(_resize, json_schema_input_type=ResizeSpec | int | str | None),
