@@ -1,11 +1,12 @@
 """What a study trains on: images, folds and test set, the same in every process; no training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from aesearch import __version__
+from aesearch.data import cache
 from aesearch.data.load import load as load_images
 from aesearch.data.split import folds, holdout, limited, split_hash, split_test
 from aesearch.seeds import derive_seed
@@ -143,13 +144,22 @@ def versions() -> dict[str, str]:
     return {"aesearch": __version__} | {name: version(name) for name in names}
 
 
-def load_problem(spec: StudySpec, *, device: str, progress: Progress | None = None) -> Problem:
+def load_problem(
+    spec: StudySpec,
+    *,
+    device: str,
+    progress: Progress | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Problem:
     """Load the images of a spec, split them, and resolve the spec for this size and device.
 
     Parameters
     ----------
     device : {"cpu", "cuda"}
         Where the study trains; decided by the caller.
+    facts : mapping, optional
+        Of the stored study with this spec: its images are opened in the cache where they are
+        there, instead of being read again.
 
     Raises
     ------
@@ -158,6 +168,22 @@ def load_problem(spec: StudySpec, *, device: str, progress: Progress | None = No
     """
     from aesearch.models.runtime import has_fast_bfloat16  # noqa: PLC0415 - imports torch
 
+    parts = None if facts is None else cache.opened(facts)
+    if parts is None:
+        parts = cache.keep(_read(spec, progress))
+    images = parts["images"]
+    resolved = resolve(
+        spec,
+        image_shape=(int(images.shape[1]), int(images.shape[2]), int(images.shape[3])),
+        n_train=len(images),
+        device=device,
+        fast_bfloat16=has_fast_bfloat16(),
+    )
+    return Problem(spec=resolved, asked=spec, **parts)
+
+
+def _read(spec: StudySpec, progress: Progress | None) -> dict[str, Any]:
+    """Read and split images: what a ``Problem`` has beside its specification."""
     found = load_images(spec.data.dataset, spec.data.data_dir, progress=progress, how=spec.data)
     parts = split_test(
         found,
@@ -176,13 +202,6 @@ def load_problem(spec: StudySpec, *, device: str, progress: Progress | None = No
             f"{found.source} must hold at least two images per fold, got {len(images)} for "
             f"{spec.search.folds} folds; use fewer folds or more images"
         )
-    resolved = resolve(
-        spec,
-        image_shape=(int(images.shape[1]), int(images.shape[2]), int(images.shape[3])),
-        n_train=len(images),
-        device=device,
-        fast_bfloat16=has_fast_bfloat16(),
-    )
     fold_of_sample = folds(
         len(images),
         spec.search.folds,
@@ -191,22 +210,20 @@ def load_problem(spec: StudySpec, *, device: str, progress: Progress | None = No
         groups=groups,
         stratify=spec.data.stratify,
     )
-    return Problem(
-        spec=resolved,
-        asked=spec,
-        name=found.name,
-        images=images,
-        labels=labels,
-        test_images=parts.test_images,
-        test_labels=parts.test_labels,
-        test_description=parts.description,
-        fold_of_sample=fold_of_sample,
-        fingerprint=found.fingerprint,
-        split_sha256=split_hash(fold_of_sample, parts.test_indices),
-        class_names=found.class_names,
-        read=found.described,
-        groups=groups,
-    )
+    return {
+        "name": found.name,
+        "images": images,
+        "labels": labels,
+        "test_images": parts.test_images,
+        "test_labels": parts.test_labels,
+        "test_description": parts.description,
+        "fold_of_sample": fold_of_sample,
+        "fingerprint": found.fingerprint,
+        "split_sha256": split_hash(fold_of_sample, parts.test_indices),
+        "class_names": found.class_names,
+        "read": found.described,
+        "groups": groups,
+    }
 
 
 def check_same_data(problem: Problem, facts: Facts, name: str) -> None:

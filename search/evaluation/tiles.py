@@ -54,7 +54,8 @@ def displayable(images: np.ndarray) -> np.ndarray:
     """Images (..., channel, height, width) with one or three channels: the mean of any others."""
     if images.shape[-3] in (1, 3):
         return images
-    return np.rint(images.mean(axis=-3, keepdims=True)).astype(np.uint8)
+    mean: np.ndarray = np.rint(images.mean(axis=-3, keepdims=True)).astype(np.uint8)
+    return mean
 
 
 def scale_of(height: int, width: int) -> int:

@@ -192,7 +192,8 @@ class DenseSpec(Section):
         default="auto",
         description="Widths of the encoder's hidden layers, mirrored in the decoder: a list, "
         "words such as 256-128 or none, or auto for two layers: half the values of an "
-        "image (at least 128, at most 2048), and half of that.",
+        "image (at least 128, at most 2048, and no more than 20 million weights take), "
+        "and half of that.",
     )
 
 
