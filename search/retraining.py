@@ -267,6 +267,7 @@ def _problem(
     try:
         with make_display(quiet=quiet) as display:
             problem = load_problem(asked, device=here, progress=display.download)
+            display.message(f"read {problem.name}: {problem.read}")
     except DataError as error:
         gone = not Path(asked.data.dataset).expanduser().exists()
         if gone and dataset is None and known_name(asked.data.dataset) is None:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from aesearch.data.files import SUFFIXES
-from aesearch.data.folder import IMAGE_SUFFIXES
+from aesearch.data.tree import IMAGE_SUFFIXES
 from aesearch.options import OptionError
 from aesearch.studies.errors import SpecError
 from aesearch.studies.spec.dimensions import Choices, Dimension, hidden_name
@@ -50,7 +50,7 @@ def spec_values(options: Options) -> dict[str, Any]:
             values |= _architecture_values(value)
         elif name in ("batch_size", "epochs"):
             values[FLAGS[name]] = int(value) if str(value).isdecimal() else value
-        elif name in ("dataset", "data_dir"):
+        elif name in ("dataset", "data_dir", "test", "labels"):
             values[FLAGS[name]] = str(value)
         else:
             values[FLAGS[name]] = value

@@ -16,7 +16,7 @@ from aesearch.options import STORAGE_VARIABLE
 if TYPE_CHECKING:
     from aesearch.outputs import FinishedStudy
 
-_STUDY, _HOW, _WHERE, _SAID = "Study", "Search", "Where", "Output"
+_STUDY, _IMAGES, _HOW, _WHERE, _SAID = "Study", "Images", "Search", "Where", "Output"
 
 
 class RunCommand(TyperCommand):
@@ -61,6 +61,14 @@ def run(  # noqa: PLR0917 - Typer calls it by name
     ] = None,
     dataset: Annotated[str | None, _flag(_STUDY)] = None,
     data_dir: Annotated[Path | None, _flag(_WHERE)] = None,
+    test: Annotated[Path | None, _flag(_IMAGES)] = None,
+    labels: Annotated[Path | None, _flag(_IMAGES)] = None,
+    groups: Annotated[str | None, _flag(_IMAGES)] = None,
+    stratify: Annotated[bool | None, _flag(_IMAGES)] = None,
+    resize: Annotated[str | None, _flag(_IMAGES)] = None,
+    colour: Annotated[str | None, _flag(_IMAGES)] = None,
+    white: Annotated[float | None, _flag(_IMAGES)] = None,
+    bad_files: Annotated[str | None, _flag(_IMAGES)] = None,
     folds: Annotated[int | None, _flag(_STUDY)] = None,
     trials: Annotated[int | None, _flag(_STUDY)] = None,
     epochs: Annotated[str | None, _flag(_STUDY)] = None,

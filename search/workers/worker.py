@@ -116,7 +116,10 @@ class Worker:
         # A GPU works by itself.
         self._idles = device != "cpu"
         prepare_process(spec.compute.threads)
-        self._problem = load_problem(spec, device=device) if problem is None else problem
+        if problem is None:
+            problem = load_problem(spec, device=device, facts=self._study.facts)
+        self._problem = problem
+        log.info("study %r: read %s", name, self._problem.read)
         check_same_data(self._problem, self._study.facts, name)
         try:
             self._images = torch.from_numpy(self._problem.images).to(device)
