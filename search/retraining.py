@@ -22,6 +22,7 @@ from aesearch.device import present_device
 from aesearch.evaluation.looks import measured
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.options import OptionError, storage_or_default
+from aesearch.outputs import TrainedFiles, TrainedModel
 from aesearch.settings import spec_values
 from aesearch.studies.errors import DataError, DataMissingError
 from aesearch.studies.results.best_result import DataResult, Origin, Result
@@ -68,6 +69,11 @@ class Trained:
     def model(self) -> Autoencoder:
         """The network, on the CPU, in evaluation mode."""
         return from_bytes((self.folder / MODEL_NAME).read_bytes())
+
+    def printed(self) -> TrainedModel:
+        """Give what ``aesearch train --json`` prints."""
+        files = TrainedFiles(str(self.folder / BEST), str(self.folder / MODEL_NAME))
+        return TrainedModel(self.result, files)
 
 
 def train(

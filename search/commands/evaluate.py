@@ -9,7 +9,6 @@ import typer
 from aesearch.commands.arguments import DataDir, Dataset, Debug, Json, Storage
 from aesearch.commands.ending import ending
 from aesearch.options import OptionError, storage_or_default
-from aesearch.terminal.evaluation_tables import print_evaluation
 
 
 def evaluate(  # noqa: PLR0917 - Typer calls it by name
@@ -73,20 +72,10 @@ def evaluate(  # noqa: PLR0917 - Typer calls it by name
             out=out,
             force=force,
         )
-        document = found.evaluation.document
         if as_json:
-            from aesearch.outputs import EvaluatedModel  # noqa: PLC0415 - imports SQLAlchemy
-
-            printed = EvaluatedModel(
-                **vars(document),
-                test_looks=found.looks,
-                saved=found.saved,
-                files=[str(path) for path in files],
-            )
-            typer.echo(json.dumps(printed.to_dict()))
+            typer.echo(json.dumps(found.printed(files).to_dict()))
             return
-        print_evaluation(document)
-        typer.echo(found.text())
+        found.show()
         if out is not None:
             typer.echo(f"Files: {out}")
 

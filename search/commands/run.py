@@ -3,7 +3,7 @@
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperOption
@@ -12,9 +12,6 @@ import aesearch
 from aesearch.commands.arguments import Debug, complete_preset, complete_sampler
 from aesearch.commands.ending import ending, same_command
 from aesearch.options import STORAGE_VARIABLE
-
-if TYPE_CHECKING:
-    from aesearch.outputs import FinishedStudy
 
 _STUDY, _IMAGES, _HOW, _WHERE, _SAID = "Study", "Images", "Search", "Where", "Output"
 
@@ -207,22 +204,21 @@ def run(  # noqa: PLR0917 - Typer calls it by name
 
 
 def _run(specs: "list[aesearch.StudySpec]", *, out: Path | None, as_json: bool, **how: Any) -> None:
-    from aesearch.driver.run_series import run_series  # noqa: PLC0415 - imports torch
+    from aesearch.driver.run_series import document, run_series  # noqa: PLC0415 - imports torch
 
     if len(specs) == 1:
-        result = aesearch.search(spec=specs[0], out=out, **how)
-        typer.echo(json.dumps(_finished(result).to_dict()) if as_json else _text(result))
-        return
-    results = run_series(
-        specs,
-        out=out,
-        finished=lambda result: None if as_json else typer.echo(_text(result) + "\n"),
-        **how,
-    )
+        results = [aesearch.search(spec=specs[0], out=out, **how)]
+    else:
+        results = run_series(
+            specs,
+            out=out,
+            finished=lambda result: None if as_json else typer.echo(_text(result) + "\n"),
+            **how,
+        )
     if as_json:
-        from aesearch.outputs import FinishedSeries  # noqa: PLC0415
-
-        typer.echo(json.dumps(FinishedSeries(list(map(_finished, results))).to_dict()))
+        typer.echo(json.dumps(document(results, is_series=len(specs) > 1)))
+    elif len(specs) == 1:
+        typer.echo(_text(results[0]))
 
 
 def _detach(specs: "list[aesearch.StudySpec]", *, as_json: bool, **how: Any) -> None:
@@ -230,17 +226,9 @@ def _detach(specs: "list[aesearch.StudySpec]", *, as_json: bool, **how: Any) -> 
 
     left = [detached.detach(spec, **how) for spec in specs]
     if as_json:
-        from aesearch.outputs import DetachedSeries  # noqa: PLC0415 - imports SQLAlchemy
-
-        typer.echo(json.dumps((left[0] if len(left) == 1 else DetachedSeries(left)).to_dict()))
+        typer.echo(json.dumps(detached.document(left)))
     else:
         typer.echo("\n".join(map(detached.text, left)))
-
-
-def _finished(result: "aesearch.SearchResult") -> "FinishedStudy":
-    from aesearch.outputs import FinishedStudy, RunFiles  # noqa: PLC0415 - imports SQLAlchemy
-
-    return FinishedStudy(**vars(result.summary), files=RunFiles.of(result.folder))
 
 
 def _text(result: "aesearch.SearchResult") -> str:

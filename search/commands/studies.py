@@ -11,6 +11,7 @@ import aesearch
 from aesearch.artifacts.model_path import find_model
 from aesearch.commands.arguments import Debug, Json, Storage, Study
 from aesearch.commands.ending import ending
+from aesearch.studies.results.text import trial_table
 
 BEST_SHOWN = 10
 
@@ -38,8 +39,6 @@ def show(
             return
         typer.echo(repr(found))
         if best:
-            from aesearch.terminal.display import trial_table  # noqa: PLC0415 - imports NumPy
-
             typer.echo("Best trials:\n" + trial_table(best))
 
 

@@ -65,8 +65,6 @@ def train(
       aesearch train digits --trial 17
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted="interrupted"):
-        from aesearch.outputs import TrainedFiles, TrainedModel  # noqa: PLC0415 - SQLAlchemy
-
         trained = aesearch.train(
             best,
             encoding_dim=encoding_dim,
@@ -79,17 +77,15 @@ def train(
             force=force,
             quiet=quiet,
         )
-        files = TrainedFiles(
-            str(trained.folder / "best.yaml"), str(trained.folder / "model.safetensors")
-        )
+        printed = trained.printed()
         if as_json:
-            typer.echo(json.dumps(TrainedModel(trained.result, files).to_dict()))
+            typer.echo(json.dumps(printed.to_dict()))
             return
         test, n_seeds = trained.result.test, len(trained.result.retrained)
         typer.echo(
             f"test MSE {test.mse:.7g} (seed {test.seed_index}, the lowest validation loss "
             f"of {n_seeds}; look {test.looks} at the test set)\n"
-            f"Files: {files.best}, {files.model}"
+            f"Files: {printed.files.best}, {printed.files.model}"
         )
 
 

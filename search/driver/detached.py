@@ -6,7 +6,7 @@ from typing import Any
 
 from aesearch.driver.create import leave_study
 from aesearch.options import OptionError, storage_or_default
-from aesearch.outputs import Commands, DetachedStudy
+from aesearch.outputs import Commands, DetachedSeries, DetachedStudy
 from aesearch.sampling.wanted import read_wanted
 from aesearch.studies.spec.study import StudySpec
 from aesearch.terminal.display import make_display
@@ -64,6 +64,11 @@ def _where(storage: str, shown: str) -> str:
     if storage == storage_or_default(None):
         return ""
     return f" --storage {shlex.quote(shown)}"
+
+
+def document(left: list[DetachedStudy]) -> dict[str, Any]:
+    """Give what ``--json`` prints of one study or several."""
+    return (left[0] if len(left) == 1 else DetachedSeries(left)).to_dict()
 
 
 def text(left: DetachedStudy) -> str:

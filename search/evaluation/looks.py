@@ -1,5 +1,6 @@
 """The retrained model of a study or a run folder, measured on the test set once more."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from aesearch.evaluation.evaluate import Evaluated, evaluate
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.models.runtime import prepare_process
 from aesearch.options import OptionError
+from aesearch.outputs import EvaluatedModel
 from aesearch.studies.results.evaluation_files import write_evaluation
 from aesearch.studies.results.output_files import OverwriteError, make_folder
 from aesearch.studies.spec.load import load_spec
@@ -25,7 +27,7 @@ from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store.contents import read_contents
 from aesearch.studies.store.evaluation_results import write_look
 from aesearch.studies.store.study_rows import existing_store
-from aesearch.terminal.evaluation_tables import waiting
+from aesearch.terminal.evaluation_tables import print_evaluation, waiting
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class Look:
     saved: bool
     counted: bool = True
 
+    def show(self) -> None:
+        """Print the tables of the evaluation, and which look it was."""
+        print_evaluation(self.evaluation.document)
+        sys.stdout.write(f"{self.text()}\n")
+
     def text(self) -> str:
         """Say which look it was, and whether it is kept."""
         if not self.counted:
@@ -60,6 +67,15 @@ class Look:
         return (
             f"This was look {self.looks} at the test set, counted in the store; only the first is "
             f"free of bias. This evaluation {kept}."
+        )
+
+    def printed(self, files: Sequence[Path]) -> EvaluatedModel:
+        """Give what ``aesearch evaluate --json`` prints."""
+        return EvaluatedModel(
+            **vars(self.evaluation.document),
+            test_looks=self.looks,
+            saved=self.saved,
+            files=[str(path) for path in files],
         )
 
 

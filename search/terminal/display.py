@@ -24,7 +24,7 @@ from aesearch.studies.results.records import (
     TrialRecord,
 )
 from aesearch.studies.results.selection import eligible_trials
-from aesearch.studies.results.text import kept_text, one_line, parameter_text, value_text
+from aesearch.studies.results.text import kept_text, one_line, parameters_text, value_text
 from aesearch.terminal.notebook import NotebookLive, in_notebook, notebook_console
 
 BEST_SHOWN = 5
@@ -386,22 +386,6 @@ def tested_line(seed: TrainedSeed) -> str:
     return (
         f"seed {seed.seed_index}: {kept_text(seed.best_epoch, seed.epochs)}, "
         f"validation MSE {value_text(seed.validation_loss)}, test MSE {value_text(seed.test_mse)}"
-    )
-
-
-def parameters_text(trial: TrialRecord) -> str:
-    """Write the parameters as ``name=value`` words."""
-    return " ".join(f"{name}={parameter_text(value)}" for name, value in trial.params.items())
-
-
-def trial_table(trials: Sequence[TrialRecord]) -> str:
-    """Write trials one below the other: number, value, parameters."""
-    values = [value_text(trial.value, trial.standard_error) for trial in trials]
-    numbers = [str(trial.number) for trial in trials]
-    wide, wider = max(map(len, numbers)), max(map(len, values))
-    return "\n".join(
-        f"  {number:>{wide}}  {value:{wider}}  {parameters_text(trial)}"
-        for number, value, trial in zip(numbers, values, trials, strict=True)
     )
 
 

@@ -101,6 +101,12 @@ def test_help_imports_nothing_heavy(arguments, imported_for_help):
     assert imported_for_help[" ".join(arguments)] == []
 
 
+def test_the_list_of_commands_needs_no_specification():
+    """The modules of all commands are imported for it: a tenth of a second if one needs pydantic."""
+    code = "import sys, aesearch.cli; print('pydantic' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
+
+
 @pytest.mark.parametrize(
     ("words", "heavy"),
     [
