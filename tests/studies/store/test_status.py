@@ -55,7 +55,7 @@ def test_the_counts_are_those_of_the_snapshot(new_store, tiny_spec, create_study
     found, fresh = statuses(engine)
     snapshot = study_rows.snapshot(engine, "digits")
     states = [trial.state for trial in snapshot.trials]
-    assert found.trials == {state: states.count(state) for state in found.trials}
+    assert found.trials.to_dict() == {s: states.count(s) for s in found.trials.to_dict()}
     stable = [(t.value, t.number) for t in snapshot.trials if t.eligible]
     assert found.best == min(stable)[::-1]
     assert (found.chosen[0], found.state, found.over) == (snapshot.chosen, "finished", True)
