@@ -83,6 +83,8 @@ def begin(
     distributions: Mapping[str, BaseDistribution],
 ) -> None:
     """Give a slot its parameters; what another program made of it becomes a trial of its own."""
+    if finished(connection, [trial_id]):
+        return
     if not optuna_tables.start_trial(connection, trial_id, params, distributions):
         optuna_tables.move_away(connection, study_id, trial_id)
         optuna_tables.start_trial(connection, trial_id, params, distributions)
@@ -129,8 +131,11 @@ def finish(
         False where it had ended before; nothing is written then.
     """
     table = tables.trial
-    row = connection.execute(sa.select(table).where(table.c.trial_id == trial_id)).one_or_none()
-    if row is None or row.finished:
+    # One that ends before it has parameters has an empty record from now on.
+    empty = {"trial_id": trial_id, "params": "{}", "finished": False, "reported": 0}
+    optuna_tables.insert_new(connection, table, [empty])
+    row = connection.execute(sa.select(table).where(table.c.trial_id == trial_id)).one()
+    if row.finished:
         return False
     connection.execute(table.update().where(table.c.trial_id == trial_id).values(finished=True))
     params, distributions = _recorded(row.params)

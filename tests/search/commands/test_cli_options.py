@@ -102,7 +102,7 @@ def test_help_imports_nothing_heavy(arguments, imported_for_help):
 
 
 def test_the_list_of_commands_needs_no_specification():
-    """The modules of all commands are imported for it: a tenth of a second if one needs pydantic."""
+    """The modules of all commands are imported for it; pydantic costs a tenth of a second."""
     code = "import sys, aesearch.cli; print('pydantic' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
 

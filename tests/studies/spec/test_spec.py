@@ -177,11 +177,13 @@ def test_weight_decay_follows_the_optimizer(optimizer):
 
 
 def test_configuration_of_conv_has_no_dense_widths():
-    assert StudySpec().configuration({"architecture": "conv"}).hidden == ()
+    spec = StudySpec(training={"batch_size": 10})
+    assert spec.configuration({"architecture": "conv"}).hidden == ()
 
 
 def test_configuration_is_frozen():
-    configuration = StudySpec().configuration({"architecture": "conv"})
+    spec = StudySpec(training={"batch_size": 10})
+    configuration = spec.configuration({"architecture": "conv"})
     with pytest.raises(dataclasses.FrozenInstanceError):
         configuration.dropout = 0.5
 
