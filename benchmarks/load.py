@@ -203,7 +203,7 @@ def fill(engine, spec, n_trials, left):
     from optuna.trial import TrialState
 
     from aesearch.sampling.suggest import distributions, suggest
-    from aesearch.studies.store import database, optuna_tables, study_rows, tables
+    from aesearch.studies.store import database, optuna_tables, slots, study_rows, tables
 
     study = study_rows.find_study(engine, "load")
     n_folds, n_epochs = spec.search.folds, spec.training.epochs
@@ -211,13 +211,13 @@ def fill(engine, spec, n_trials, left):
     drawn = spec.model_copy(update={"search": spec.search.model_copy(update={"sampler": "random"})})
     kinds = distributions(spec)
     with database.reading(engine) as connection:
-        ids = optuna_tables.trial_ids(connection, study.study_id)
+        ids = slots.slot_ids(connection, study.study_id)
     for start in range(0, n_trials - left, 500):
         numbers = range(start, min(start + 500, n_trials - left))
         params = suggest(drawn, start, numbers, [], [])
         with database.writing(engine) as connection:
             for number, chosen in zip(numbers, params, strict=True):
-                optuna_tables.start_trial(connection, ids[number], chosen, kinds)
+                slots.begin(connection, study.study_id, ids[number], chosen, kinds)
                 curve = 0.02 + 0.1 * np.exp(-np.arange(n_epochs) / 5) + rng.normal(0, 1e-3)
                 folds = curve + rng.normal(0, 1e-3, (n_folds, 1))
                 rows = [
@@ -233,10 +233,10 @@ def fill(engine, spec, n_trials, left):
                 ]
                 optuna_tables.insert_new(connection, tables.curve, rows)
                 means = {i + 1: float(v) for i, v in enumerate(folds.mean(axis=0))}
-                optuna_tables.report(connection, ids[number], means)
+                slots.report(connection, ids[number], means)
                 scores = folds[:, -1].tolist()
                 attributes = {"standard_error": float(folds[:, -1].std()), "fold_scores": scores}
-                optuna_tables.finish_trial(
+                slots.finish(
                     connection,
                     ids[number],
                     TrialState.COMPLETE,

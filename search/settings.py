@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from aesearch.data.files import SUFFIXES
-from aesearch.data.folder import IMAGE_SUFFIXES
+from aesearch.data.tree import IMAGE_SUFFIXES
 from aesearch.options import OptionError
 from aesearch.studies.errors import SpecError
 from aesearch.studies.spec.dimensions import Choices, Dimension, hidden_name
@@ -50,7 +50,7 @@ def spec_values(options: Options) -> dict[str, Any]:
             values |= _architecture_values(value)
         elif name in ("batch_size", "epochs"):
             values[FLAGS[name]] = int(value) if str(value).isdecimal() else value
-        elif name in ("dataset", "data_dir"):
+        elif name in ("dataset", "data_dir", "test", "labels"):
             values[FLAGS[name]] = str(value)
         else:
             values[FLAGS[name]] = value
@@ -85,6 +85,7 @@ def study_spec(
         A preset that is not one, or beside a spec; options or overrides without effect.
     """
     start = _start(preset, spec)
+    _check_once(options, overrides)
     found = load_spec(**start, flags=spec_values(options), overrides=overrides)
     _check_corruption(options, [found])
     _check_space(overrides, [found])
@@ -126,11 +127,26 @@ def study_specs(
         A preset that is not one, or beside a spec; options or overrides without effect.
     """
     start = _start(preset, spec)
+    _check_once(options, overrides)
     found = load_series(**start, flags=spec_values(options), overrides=overrides, quick=quick)
     _check_corruption(options, found)
     _check_space(overrides, found)
     _check_settings(overrides, found)
     return found
+
+
+def _check_once(options: Options, overrides: Sequence[str]) -> None:
+    """Refuse a setting that is given as a flag and with --set: one of them would be ignored."""
+    for override in overrides:
+        key = ".".join(part.strip() for part in override.partition("=")[0].split("."))
+        for name, path in FLAGS.items():
+            paths = (path, f"{path}.choices") if name == "architecture" else (path,)
+            if key in paths and options.get(name) is not None:
+                option = "--" + name.replace("_", "-")
+                raise OptionError(
+                    f"{path} must be given once, got {option} {options[name]} and --set "
+                    f"{override}; drop one"
+                )
 
 
 def _check_corruption(options: Options, specs: Sequence[StudySpec]) -> None:
@@ -191,12 +207,12 @@ def _outside(spec: StudySpec, setting: str) -> tuple[Dimension, Any] | None:
     """Give the dimension that stands in for a setting in every trial, and the value it lacks."""
     name = setting.rpartition(".")[2]
     dimension, value = spec.space.dimensions().get(name), attrgetter(setting)(spec)
-    if spec.space.architecture == "auto" and name == "architecture":
+    if (spec.space.architecture == "auto" and name == "architecture") or value == "auto":
         return None
+    if name == "channels":
+        value = hidden_name(value)
     if name == "hidden":
         # Only dense networks have it: no condition leaves it to the setting.
-        if value == "auto":
-            return None
         value = hidden_name(value)
     elif dimension is not None and dimension.when is not None:
         return None

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from aesearch.evaluation.looks import Look
     from aesearch.models.autoencoder import Autoencoder
     from aesearch.studies.results.evaluation import Evaluation
-    from aesearch.studies.results.records import TrialRecord
+    from aesearch.studies.results.records import ForeignTrial, TrialRecord
     from aesearch.studies.spec.study import StudySpec
 
 _SHOWN = 5
@@ -234,7 +234,11 @@ class Study:
         return where
 
     def __repr__(self) -> str:
-        return summary_text(self.summary())
+        lines = [summary_text(self.summary())]
+        if self._contents.row.stopped is not None:
+            lines.append(f"The search ended early: {self._contents.row.stopped}")
+        lines += _foreign_lines(self._contents.snapshot.foreign)
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         numbers = [trial.number for trial in self.best_trials(_SHOWN)]
@@ -258,3 +262,17 @@ class Study:
         """Read the study with all that figures show, as it is now."""
         with existing_store(self.storage) as engine:
             return read_contents(engine, self.name, curves=True, pictures=True)
+
+
+def _foreign_lines(foreign: Sequence[ForeignTrial]) -> list[str]:
+    """Say what other programs added to the study, which counts for nothing."""
+    enqueued = [trial for trial in foreign if trial.state == "waiting"]
+    others = [trial for trial in foreign if trial.state != "waiting"]
+    lines = []
+    if enqueued:
+        lines.append(f"Enqueued: {len(enqueued)}; they are the next trials that are asked for")
+    if others:
+        shown = ", ".join(f"{t.number} ({t.state})" for t in others[:_SHOWN])
+        more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+        lines.append(f"Of other programs, never chosen: trial {shown}{more}")
+    return lines

@@ -10,6 +10,7 @@ from aesearch.artifacts.model_path import MODEL_NAME, is_ours
 from aesearch.studies.dashboard.artifacts import TrialFile, trial_files
 from aesearch.studies.dashboard.publishing import write_missing
 from aesearch.studies.errors import AesearchError, RunFailedError, SpecError
+from aesearch.studies.files import one_writer
 from aesearch.studies.report.stored import report_of
 from aesearch.studies.report.words import reproducing_commands
 from aesearch.studies.results import evaluation_files, frames
@@ -120,6 +121,11 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
     contents, files = _read(engine, name)
     check_folder(folder, contents.spec, contents.row.facts)
     make_folder(folder)
+    with one_writer(folder):
+        _write(folder, contents, files)
+
+
+def _write(folder: Path, contents: StudyContents, files: list[TrialFile]) -> None:
     snapshot = contents.snapshot
     write_whole(folder / SPECIFICATION, _specification(contents))
     write_whole(folder / "trials.csv", frames.trials(snapshot).to_csv(index=False))

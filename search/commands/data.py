@@ -1,16 +1,22 @@
-"""Commands about what comes with aesearch or is fetched for it: data sets and presets."""
+"""Commands about what goes in: data sets, fetched or checked, and presets."""
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from aesearch.commands.arguments import Debug, Quiet
+from aesearch.commands.arguments import Debug, Json, Quiet
 from aesearch.commands.ending import ending
+from aesearch.commands.run import RunCommand
 from aesearch.options import OptionError
 
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
+
+
+def reading_option() -> Any:
+    """An option that says how images are read: described as for ``run``, by the specification."""
+    return typer.Option(show_default=False)
 
 
 @data_app.callback()
@@ -44,6 +50,69 @@ def fetch(
             typer.echo(str(file))
         if not files:
             typer.echo(f"{name} comes with scikit-learn: there is nothing to fetch")
+
+
+@data_app.command(cls=RunCommand)
+def check(  # noqa: PLR0917 - Typer calls it by name
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help="Name of a data set, or path of images.")
+    ],
+    test: Annotated[Path | None, reading_option()] = None,
+    labels: Annotated[Path | None, reading_option()] = None,
+    groups: Annotated[str | None, reading_option()] = None,
+    resize: Annotated[str | None, reading_option()] = None,
+    colour: Annotated[str | None, reading_option()] = None,
+    white: Annotated[float | None, reading_option()] = None,
+    bad_files: Annotated[str | None, reading_option()] = None,
+    data_dir: Annotated[Path | None, reading_option()] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Anything in the section data."),
+    ] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(help="PNG of what a network will see. Default: NAME-contact-sheet.png."),
+    ] = None,
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Replace a sheet that exists.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say what is read of images, and what is left out; draw some of them. Nothing is trained.
+
+    \b
+    Examples:
+      aesearch data check photos/
+      aesearch data check photos/ --resize 64-fit --bad-files skip
+    """  # noqa: D301 - \b is Typer's
+    options = {
+        "dataset": dataset,
+        "data_dir": data_dir,
+        "test": test,
+        "labels": labels,
+        "groups": groups,
+        "resize": resize,
+        "colour": colour,
+        "white": white,
+        "bad_files": bad_files,
+    }
+    with ending(debug=debug):
+        from aesearch.data.contact_sheet import draw_sheet  # noqa: PLC0415 - imports torch
+        from aesearch.data.load import load  # noqa: PLC0415 - imports numpy
+        from aesearch.data.tree import SHEET_SUFFIX  # noqa: PLC0415
+        from aesearch.settings import study_spec  # noqa: PLC0415 - imports pydantic
+        from aesearch.studies.results.output_files import check_output  # noqa: PLC0415
+
+        spec = study_spec(options, overrides=overrides or ())
+        found = load(dataset, data_dir, how=spec.data)
+        path = sheet or Path(f"{found.name}{SHEET_SUFFIX}")
+        check_output(path, is_folder=False, force=force or sheet is None, name="--sheet")
+        n_drawn = draw_sheet(found, path)
+        if as_json:
+            typer.echo(json.dumps(found.facts() | {"sheet": str(path)}))
+        else:
+            typer.echo(f"{found.name}: {found.described}")
+            typer.echo(f"{path}: {n_drawn} of them as a network will see them")
 
 
 def presets(

@@ -71,4 +71,5 @@ def _without_password(word: str) -> str:
     try:
         return option + equals + driver_errors.describe(database.parse_url(url))
     except AesearchError:
-        return word
+        # Nobody knows where in it a password ends.
+        return f"{option}{equals}{url.partition('://')[0]}://***"

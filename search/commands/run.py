@@ -9,11 +9,11 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 import aesearch
-from aesearch.commands.arguments import Debug
+from aesearch.commands.arguments import Debug, complete_preset, complete_sampler
 from aesearch.commands.ending import ending, same_command
 from aesearch.options import STORAGE_VARIABLE
 
-_STUDY, _HOW, _WHERE, _SAID = "Study", "Search", "Where", "Output"
+_STUDY, _IMAGES, _HOW, _WHERE, _SAID = "Study", "Images", "Search", "Where", "Output"
 
 
 class RunCommand(TyperCommand):
@@ -29,14 +29,18 @@ class RunCommand(TyperCommand):
         super().format_help(ctx, formatter)
 
 
-def _flag(panel: str) -> Any:
-    return typer.Option(rich_help_panel=panel, show_default=False)
+def _flag(panel: str, **more: Any) -> Any:
+    return typer.Option(rich_help_panel=panel, show_default=False, **more)
 
 
 def run(  # noqa: PLR0917 - Typer calls it by name
     preset: Annotated[
         str | None,
-        typer.Argument(metavar="PRESET", help="Start from a preset: see 'aesearch presets'."),
+        typer.Argument(
+            metavar="PRESET",
+            help="Start from a preset: see 'aesearch presets'.",
+            autocompletion=complete_preset,
+        ),
     ] = None,
     spec: Annotated[
         Path | None,
@@ -54,6 +58,14 @@ def run(  # noqa: PLR0917 - Typer calls it by name
     ] = None,
     dataset: Annotated[str | None, _flag(_STUDY)] = None,
     data_dir: Annotated[Path | None, _flag(_WHERE)] = None,
+    test: Annotated[Path | None, _flag(_IMAGES)] = None,
+    labels: Annotated[Path | None, _flag(_IMAGES)] = None,
+    groups: Annotated[str | None, _flag(_IMAGES)] = None,
+    stratify: Annotated[bool | None, _flag(_IMAGES)] = None,
+    resize: Annotated[str | None, _flag(_IMAGES)] = None,
+    colour: Annotated[str | None, _flag(_IMAGES)] = None,
+    white: Annotated[float | None, _flag(_IMAGES)] = None,
+    bad_files: Annotated[str | None, _flag(_IMAGES)] = None,
     folds: Annotated[int | None, _flag(_STUDY)] = None,
     trials: Annotated[int | None, _flag(_STUDY)] = None,
     epochs: Annotated[str | None, _flag(_STUDY)] = None,
@@ -61,7 +73,7 @@ def run(  # noqa: PLR0917 - Typer calls it by name
     architecture: Annotated[str | None, _flag(_STUDY)] = None,
     corruption: Annotated[str | None, _flag(_STUDY)] = None,
     corruption_level: Annotated[float | None, _flag(_STUDY)] = None,
-    sampler: Annotated[str | None, _flag(_HOW)] = None,
+    sampler: Annotated[str | None, _flag(_HOW, autocompletion=complete_sampler)] = None,
     pruner: Annotated[str | None, _flag(_HOW)] = None,
     select: Annotated[str | None, _flag(_HOW)] = None,
     seed: Annotated[int | None, _flag(_HOW)] = None,
@@ -88,6 +100,16 @@ def run(  # noqa: PLR0917 - Typer calls it by name
         typer.Option(help="Run folder. Default: runs/<study>.", rich_help_panel=_WHERE),
     ] = None,
     timeout: Annotated[float | None, _flag(_HOW)] = None,
+    enqueue: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Configurations that are tried next: a YAML list, a best.yaml or a trials.csv "
+            "of another study; repeat for more.",
+            rich_help_panel=_HOW,
+            show_default=False,
+        ),
+    ] = None,
     ray: Annotated[
         str | None,
         typer.Option(
@@ -177,6 +199,7 @@ def run(  # noqa: PLR0917 - Typer calls it by name
             typer.echo("---\n".join(texts), nl=False)
             return
         how |= {"storage": storage, "out": out, "workers": workers, "quiet": quiet}
+        how["enqueue"] = enqueue or []
         (_detach if detach else _run)(specs, as_json=as_json, **how)
 
 

@@ -24,13 +24,17 @@ def train(
         Path,
         typer.Argument(
             metavar="BEST.yaml",
-            help="The file that a run wrote; with --encoding-dim the name of a study.",
+            help="The file that a run wrote; with --encoding-dim or --trial the name of a study.",
             show_default=False,
         ),
     ],
     encoding_dim: Annotated[
         int | None,
         typer.Option(min=1, help="Train the best network of this code size of a study."),
+    ] = None,
+    trial: Annotated[
+        int | None,
+        typer.Option(min=0, help="Train the network of this trial of a study, beside the winner."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write. Default: runs/<study>-retrained.")
@@ -49,7 +53,7 @@ def train(
 ) -> None:
     """Retrain a best.yaml (or the defaults of any specification) from the file alone.
 
-    Or deliver the best network of another code size of a study in the store.
+    Or deliver another network of a study in the store: the best of a code size, or a trial.
 
     The seed with the lowest validation loss is exported and measured; the test set is looked at
     once more.
@@ -58,11 +62,13 @@ def train(
     Example:
       aesearch train runs/digits/best.yaml --out again
       aesearch train digits --encoding-dim 8
+      aesearch train digits --trial 17
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted="interrupted"):
         trained = aesearch.train(
             best,
             encoding_dim=encoding_dim,
+            trial=trial,
             out=out,
             dataset=dataset,
             data_dir=data_dir,

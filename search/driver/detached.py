@@ -1,11 +1,13 @@
 """``run --detach``: a study is created and left to workers; what is printed then."""
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 from aesearch.driver.create import leave_study
 from aesearch.options import OptionError, storage_or_default
 from aesearch.outputs import Commands, DetachedSeries, DetachedStudy
+from aesearch.sampling.wanted import read_wanted
 from aesearch.studies.spec.study import StudySpec
 from aesearch.terminal.display import make_display
 
@@ -18,6 +20,7 @@ def detach(
     workers: int | None,
     ray: str | None,
     gpus_per_worker: float | None,
+    enqueue: list[Path],
     quiet: bool,
 ) -> DetachedStudy:
     """Create the study, or go on with it, and tell how to follow it.
@@ -39,7 +42,7 @@ def detach(
             )
     chosen = storage_or_default(storage)
     with make_display(quiet=quiet) as display:
-        left = leave_study(spec, storage=chosen, display=display)
+        left = leave_study(spec, storage=chosen, display=display, enqueue=read_wanted(enqueue))
     where = _where(chosen, left.storage)
     name = shlex.quote(left.study)
     return DetachedStudy(

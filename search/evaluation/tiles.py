@@ -39,7 +39,7 @@ def laid_out(
     Parameters
     ----------
     rows : sequence of ndarray, (tile, channel, height, width), uint8
-        Top to bottom; all of one shape; one or three channels.
+        Top to bottom; all of one shape. Other than one or three channels are shown by their mean.
     sides : (int, int)
         Images with a longer side below the first are enlarged by whole numbers to about that,
         those above the second are shrunk to it.
@@ -52,7 +52,7 @@ def laid_out(
     -------
     ndarray, (height, width, channel), uint8
     """
-    tiles = [[_resized(tile, *sides) for tile in row] for row in rows]
+    tiles = [[_resized(tile, *sides) for tile in displayable(row)] for row in rows]
     height, width, n_channels = tiles[0][0].shape
     lefts, left = [], 0
     for column in range(len(tiles[0])):
@@ -84,6 +84,14 @@ def png_bytes(pixels: np.ndarray, *, colours: int | None = None, optimize: bool 
     content = io.BytesIO()
     picture.save(content, format="PNG", optimize=optimize)
     return content.getvalue()
+
+
+def displayable(images: np.ndarray) -> np.ndarray:
+    """Images (..., channel, height, width) with one or three channels: the mean of any others."""
+    if images.shape[-3] in (1, 3):
+        return images
+    mean: np.ndarray = np.rint(images.mean(axis=-3, keepdims=True)).astype(np.uint8)
+    return mean
 
 
 def scale_of(height: int, width: int, smallest: int = SMALLEST_SIDE) -> int:

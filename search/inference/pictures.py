@@ -4,7 +4,7 @@ from math import ceil, sqrt
 
 import numpy as np
 
-from aesearch.evaluation.tiles import PAPER, png_bytes, tiled
+from aesearch.evaluation.tiles import PAPER, displayable, png_bytes, tiled
 
 
 def png(image: np.ndarray) -> bytes:
@@ -13,9 +13,9 @@ def png(image: np.ndarray) -> bytes:
     Parameters
     ----------
     image : ndarray, (channel, height, width)
-        Intensities in [0, 1], rounded to 8 bits; one channel or three.
+        Intensities in [0, 1], rounded to 8 bits; the mean of other than one or three channels.
     """
-    return png_bytes(np.moveaxis(_pixels(image), 0, 2))
+    return png_bytes(np.moveaxis(displayable(_pixels(image)), 0, 2))
 
 
 def sheet(images: np.ndarray, n_columns: int | None = None) -> bytes:

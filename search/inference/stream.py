@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from aesearch.artifacts import model_file
+from aesearch.artifacts.model_path import find_model
 from aesearch.inference.functions import between, check_pairs
 from aesearch.inference.inputs import PARTS, Input, open_input
 from aesearch.inference.layouts import Layout, from_channel_first, layout_of, shape_in
@@ -22,6 +23,7 @@ from aesearch.inference.outputs import (
     npz_output,
     png_output,
 )
+from aesearch.inference.reading import reading_of
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.options import OptionError
 from aesearch.studies.results.output_files import check_output
@@ -106,8 +108,16 @@ def open_job(
     check_output(path, is_folder=kind == "folder", force=force)
     network = model_file.load(model)
     with denormals_flushed(), make_display(quiet=quiet) as display:
-        found = open_input(images, part=part, data_dir=data_dir, progress=display.download)
-        layout_of(found.shape, network.image_shape, found.source)
+        found = open_input(
+            images,
+            part=part,
+            data_dir=data_dir,
+            progress=display.download,
+            how=reading_of(find_model(model)),
+        )
+        if found.notes:
+            display.message(f"read {found.described}; {'; '.join(found.notes)}")
+        found.check(network.image_shape)
         yield Job(network, found, path, kind, batch_size, device, display.images)
 
 

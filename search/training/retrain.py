@@ -62,6 +62,8 @@ def retrain_key(spec: ResolvedSpec, configuration: Configuration) -> str:
     """Name everything a retraining depends on besides the data: equal keys, equal weights."""
     chosen = asdict(configuration)
     training = spec.training.model_dump(mode="json", exclude={"epochs"})
+    for name in ("optimizer", "schedule", "batch_size"):  # as the trial has them
+        training[name] = chosen.pop(name)
     if spec.training.corruption == "none":
         # A key from before there were corruptions still names the same weights.
         chosen = {name: value for name, value in chosen.items() if "corruption" not in name}

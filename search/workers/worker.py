@@ -116,7 +116,10 @@ class Worker:
         # A GPU works by itself.
         self._idles = device != "cpu"
         prepare_process(spec.compute.threads)
-        self._problem = load_problem(spec, device=device) if problem is None else problem
+        if problem is None:
+            problem = load_problem(spec, device=device, facts=self._study.facts)
+        self._problem = problem
+        log.info("study %r: read %s", name, self._problem.read)
         check_same_data(self._problem, self._study.facts, name)
         try:
             self._images = torch.from_numpy(self._problem.images).to(device)
@@ -248,7 +251,9 @@ class Worker:
     def _search(
         self, lease: Lease, study: study_rows.StudyRow, spec: ResolvedSpec, beat: Heartbeat
     ) -> None:
-        suggest_up_to(self._engine, study, spec, lease.position, self._finished)
+        if not suggest_up_to(self._engine, study, spec, lease.position, self._finished):
+            log.info("study %r: the search ends before generation %d", self._name, lease.position)
+            return
         if lease.attempt > ledger.MAX_ATTEMPTS:
             died = f"worker died {ledger.MAX_ATTEMPTS} times on this trial (out of memory?)"
             self._fail(lease, died)

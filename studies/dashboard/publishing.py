@@ -18,7 +18,7 @@ from aesearch.studies.results.records import StudySnapshot
 from aesearch.studies.results.selection import eligible_trials
 from aesearch.studies.results.summary import Denoising, summary
 from aesearch.studies.spec.sections import TrainingSpec
-from aesearch.studies.store import database, optuna_tables, study_rows, tables
+from aesearch.studies.store import database, optuna_tables, slots, study_rows, tables
 from aesearch.studies.store.retry import repeatable
 
 # The dashboard looks through all notes for each trial that it shows: with a note on each of
@@ -165,7 +165,7 @@ def _without_note(engine: Engine, study_id: int, snapshot: StudySnapshot) -> lis
         over = len(finished) == snapshot.n_trials or snapshot.chosen is not None
         finished = eligible_trials(finished)[:MAX_NOTED] if over else []
     with database.reading(engine) as connection:
-        ids = optuna_tables.trial_ids(connection, study_id)
+        ids = slots.slot_ids(connection, study_id)
         noted = rows.noted_trials(connection, study_id)
     wanted = sorted(trial.number for trial in finished)
     return [ids[number] for number in wanted if number in ids and ids[number] not in noted]
@@ -215,7 +215,7 @@ def _publish_study(engine: Engine, study_id: int, snapshot: StudySnapshot) -> bo
             .where(optuna_tables.STUDIES.c.study_id == study_id)
             .with_for_update(key_share=True)
         )
-        ids = optuna_tables.trial_ids(connection, study_id)
+        ids = slots.slot_ids(connection, study_id)
         if not ids:
             return False  # deleted in this moment
         best = [] if shown is None else [ids[shown.number]]

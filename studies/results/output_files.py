@@ -101,7 +101,9 @@ def chosen_spec(spec: StudySpec, configuration: Configuration) -> StudySpec:
         "code_activation": configuration.code_activation,
         "shortcut": configuration.shortcut,
         "initialization": configuration.initialization,
+        "activation": configuration.activation,
     }
+    model["conv"]["channels"] = configuration.channels
     if configuration.architecture == "dense":
         model["dense"] = {"hidden": hidden_name(configuration.hidden)}
     document = spec.model_dump()
@@ -110,6 +112,9 @@ def chosen_spec(spec: StudySpec, configuration: Configuration) -> StudySpec:
         "learning_rate": configuration.learning_rate,
         "weight_decay": configuration.weight_decay,
         "corruption_level": configuration.corruption_level,
+        "optimizer": configuration.optimizer,
+        "schedule": configuration.schedule,
+        "batch_size": configuration.batch_size,
     }
     return StudySpec.model_validate(document)
 

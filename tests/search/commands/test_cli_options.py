@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from aesearch.api import search
 from aesearch.cli import app
+from aesearch.commands import arguments
 from aesearch.commands.run import run
 from aesearch.options import OptionError
 from aesearch.settings import spec_values, study_spec
@@ -100,7 +102,7 @@ def test_help_imports_nothing_heavy(arguments, imported_for_help):
 
 
 def test_the_list_of_commands_needs_no_specification():
-    """The modules of all commands are imported for it, and none of them needs pydantic."""
+    """The modules of all commands are imported for it; pydantic costs a tenth of a second."""
     code = "import sys, aesearch.cli; print('pydantic' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
 
@@ -209,9 +211,7 @@ def test_every_dimension_is_of_a_setting():
 
 def test_overrides_win_over_options_and_options_over_the_preset():
     """Defaults < preset < options < --set."""
-    spec = study_spec(
-        {"folds": 4, "trials": 9}, preset="mnist", overrides=["search.trials=7", "seed=3"]
-    )
+    spec = study_spec({"folds": 4}, preset="mnist", overrides=["search.trials=7", "seed=3"])
     assert (spec.data.dataset, spec.search.folds, spec.search.trials, spec.seed) == (
         "mnist",
         4,
@@ -236,3 +236,43 @@ def test_a_spec_of_another_kind_is_refused(spec):
     """What is neither a path nor plain values is named."""
     with pytest.raises((SpecError, OptionError), match=r"spec (must be|is invalid)"):
         study_spec({}, spec=spec)
+
+
+@pytest.mark.parametrize(
+    ("options", "override"),
+    [
+        ({"trials": 9}, "search.trials=7"),
+        ({"architecture": "dense"}, "space.architecture.choices=[conv]"),
+        ({"study": "a"}, "name=b"),
+    ],
+)
+def test_a_setting_is_given_once(options, override):
+    """As a flag or with --set: of both, one would be ignored."""
+    with pytest.raises(OptionError, match=f"and --set {re.escape(override)}; drop one"):
+        study_spec(options, overrides=[override])
+
+
+def test_an_empty_file_is_no_specification(tmp_path):
+    """It was forgotten to save it, say."""
+    path = tmp_path / "study.yaml"
+    path.write_text("# nothing\n")
+    with pytest.raises(SpecError, match="must hold a specification, got nothing"):
+        study_spec({}, spec=path)
+
+
+def test_a_grid_is_pruned_only_on_request():
+    """Each of its cells has a score otherwise."""
+    choices = "space={defaults: false, dropout: {choices: [0.1, 0.2]}}"
+    assert study_spec({"sampler": "grid"}, overrides=[choices]).search.pruner == "none"
+    asked = study_spec({"sampler": "grid", "pruner": "median"}, overrides=[choices])
+    assert asked.search.pruner == "median"
+
+
+def test_tab_completes_presets_samplers_and_studies(tmp_path, tiny_spec, create_study):
+    """By their beginnings; a store that is not there completes nothing."""
+    assert arguments.complete_preset("dense-b") == ["dense-bottleneck", "dense-by-dimension"]
+    assert arguments.complete_sampler("g") == ["gp", "grid"]
+    create_study(tmp_path / "s.db", tiny_spec("name=pens")).dispose()
+    for path, found in ((tmp_path / "s.db", ["pens"]), (tmp_path / "none.db", [])):
+        context = SimpleNamespace(params={"storage": str(path)})
+        assert arguments.complete_study(context, "p") == found
