@@ -12,14 +12,18 @@ from aesearch.artifacts.best_file import (
     load_best,
     load_trainable,
 )
-from aesearch.artifacts.model_file import MODEL_NAME, from_bytes, is_ours
-from aesearch.artifacts.run_folder import default_folder, remove_made_of_model
+from aesearch.artifacts.model_file import from_bytes
+from aesearch.artifacts.model_path import MODEL_NAME, is_ours
+from aesearch.artifacts.run_folder import remove_made_of_model
 from aesearch.artifacts.sizes import best_of_size, trial_of_study
 from aesearch.data.load import known_name
 from aesearch.data.study_data import Problem, load_problem, versions
 from aesearch.device import present_device
+from aesearch.evaluation.looks import measured
 from aesearch.models.autoencoder import Autoencoder
-from aesearch.options import OptionError, spec_values, storage_or_default
+from aesearch.options import OptionError, storage_or_default
+from aesearch.outputs import TrainedFiles, TrainedModel
+from aesearch.settings import spec_values
 from aesearch.studies.errors import DataError, DataMissingError
 from aesearch.studies.results.best_result import DataResult, Origin, Result
 from aesearch.studies.results.evaluation import Evaluation
@@ -27,6 +31,7 @@ from aesearch.studies.results.evaluation_files import write_evaluation
 from aesearch.studies.results.output_files import (
     OverwriteError,
     best_yaml,
+    default_folder,
     make_folder,
     write_whole,
 )
@@ -37,8 +42,6 @@ from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store.evaluation_results import count_look
 from aesearch.studies.store.study_rows import existing_store
 from aesearch.terminal.display import make_display
-from aesearch.terminal.evaluation_tables import measured
-from aesearch.terminal.training_display import make_training_display
 from aesearch.training.retrain_pool import train_seeds
 
 
@@ -66,6 +69,11 @@ class Trained:
     def model(self) -> Autoencoder:
         """The network, on the CPU, in evaluation mode."""
         return from_bytes((self.folder / MODEL_NAME).read_bytes())
+
+    def printed(self) -> TrainedModel:
+        """Give what ``aesearch train --json`` prints."""
+        files = TrainedFiles(str(self.folder / BEST), str(self.folder / MODEL_NAME))
+        return TrainedModel(self.result, files)
 
 
 def train(
@@ -141,7 +149,7 @@ def train(
     folder = default_folder(f"{problem.spec.name}-{ending}") if out is None else Path(out)
     _check_out(folder, file / BEST if file.is_dir() else file, force=force)
     make_folder(folder)
-    with make_training_display(quiet=quiet) as display:
+    with make_display(quiet=quiet) as display:
         seeds = train_seeds(problem, progress=display)
     exported = best_seed(seeds)
     looks += 1
@@ -202,7 +210,7 @@ def verify(
         file, spec, result.data, dataset=dataset, data_dir=data_dir, device=device, quiet=quiet
     )
     index = result.test.seed_index
-    with make_training_display(quiet=quiet) as display:
+    with make_display(quiet=quiet) as display:
         # The seeds that trained beside it train beside it again; the others are not needed.
         seeds = train_seeds(problem, only=index, progress=display)
     seed = next(seed for seed in seeds if seed.seed_index == index)
@@ -265,6 +273,7 @@ def _problem(
     try:
         with make_display(quiet=quiet) as display:
             problem = load_problem(asked, device=here, progress=display.download)
+            display.message(f"read {problem.name}: {problem.read}")
     except DataError as error:
         gone = not Path(asked.data.dataset).expanduser().exists()
         if gone and dataset is None and known_name(asked.data.dataset) is None:

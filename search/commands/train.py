@@ -7,23 +7,16 @@ from typing import Annotated
 
 import typer
 
-from aesearch.commands.arguments import Debug, Storage
+import aesearch
+from aesearch.commands.arguments import DataDir, Dataset, Debug, Json, Quiet, Storage
 from aesearch.commands.ending import ending
 
 BestFile = Annotated[
     Path, typer.Argument(metavar="BEST.yaml", help="The file that a run wrote.", show_default=False)
 ]
-Dataset = Annotated[
-    str | None, typer.Option(help="Where the same images are now. Default: as the file says.")
-]
-DataDir = Annotated[
-    Path | None, typer.Option(help="Where named data sets are kept. Default: as the file says.")
-]
 Device = Annotated[
     str | None, typer.Option(help="auto, cpu, cuda or mps. Default: as the file says.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 
 def train(
@@ -72,10 +65,7 @@ def train(
       aesearch train digits --trial 17
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted="interrupted"):
-        from aesearch import retraining  # noqa: PLC0415 - imports torch
-        from aesearch.outputs import TrainedFiles, TrainedModel  # noqa: PLC0415
-
-        trained = retraining.train(
+        trained = aesearch.train(
             best,
             encoding_dim=encoding_dim,
             trial=trial,
@@ -87,17 +77,15 @@ def train(
             force=force,
             quiet=quiet,
         )
-        files = TrainedFiles(
-            str(trained.folder / "best.yaml"), str(trained.folder / "model.safetensors")
-        )
+        printed = trained.printed()
         if as_json:
-            typer.echo(json.dumps(TrainedModel(trained.result, files).to_dict()))
+            typer.echo(json.dumps(printed.to_dict()))
             return
         test, n_seeds = trained.result.test, len(trained.result.retrained)
         typer.echo(
             f"test MSE {test.mse:.7g} (seed {test.seed_index}, the lowest validation loss "
             f"of {n_seeds}; look {test.looks} at the test set)\n"
-            f"Files: {files.best}, {files.model}"
+            f"Files: {printed.files.best}, {printed.files.model}"
         )
 
 
@@ -123,9 +111,7 @@ def verify(
       aesearch verify runs/digits/best.yaml
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch import retraining  # noqa: PLC0415 - imports torch
-
-        comparison = retraining.verify(
+        comparison = aesearch.verify(
             best,
             tolerance=tolerance,
             dataset=dataset,

@@ -14,9 +14,9 @@ from aesearch.data.study_data import (
     Progress,
     check_same_data,
     load_problem,
-    principal_components_by_fold,
 )
 from aesearch.device import planned_device
+from aesearch.evaluation.baseline import principal_components_by_fold
 from aesearch.sampling.suggest import cut_grid
 from aesearch.sampling.wanted import completed
 from aesearch.studies.errors import StoreError, StudyMismatchError, StudyNotFoundError
@@ -39,7 +39,7 @@ from aesearch.studies.store.driver_errors import describe
 from aesearch.studies.store.evaluation_results import read_evaluation
 from aesearch.terminal.display import Display
 from aesearch.versions import check_versions
-from aesearch.workers.local_workers import free_the_dead
+from aesearch.workers.owners import free_the_dead
 from aesearch.workers.schedule import settle
 
 
@@ -94,6 +94,7 @@ def leave_study(
             device=planned_device(spec),
             progress=progress or display.download,
         )
+        display.message(f"read {problem.name}: {problem.read}")
         migrations.prepare(engine)
         create_or_resume(engine, problem, display, enqueue=enqueue)
         name = str(problem.spec.name)
@@ -350,6 +351,12 @@ def with_absolute_path(spec: StudySpec) -> StudySpec:
     path = Path(spec.data.dataset).expanduser()
     if known_name(spec.data.dataset) is None and path.exists():
         changes["dataset"] = str(path.absolute())
+    for setting in ("test", "labels", "groups"):
+        given = getattr(spec.data, setting)
+        # Of the groups a column or an array may be named as well.
+        is_path = setting != "groups" or str(given).lower().endswith((".csv", ".tsv"))
+        if given is not None and is_path and Path(given).expanduser().exists():
+            changes[setting] = str(Path(given).expanduser().absolute())
     if spec.data.data_dir is not None:
         changes["data_dir"] = str(Path(spec.data.data_dir).expanduser().absolute())
     return spec.model_copy(update={"data": spec.data.model_copy(update=changes)})

@@ -11,12 +11,13 @@ from typing import Protocol
 
 from sqlalchemy.engine import Engine
 
-from aesearch.artifacts.run_folder import check_folder, default_folder, write_run_folder
+from aesearch.artifacts.run_folder import check_folder, write_run_folder
 from aesearch.data.study_data import Problem, Progress, load_problem
 from aesearch.device import present_device
+from aesearch.driver.cost import available_bytes, cost_of, seconds_for, workers_that_fit
 from aesearch.driver.create import check_changes, create_or_resume, with_absolute_path
 from aesearch.studies.dashboard.publishing import publish
-from aesearch.studies.results.output_files import make_folder
+from aesearch.studies.results.output_files import default_folder, make_folder
 from aesearch.studies.results.records import StudySnapshot, TrialRecord
 from aesearch.studies.spec.dimensions import Params
 from aesearch.studies.spec.resolved import ResolvedSpec
@@ -26,7 +27,8 @@ from aesearch.studies.store.retry import Patience, be_patient, retry_s
 from aesearch.studies.store.status import FINISHED
 from aesearch.terminal.display import Display
 from aesearch.terminal.interruption import check_interrupted
-from aesearch.workers.local_workers import Workers, default_workers, useful_workers
+from aesearch.workers.places import default_workers, useful_workers
+from aesearch.workers.processes import WorkerProcesses, serving
 from aesearch.workers.ray_cluster import Cluster
 from aesearch.workers.ray_workers import RayWorkers
 from aesearch.workers.schedule import settle
@@ -117,6 +119,7 @@ def run_study(
                 device=present_device(spec) if cluster is None else cluster.device(spec),
                 progress=progress or display.download,
             )
+            display.message(f"read {problem.name}: {problem.read}")
             # Before the folder: it would be refused for the same reason, with another remedy.
             check_changes(engine, problem)
             folder = out if out is not None else default_folder(str(problem.spec.name))
@@ -168,6 +171,10 @@ def _run(
     spec = create_or_resume(engine, problem, display, trains_here=cluster is None, enqueue=enqueue)
     # From here on a server that restarts is waited for; before, a person wants to know at once.
     be_patient(engine, Patience(retry_s()))
+    if cluster is None and any(
+        ledger.open_work(engine, study_rows.find_study(engine, name)).values()
+    ):
+        workers = _affordable(problem, engine, name, workers, display)
     crew = _crew(engine, spec, storage, folder, workers=workers, cluster=cluster)
     with _stopping(crew):
         snapshot = _watch(engine, name, crew, display, on_trial)
@@ -177,6 +184,24 @@ def _run(
     publish(engine, name)
     write_run_folder(engine, name, folder)
     return Run(storage, name, folder, snapshot)
+
+
+def _affordable(
+    problem: Problem, engine: Engine, name: str, workers: int | None, display: Display
+) -> int:
+    """Say what the study will need, and give as many workers as fit into memory.
+
+    Raises
+    ------
+    MemoryNeededError
+        Not even one fits, or fewer than were asked for.
+    """
+    cost = cost_of(problem)
+    asked = workers or default_workers(problem.spec, len(study_rows.snapshot(engine, name).leases))
+    count = workers_that_fit(cost, asked, is_asked=workers is not None, available=available_bytes())
+    on_cpu = problem.spec.compute.device == "cpu"
+    display.message(cost.text(count, seconds_for(cost, count) if on_cpu else None))
+    return count
 
 
 def _crew(
@@ -195,13 +220,14 @@ def _crew(
         gpus = cluster.gpus(device)
         count = workers or min(cluster.places(gpus), useful_workers(spec, n_generations))
         return RayWorkers(url, name, count, gpus=gpus)
-    return Workers(
+    return WorkerProcesses(
         engine,
         url.render_as_string(hide_password=False),
-        name,
+        serving(name),
         workers or default_workers(spec, n_generations),
-        folder,
         cuda=device == "cuda",
+        study=name,
+        folder=folder,
     )
 
 

@@ -63,6 +63,7 @@ class Facts(TypedDict, total=False):
     """
 
     dataset: str
+    read: str  # one line on what was read and left out
     image_shape: list[int]  # channel, height, width
     n_images: int
     n_test: int

@@ -27,14 +27,26 @@ _SECTIONS = (
     ("evaluation", "robustness"),
 )
 # What may change between two runs of one study: how many trials, when to stop, where the same
-# images lie, which trial is chosen, and how that one is retrained and measured. The rest decides
-# the table; so do the settings of the retraining where the trials are scored by it.
+# images lie and how they are read, which trial is chosen, and how that one is retrained and
+# measured. The rest decides the table; so do the settings of the retraining where the trials are
+# scored by it.
 MAY_DIFFER_ON_RESUME = (
     "search.trials",
     "search.timeout",
     "search.stop",
     "search.select",
     "data.data_dir",
+    # What these make of the images is compared itself.
+    "data.test",
+    "data.labels",
+    "data.resize",
+    "data.colour",
+    "data.background",
+    "data.white",
+    "data.pages",
+    "data.bad_files",
+    "data.delimiter",
+    "data.image_shape",
     "description",
     "retrain.",
     "evaluation.",

@@ -231,9 +231,10 @@ def test_a_short_training_scores_the_epochs_it_has(epochs, expected):
 
 def test_resolve_leaves_no_auto():
     assert automatic_paths(StudySpec()) != []
-    # How trials are scored; no number stands for it.
-    assert automatic_paths(resolved(StudySpec())) == ["training.epochs"]
-    assert automatic_paths(resolved(study(training={"epochs": 2}))) == []
+    # How trials are scored, and how files are read: no number stands for it.
+    reading = ["data.colour", "data.delimiter"]
+    assert automatic_paths(resolved(StudySpec())) == [*reading, "training.epochs"]
+    assert automatic_paths(resolved(study(training={"epochs": 2}))) == reading
 
 
 def test_resolve_twice_changes_nothing():
