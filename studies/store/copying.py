@@ -23,9 +23,9 @@ from aesearch.studies.store.optuna_tables import STUDIES, TRIALS, find_study
 from aesearch.studies.store.study_rows import find_study_in
 from aesearch.studies.store.whole_studies import taken
 
-# Notes, figures and lists of files name ids, and are written anew; nobody works on the copy; no
-# store lacks the rest.
+# Notes, figures and lists of files name ids, and are written anew.
 _WRITTEN_ANEW = ("dashboard:", "aesearch:note", "artifacts:")
+# Nobody works on the copy.
 _OF_A_WORKER = ("owner", "token", "expires", "progress", "attempt")
 _LEFT_OUT = ("trial_heartbeats",)
 

@@ -215,12 +215,12 @@ def finish_trial(
     value: float | None = None,
     params: Params,
     distributions: Mapping[str, BaseDistribution],
-    last_step: int,
+    last_step: int | None,
     user_attributes: Attributes | None = None,
     system_attributes: Attributes | None = None,
     replaced: Collection[str] = (),
 ) -> None:
-    """End a trial with this value, these parameters and no report after a step.
+    """End a trial with this value, these parameters and no report after a step, if one is given.
 
     Whatever else stood there is replaced; attributes of names that are neither given nor to be
     ``replaced`` stay.
@@ -239,8 +239,9 @@ def finish_trial(
             VALUES.insert().values(trial_id=trial_id, objective=0, value=stored, value_type=kind)
         )
     _set_params(connection, trial_id, _param_rows(trial_id, params, distributions))
-    strange = (REPORTS.c.step < 1) | (REPORTS.c.step > last_step)
-    connection.execute(REPORTS.delete().where(REPORTS.c.trial_id == trial_id, strange))
+    if last_step is not None:
+        strange = (REPORTS.c.step < 1) | (REPORTS.c.step > last_step)
+        connection.execute(REPORTS.delete().where(REPORTS.c.trial_id == trial_id, strange))
     for table, attributes in (
         (USER_ATTRIBUTES, user_attributes or {}),
         (SYSTEM_ATTRIBUTES, system_attributes or {}),

@@ -133,7 +133,7 @@ def finish(
     table = tables.trial
     # One that ends before it has parameters has an empty record from now on.
     empty = {"trial_id": trial_id, "params": "{}", "finished": False, "reported": 0}
-    optuna_tables.insert_new(connection, table, [empty])
+    is_new = bool(optuna_tables.insert_new(connection, table, [empty]))
     row = connection.execute(sa.select(table).where(table.c.trial_id == trial_id)).one()
     if row.finished:
         return False
@@ -146,7 +146,7 @@ def finish(
         value=value,
         params=params,
         distributions=distributions,
-        last_step=row.reported,
+        last_step=None if is_new else row.reported,
         user_attributes=user_attributes,
         system_attributes=system_attributes,
         replaced=_ENDINGS,
