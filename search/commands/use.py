@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aesearch.inference.outputs import Kind
     from aesearch.inference.stream import Job
 
-_INTERRUPTED = "interrupted; OUTPUT was not written"
+INTERRUPTED = "interrupted; OUTPUT was not written"
 
 Model = Annotated[
     str,
@@ -37,7 +37,10 @@ Input = Annotated[
     ),
 ]
 Codes = Annotated[
-    str, typer.Argument(metavar="OUTPUT", help="A .npy or .npz file.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="OUTPUT", help="A .npy, .npz, .csv or .parquet file.", show_default=False
+    ),
 ]
 Pictures = Annotated[
     str,
@@ -78,19 +81,20 @@ def encode(
 ) -> None:
     """Write the codes of images: one row of encoding_dim numbers per image.
 
-    An .npz holds codes, and labels where the images have them.
+    An .npz, a .csv and a .parquet hold the names of image files beside the codes, and labels where
+    the images have them.
 
     \b
     Example:
       aesearch encode runs/mnist mnist codes.npz --part test
     """  # noqa: D301 - \b is Typer's
-    with ending(debug=debug, interrupted=_INTERRUPTED):
+    with ending(debug=debug, interrupted=INTERRUPTED):
         from aesearch.inference.stream import encode_to  # noqa: PLC0415 - imports torch
 
-        asked = _asked(
+        asked = asked_for(
             model, images, output, part=part, data_dir=data_dir, pictures=False, force=force
         )
-        with _job(asked, batch_size=batch_size, device=device, quiet=quiet) as job:
+        with job_of(asked, batch_size=batch_size, device=device, quiet=quiet) as job:
             shape = encode_to(job)
         _announce(job, f"codes of {job.images.described}", shape)
 
@@ -117,13 +121,13 @@ def reconstruct(
     Example:
       aesearch reconstruct runs/mnist digits.npy reconstructed.npy
     """  # noqa: D301 - \b is Typer's
-    with ending(debug=debug, interrupted=_INTERRUPTED):
+    with ending(debug=debug, interrupted=INTERRUPTED):
         from aesearch.inference.stream import reconstruct_to  # noqa: PLC0415 - imports torch
 
-        asked = _asked(
+        asked = asked_for(
             model, images, output, part=part, data_dir=data_dir, pictures=True, force=force
         )
-        with _job(asked, batch_size=batch_size, device=device, quiet=quiet) as job:
+        with job_of(asked, batch_size=batch_size, device=device, quiet=quiet) as job:
             shape = reconstruct_to(job)
         _announce(job, f"reconstructions of {job.images.described}", shape)
 
@@ -153,18 +157,18 @@ def denoise(
     Example:
       aesearch denoise runs/mnist noisy/ clean/
     """  # noqa: D301 - \b is Typer's
-    with ending(debug=debug, interrupted=_INTERRUPTED):
+    with ending(debug=debug, interrupted=INTERRUPTED):
         from aesearch.artifacts.model_file import find_model  # noqa: PLC0415 - imports torch
         from aesearch.inference.denoiser import trained_to_denoise  # noqa: PLC0415
         from aesearch.inference.stream import reconstruct_to  # noqa: PLC0415 - imports torch
 
-        asked = _asked(
+        asked = asked_for(
             model, images, output, part=part, data_dir=data_dir, pictures=True, force=force
         )
         answer, sentence = trained_to_denoise(find_model(model))
         if answer != "yes" or not quiet:
             typer.echo(sentence if answer == "yes" else f"warning: {sentence}", err=True)
-        with _job(asked, batch_size=batch_size, device=device, quiet=quiet) as job:
+        with job_of(asked, batch_size=batch_size, device=device, quiet=quiet) as job:
             shape = reconstruct_to(job, unclamped=unclamped)
         _announce(job, f"{job.images.described} denoised", shape)
 
@@ -201,15 +205,15 @@ def interpolate(
     Example:
       aesearch interpolate runs/mnist mnist line.png --pairs 3,7 10,12 --steps 9
     """  # noqa: D301 - \b is Typer's
-    with ending(debug=debug, interrupted=_INTERRUPTED):
+    with ending(debug=debug, interrupted=INTERRUPTED):
         wanted = parse_pairs([*(pairs or []), *(more_pairs or [])])
 
         from aesearch.inference.stream import interpolate_to  # noqa: PLC0415 - imports torch
 
-        asked = _asked(
+        asked = asked_for(
             model, images, output, part=part, data_dir=data_dir, pictures=True, force=force
         )
-        with _job(asked, batch_size=None, device=device, quiet=quiet) as job:
+        with job_of(asked, batch_size=None, device=device, quiet=quiet) as job:
             shape = interpolate_to(job, wanted, steps)
         _announce(job, f"{shape[0]} x {shape[1]} interpolated images", shape)
 
@@ -245,7 +249,7 @@ class _Asked(NamedTuple):
     kind: "Kind"
 
 
-def _asked(
+def asked_for(
     model: str,
     images: str,
     output: str,
@@ -275,7 +279,8 @@ def _asked(
 
 
 @contextmanager
-def _job(asked: _Asked, *, batch_size: int | None, device: str, quiet: bool) -> Iterator["Job"]:
+def job_of(asked: _Asked, *, batch_size: int | None, device: str, quiet: bool) -> Iterator["Job"]:
+    """Open the model and the images of a command."""
     from aesearch.artifacts.model_file import find_model, load_model  # noqa: PLC0415
     from aesearch.inference.inputs import open_input  # noqa: PLC0415
     from aesearch.inference.network import denormals_flushed  # noqa: PLC0415
