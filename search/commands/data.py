@@ -100,6 +100,7 @@ def check(  # noqa: PLR0917 - Typer calls it by name
         from aesearch.data.load import load  # noqa: PLC0415 - imports numpy
         from aesearch.data.tree import SHEET_SUFFIX  # noqa: PLC0415
         from aesearch.inference.outputs import check_output  # noqa: PLC0415
+        from aesearch.outputs import CheckedImages  # noqa: PLC0415
 
         spec = study_spec(options, overrides=overrides or ())
         found = load(dataset, data_dir, how=spec.data)
@@ -107,7 +108,8 @@ def check(  # noqa: PLR0917 - Typer calls it by name
         check_output(path, is_folder=False, force=force or sheet is None, name="--sheet")
         n_drawn = draw_sheet(found, path)
         if as_json:
-            typer.echo(json.dumps(found.facts() | {"sheet": str(path)}))
+            checked = CheckedImages(**found.facts(), sheet=str(path))
+            typer.echo(json.dumps(checked.to_dict()))
         else:
             typer.echo(f"{found.name}: {found.described}")
             typer.echo(f"{path}: {n_drawn} of them as a network will see them")

@@ -152,7 +152,7 @@ def calibration_of(
     try:
         spec, result = load_best(best)
         problem = load_problem(spec, device="cpu")
-        check_same_images(problem, result, str(best))
+        check_same_images(problem, result.data, str(best))
     except AesearchError as error:
         return None, f"no p-values: the study's test images are not to be had ({error})"
     images, what = problem.test_images, "test images"
