@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from aesearch.api import SearchResult, search
     from aesearch.artifacts.model_file import load_model as load
     from aesearch.inference.functions import decode, encode, evaluate, interpolate, reconstruct
+    from aesearch.inference.scores import score_samples
     from aesearch.models.autoencoder import Autoencoder
     from aesearch.retraining import train, verify
     from aesearch.studies.errors import AesearchError

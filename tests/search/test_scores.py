@@ -88,11 +88,12 @@ def test_the_odd_ones_of_an_anomaly_data_set(tmp_path, monkeypatch):
         folder = tmp_path / "set" / part / kind
         folder.mkdir(parents=True)
         for number in range(n):
-            image = 20 * x + RNG.integers(0, 60)
+            image = 20 * x + RNG.integers(0, 20, (9, 9)) + RNG.integers(0, 40)
             if kind == "broken":
                 image = np.where((y - 4) ** 2 + (x - 4) ** 2 < 9, 255 - image, image)
             Image.fromarray(image.astype(np.uint8)).save(folder / f"{number:02}.png")
-    assert invoke("run", "--dataset", "set", *SMALL).exit_code == 0
+    steady = ("--set", "search.unstable_oscillation=100")
+    assert invoke("run", "--dataset", "set", *SMALL, *steady).exit_code == 0
     done = invoke("score", "runs/set", "set", "scores.csv", "--part", "test", "--map", "maps.npy")
     assert done.exit_code == 0, done.output
     assert "p-values by the errors of 20 test images of 'good' of the study" in done.stdout
