@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help quickstart test test-slow lint docs installed bench clean
+.PHONY: help quickstart test test-kills test-slow lint docs installed bench clean
 
 help:
 	@echo "make quickstart   create the environment and search the bundled digits (50 trials x 3 folds)"
 	@echo "make test         create the environment and run the tests"
+	@echo "make test-kills   a sample of the slow tests that kill workers, in a minute or two"
 	@echo "make test-slow    all tests, the slow ones too"
 	@echo "make lint         ruff, mypy, and what make docs does: no broken link, no undocumented name"
 	@echo "make docs         the documentation as a site: build/site/index.html"
@@ -29,6 +30,11 @@ quickstart: $(BIN)/aesearch
 # As many processes as cores.
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+# Every tenth commit of each study that is killed at all of them, and one play of chance of each kind.
+KILLS := (killed_at_a_commit and 3-) or (ten_kills and 0) or (sixty_trials and sqlite and 0)
+test-kills: $(VENV)/dev
+	$(BIN)/python -m pytest -n auto --dist worksteal --slow tests/search -k "$(KILLS)"
 
 test-slow: $(VENV)/dev
 	$(BIN)/python -m pytest -n auto --dist worksteal --slow

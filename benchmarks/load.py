@@ -254,7 +254,6 @@ def fill(engine, spec, n_trials, left):
 
 def measure_large(database, new_store, size_of, n_trials, sampler):
     """Everything that reads the whole of a study, and what its next generation costs."""
-    from aesearch.commands.status import status as status_command  # noqa: F401 - imported once
     from aesearch.dashboard.server import dashboard_application
     from aesearch.data.study_data import load_problem
     from aesearch.driver.create import leave_study
@@ -265,6 +264,7 @@ def measure_large(database, new_store, size_of, n_trials, sampler):
     from aesearch.studies.store import ledger, study_rows
     from aesearch.studies.store.contents import read_contents
     from aesearch.studies.store.status import statuses
+    from aesearch.terminal import status_view  # noqa: F401 - imported once
     from aesearch.terminal.display import make_display
     from aesearch.workers.worker import Worker
 

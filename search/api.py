@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from aesearch.artifacts import model_file
 from aesearch.artifacts.best_file import load_best
-from aesearch.artifacts.model_file import load_model
-from aesearch.artifacts.run_folder import default_folder
+from aesearch.artifacts.model_path import MODEL_NAME
 from aesearch.data.images import ImageSet, as_image_set
 from aesearch.data.load import load as load_images
 from aesearch.driver.study_run import Run, run_study
 from aesearch.models.autoencoder import Autoencoder
-from aesearch.options import OptionError, storage_or_default, study_spec
+from aesearch.options import OptionError, storage_or_default
+from aesearch.settings import study_spec
 from aesearch.studies.errors import StudyMismatchError
 from aesearch.studies.results.evaluation import Evaluation
-from aesearch.studies.results.output_files import make_folder, write_whole
+from aesearch.studies.results.output_files import default_folder, make_folder, write_whole
 from aesearch.studies.results.summary import Summary
 from aesearch.studies.results.summary_text import summary_text
 from aesearch.studies.spec.dimensions import Params
@@ -30,8 +31,6 @@ from aesearch.terminal.display import make_display
 from aesearch.workers.ray_cluster import Cluster
 
 IMAGES = "images.npz"
-
-load = load_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +85,7 @@ class SearchResult:
     @cached_property
     def model(self) -> Autoencoder:
         """The retrained winner, on the CPU, in evaluation mode."""
-        return load_model(self._where / "model.safetensors")
+        return model_file.load(self._where / MODEL_NAME)
 
     def __repr__(self) -> str:
         return f"{summary_text(self.summary)}\nFolder: {self.folder}"
@@ -202,6 +201,7 @@ def search(
     >>> result = aesearch.search(images, folds=3, trials=50)    # doctest: +SKIP
     >>> codes = result.model.encode(batch)                      # doctest: +SKIP
     """
+    options = locals()
     if workers is not None and workers < 1:
         raise OptionError(f"workers must be >= 1, got {workers!r}")
     if gpus_per_worker is not None and ray is None:
@@ -217,33 +217,8 @@ def search(
             "labels must be given beside images, or be the path of a CSV beside a folder, got "
             f"{type(labels).__name__}"
         )
-    options = {
-        "dataset": dataset,
-        "data_dir": data_dir,
-        "test": test,
-        "labels": labels if images is None else None,
-        "groups": groups if images is None else None,
-        "stratify": stratify,
-        "resize": resize,
-        "colour": colour,
-        "white": white,
-        "bad_files": bad_files,
-        "folds": folds,
-        "trials": trials,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "architecture": architecture,
-        "corruption": corruption,
-        "corruption_level": corruption_level,
-        "sampler": sampler,
-        "pruner": pruner,
-        "select": select,
-        "seed": seed,
-        "device": device,
-        "precision": precision,
-        "timeout": timeout,
-        "study": study,
-    }
+    if images is not None:  # what comes with them is no setting
+        options |= {"labels": None, "groups": None}
     asked = study_spec(
         options, preset=preset, spec=spec, overrides=[set] if isinstance(set, str) else set
     )

@@ -13,10 +13,10 @@ from aesearch.commands.data import data_app, presets
 from aesearch.commands.evaluate import evaluate
 from aesearch.commands.init import init
 from aesearch.commands.report import report
-from aesearch.commands.run import run
+from aesearch.commands.run import RunCommand, run
 from aesearch.commands.score import score
-from aesearch.commands.status import status
-from aesearch.commands.studies import export, list_studies, show
+from aesearch.commands.status import list_studies, status
+from aesearch.commands.studies import export, show
 from aesearch.commands.tables import trials
 from aesearch.commands.train import train, verify
 from aesearch.commands.use import denoise, encode, interpolate, reconstruct
@@ -49,7 +49,7 @@ def _aesearch(
     pass
 
 
-app.command()(run)
+app.command(cls=RunCommand)(run)
 app.command()(train)
 app.command()(verify)
 app.command()(evaluate)

@@ -12,14 +12,17 @@ from aesearch.artifacts.best_file import (
     load_best,
     load_trainable,
 )
-from aesearch.artifacts.model_file import MODEL_NAME, from_bytes, is_ours
-from aesearch.artifacts.run_folder import default_folder, remove_made_of_model
+from aesearch.artifacts.model_file import from_bytes
+from aesearch.artifacts.model_path import MODEL_NAME, is_ours
+from aesearch.artifacts.run_folder import remove_made_of_model
 from aesearch.artifacts.sizes import best_of_size
 from aesearch.data.load import known_name
 from aesearch.data.study_data import Problem, load_problem, versions
 from aesearch.device import present_device
+from aesearch.evaluation.looks import measured
 from aesearch.models.autoencoder import Autoencoder
-from aesearch.options import OptionError, spec_values, storage_or_default
+from aesearch.options import OptionError, storage_or_default
+from aesearch.settings import spec_values
 from aesearch.studies.errors import DataError, DataMissingError
 from aesearch.studies.results.best_result import DataResult, Origin, Result
 from aesearch.studies.results.evaluation import Evaluation
@@ -27,6 +30,7 @@ from aesearch.studies.results.evaluation_files import write_evaluation
 from aesearch.studies.results.output_files import (
     OverwriteError,
     best_yaml,
+    default_folder,
     make_folder,
     write_whole,
 )
@@ -36,8 +40,6 @@ from aesearch.studies.spec.load import load_spec, to_yaml
 from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store.study_rows import existing_store
 from aesearch.terminal.display import make_display
-from aesearch.terminal.evaluation_tables import measured
-from aesearch.terminal.training_display import make_training_display
 from aesearch.training.retrain_pool import train_seeds
 
 
@@ -125,7 +127,7 @@ def train(
     folder = default_folder(f"{problem.spec.name}-{ending}") if out is None else Path(out)
     _check_out(folder, file / BEST if file.is_dir() else file, force=force)
     make_folder(folder)
-    with make_training_display(quiet=quiet) as display:
+    with make_display(quiet=quiet) as display:
         seeds = train_seeds(problem, progress=display)
     exported = best_seed(seeds)
     result = Result.of_seeds(
@@ -182,7 +184,7 @@ def verify(
         file, spec, result.data, dataset=dataset, data_dir=data_dir, device=device, quiet=quiet
     )
     index = result.test.seed_index
-    with make_training_display(quiet=quiet) as display:
+    with make_display(quiet=quiet) as display:
         # The seeds that trained beside it train beside it again; the others are not needed.
         seeds = train_seeds(problem, only=index, progress=display)
     seed = next(seed for seed in seeds if seed.seed_index == index)

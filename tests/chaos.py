@@ -7,13 +7,14 @@ import threading
 from dataclasses import replace
 
 import sqlalchemy as sa
+from patience import PATIENCE_S
 from sqlalchemy import event
 
 from aesearch.data.study_data import load_problem
 from aesearch.models.training.population import Population
 from aesearch.studies.store import database, ledger, study_rows, tables
 from aesearch.studies.store.retry import Patience
-from aesearch.workers.local_workers import worker_name
+from aesearch.workers.owners import worker_name
 from aesearch.workers.worker import Worker
 
 
@@ -189,9 +190,9 @@ def bury(engine, child):
     ledger.free_owner(engine, worker_name(child))
 
 
-def finish(storage, name="digits"):
+def finish(storage, name="digits", *, patience_s=PATIENCE_S):
     """One more worker, as a run would start it after the last one died."""
-    child = forked_worker(storage, name=name)
+    child = forked_worker(storage, name=name, patience_s=patience_s)
     assert os.waitpid(child, 0)[1] == 0
 
 

@@ -6,16 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from aesearch.commands.arguments import Debug, Json
+from aesearch.commands.arguments import Debug, Json, Quiet
 from aesearch.commands.ending import ending
-from aesearch.options import OptionError, check_preset, flag_help, study_spec
+from aesearch.commands.run import RunCommand
+from aesearch.options import OptionError
+
+# Described by the specification, as in ``run``.
+_FLAG: Any = typer.Option(show_default=False)
 
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
-
-
-def reading_option(name: str) -> Any:
-    """An option that says how images are read, with the words of ``run``."""
-    return typer.Option(help=flag_help(name), show_default=False)
 
 
 @data_app.callback()
@@ -30,7 +29,7 @@ def fetch(
         Path | None, typer.Option(help="Where to. Default: the user's cache folder.")
     ] = None,
     *,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Bring a named data set to disk, so that later runs need no network.
@@ -40,7 +39,7 @@ def fetch(
       aesearch data fetch fashion-mnist --data-dir data
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.data.load import fetch_named  # noqa: PLC0415
+        from aesearch.data.load import fetch_named  # noqa: PLC0415 - imports NumPy
         from aesearch.terminal.display import make_display  # noqa: PLC0415
 
         with make_display(quiet=quiet) as display:
@@ -51,19 +50,19 @@ def fetch(
             typer.echo(f"{name} comes with scikit-learn: there is nothing to fetch")
 
 
-@data_app.command()
+@data_app.command(cls=RunCommand)
 def check(  # noqa: PLR0917 - Typer calls it by name
     dataset: Annotated[
         str, typer.Argument(metavar="DATASET", help="Name of a data set, or path of images.")
     ],
-    test: Annotated[Path | None, reading_option("test")] = None,
-    labels: Annotated[Path | None, reading_option("labels")] = None,
-    groups: Annotated[str | None, reading_option("groups")] = None,
-    resize: Annotated[str | None, reading_option("resize")] = None,
-    colour: Annotated[str | None, reading_option("colour")] = None,
-    white: Annotated[float | None, reading_option("white")] = None,
-    bad_files: Annotated[str | None, reading_option("bad_files")] = None,
-    data_dir: Annotated[Path | None, reading_option("data_dir")] = None,
+    test: Annotated[Path | None, _FLAG] = None,
+    labels: Annotated[Path | None, _FLAG] = None,
+    groups: Annotated[str | None, _FLAG] = None,
+    resize: Annotated[str | None, _FLAG] = None,
+    colour: Annotated[str | None, _FLAG] = None,
+    white: Annotated[float | None, _FLAG] = None,
+    bad_files: Annotated[str | None, _FLAG] = None,
+    data_dir: Annotated[Path | None, _FLAG] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Anything in the section data."),
@@ -96,13 +95,14 @@ def check(  # noqa: PLR0917 - Typer calls it by name
         "bad_files": bad_files,
     }
     with ending(debug=debug):
+        from aesearch import settings  # noqa: PLC0415 - imports pydantic, NumPy
         from aesearch.data.contact_sheet import draw_sheet  # noqa: PLC0415 - imports torch
         from aesearch.data.load import load  # noqa: PLC0415 - imports numpy
         from aesearch.data.tree import SHEET_SUFFIX  # noqa: PLC0415
-        from aesearch.inference.outputs import check_output  # noqa: PLC0415
         from aesearch.outputs import CheckedImages  # noqa: PLC0415
+        from aesearch.studies.results.output_files import check_output  # noqa: PLC0415
 
-        spec = study_spec(options, overrides=overrides or ())
+        spec = settings.study_spec(options, overrides=overrides or ())
         found = load(dataset, data_dir, how=spec.data)
         path = sheet or Path(f"{found.name}{SHEET_SUFFIX}")
         check_output(path, is_folder=False, force=force or sheet is None, name="--sheet")
@@ -133,26 +133,22 @@ def presets(
       aesearch presets mnist > study.yaml
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.studies.spec.load import (  # noqa: PLC0415
-            json_schema,
-            preset_names,
-            preset_text,
-        )
-        from aesearch.studies.spec.strict_yaml import parse  # noqa: PLC0415
+        from aesearch.settings import check_preset  # noqa: PLC0415 - imports NumPy, pydantic
+        from aesearch.studies.spec import load, strict_yaml  # noqa: PLC0415
 
         if schema and name is not None:
             raise OptionError(
                 f"--schema must be given without NAME, got {name!r}; the schema is of all of them"
             )
         if schema:
-            typer.echo(json.dumps(json_schema(), indent=2))
+            typer.echo(json.dumps(load.json_schema(), indent=2))
             return
         if name is not None:
             check_preset(name)
-            typer.echo(preset_text(name), nl=False)
+            typer.echo(load.preset_text(name), nl=False)
             return
-        names = preset_names()
+        names = load.preset_names()
         widest = max(map(len, names))
         for each in names:
-            document, _ = parse(preset_text(each), each)
+            document, _ = strict_yaml.parse(load.preset_text(each), each)
             typer.echo(f"{each:{widest}}  {document.get('description', '').strip()}")

@@ -1,11 +1,12 @@
 """The command ``score``: which images a trained model does not know."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from aesearch.commands.arguments import Debug
+from aesearch.artifacts.model_path import find_model
+from aesearch.commands.arguments import Debug, Quiet
 from aesearch.commands.ending import ending
 from aesearch.commands.use import (
     INTERRUPTED,
@@ -16,9 +17,6 @@ from aesearch.commands.use import (
     Input,
     Model,
     Part,
-    Quiet,
-    asked_for,
-    job_of,
 )
 from aesearch.options import OptionError
 
@@ -55,10 +53,9 @@ def score(
       aesearch score runs/photos new-photos/ scores.csv --map maps.npy
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted=INTERRUPTED):
-        from aesearch.artifacts.model_file import find_model  # noqa: PLC0415 - imports torch
-        from aesearch.inference.outputs import check_output  # noqa: PLC0415
+        from aesearch.inference import stream  # noqa: PLC0415
         from aesearch.inference.scores import calibration_of, odd_classes  # noqa: PLC0415
-        from aesearch.inference.stream import score_to  # noqa: PLC0415
+        from aesearch.studies.results.output_files import check_output  # noqa: PLC0415
 
         if not output.lower().endswith((".csv", ".parquet")):
             raise OptionError(f"OUTPUT must end in .csv or .parquet, got {output!r}")
@@ -66,12 +63,12 @@ def score(
             if maps.suffix.lower() != ".npy":
                 raise OptionError(f"--map must end in .npy, got {str(maps)!r}")
             check_output(maps, is_folder=False, force=force, name="--map")
-        asked = asked_for(
-            model, images, output, part=part, data_dir=data_dir, pictures=False, force=force
-        )
-        with job_of(asked, batch_size=batch_size, device=device, quiet=quiet) as job:
+        how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "force": force}
+        with stream.open_job(
+            model, images, output, pictures=False, batch_size=batch_size, quiet=quiet, **how
+        ) as job:
             calibration, sentence = calibration_of(find_model(model), job.model, device)
-            errors = score_to(job, calibration, maps)
+            errors = stream.score_to(job, calibration, maps)
         typer.echo(f"{job.path}: errors of {job.images.described}; {sentence}")
         is_odd = odd_classes(job.images.labels, job.images.class_names)
         if is_odd is not None:

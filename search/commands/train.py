@@ -7,23 +7,16 @@ from typing import Annotated
 
 import typer
 
-from aesearch.commands.arguments import Debug, Storage
+import aesearch
+from aesearch.commands.arguments import DataDir, Dataset, Debug, Json, Quiet, Storage
 from aesearch.commands.ending import ending
 
 BestFile = Annotated[
     Path, typer.Argument(metavar="BEST.yaml", help="The file that a run wrote.", show_default=False)
 ]
-Dataset = Annotated[
-    str | None, typer.Option(help="Where the same images are now. Default: as the file says.")
-]
-DataDir = Annotated[
-    Path | None, typer.Option(help="Where named data sets are kept. Default: as the file says.")
-]
 Device = Annotated[
     str | None, typer.Option(help="auto, cpu, cuda or mps. Default: as the file says.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 
 def train(
@@ -67,10 +60,9 @@ def train(
       aesearch train digits --encoding-dim 8
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted="interrupted"):
-        from aesearch import retraining  # noqa: PLC0415 - imports torch
-        from aesearch.outputs import TrainedFiles, TrainedModel  # noqa: PLC0415
+        from aesearch.outputs import TrainedFiles, TrainedModel  # noqa: PLC0415 - SQLAlchemy
 
-        trained = retraining.train(
+        trained = aesearch.train(
             best,
             encoding_dim=encoding_dim,
             out=out,
@@ -117,9 +109,7 @@ def verify(
       aesearch verify runs/digits/best.yaml
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch import retraining  # noqa: PLC0415 - imports torch
-
-        comparison = retraining.verify(
+        comparison = aesearch.verify(
             best,
             tolerance=tolerance,
             dataset=dataset,

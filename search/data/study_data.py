@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,11 @@ from aesearch import __version__
 from aesearch.data import cache
 from aesearch.data.load import load as load_images
 from aesearch.data.split import folds, holdout, limited, split_hash, split_test
+from aesearch.models.runtime import has_fast_bfloat16
 from aesearch.seeds import derive_seed
 from aesearch.studies.errors import DataError, StudyMismatchError
-from aesearch.studies.results.records import Facts, PcaOfSize
+from aesearch.studies.results.records import Facts
 from aesearch.studies.spec.resolved import ResolvedSpec, resolve
-from aesearch.studies.spec.space import Range
 from aesearch.studies.spec.study import StudySpec
 
 Progress = Callable[[str, int, int | None], None]
@@ -105,42 +106,8 @@ class Problem:
         }
 
 
-def principal_components_by_fold(problem: Problem) -> list[PcaOfSize]:
-    """What principal components reach on the folds, for each searched size of the code.
-
-    Returns
-    -------
-    list of PcaOfSize
-        Ascending; errors of the images that a fold holds out, by the components of its training
-        part. Empty where the sizes are a range.
-    """
-    from aesearch.evaluation.baseline import pca_baseline  # noqa: PLC0415 - imports torch
-
-    spec = problem.spec
-    searched = spec.space.encoding_dim
-    if isinstance(searched, Range):
-        return []
-    sizes = (spec.model.encoding_dim,) if searched is None else sorted(searched.choices)
-    errors = dict.fromkeys(sizes, 0.0)
-    for fold in range(spec.search.folds):
-        train, held_out = problem.fold_indices(fold)
-        found = pca_baseline(
-            problem.images[train],
-            problem.images[held_out],
-            encoding_dim=sizes[-1],
-            curve_dims=sizes,
-            seed=spec.seed,
-        )
-        curve = {point.encoding_dim: point.mse for point in found.curve}
-        for size in sizes:
-            errors[size] += curve[min(size, max(curve))] / spec.search.folds
-    return [{"encoding_dim": size, "mse": errors[size]} for size in sizes]
-
-
 def versions() -> dict[str, str]:
     """Return the versions that a number may depend on."""
-    from importlib.metadata import version  # noqa: PLC0415 - only where it is asked for
-
     names = ("torch", "optuna", "numpy", "scikit-learn")
     return {"aesearch": __version__} | {name: version(name) for name in names}
 
@@ -167,8 +134,6 @@ def load_problem(
     DataError
         The images are missing or cannot be used, or are too few for the folds.
     """
-    from aesearch.models.runtime import has_fast_bfloat16  # noqa: PLC0415 - imports torch
-
     parts = None if facts is None else cache.opened(facts)
     if parts is None:
         parts = cache.keep(_read(spec, progress))

@@ -13,9 +13,9 @@ from aesearch.data.study_data import (
     Progress,
     check_same_data,
     load_problem,
-    principal_components_by_fold,
 )
 from aesearch.device import planned_device
+from aesearch.evaluation.baseline import principal_components_by_fold
 from aesearch.sampling.suggest import cut_grid
 from aesearch.studies.errors import StudyMismatchError, StudyNotFoundError
 from aesearch.studies.results.records import Facts
@@ -28,7 +28,7 @@ from aesearch.studies.store.driver_errors import describe
 from aesearch.studies.store.evaluation_results import read_evaluation
 from aesearch.terminal.display import Display
 from aesearch.versions import check_versions
-from aesearch.workers.local_workers import free_the_dead
+from aesearch.workers.owners import free_the_dead
 from aesearch.workers.schedule import settle
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from aesearch.api import SearchResult, search
-from aesearch.artifacts.run_folder import default_folder
 from aesearch.studies.errors import RunFailedError
+from aesearch.studies.results.output_files import default_folder
 from aesearch.studies.spec.study import StudySpec
 
 

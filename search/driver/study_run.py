@@ -11,13 +11,13 @@ from typing import Protocol
 
 from sqlalchemy.engine import Engine
 
-from aesearch.artifacts.run_folder import check_folder, default_folder, write_run_folder
+from aesearch.artifacts.run_folder import check_folder, write_run_folder
 from aesearch.data.study_data import Problem, Progress, load_problem
 from aesearch.device import present_device
 from aesearch.driver.cost import available_bytes, cost_of, seconds_for, workers_that_fit
 from aesearch.driver.create import create_or_resume, with_absolute_path
 from aesearch.studies.dashboard.publishing import publish
-from aesearch.studies.results.output_files import make_folder
+from aesearch.studies.results.output_files import default_folder, make_folder
 from aesearch.studies.results.records import StudySnapshot
 from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.spec.study import StudySpec
@@ -25,7 +25,8 @@ from aesearch.studies.store import database, ledger, migrations, study_rows
 from aesearch.studies.store.retry import Patience, be_patient, retry_s
 from aesearch.terminal.display import Display
 from aesearch.terminal.interruption import check_interrupted
-from aesearch.workers.local_workers import Workers, default_workers, useful_workers
+from aesearch.workers.places import default_workers, useful_workers
+from aesearch.workers.processes import WorkerProcesses, serving
 from aesearch.workers.ray_cluster import Cluster
 from aesearch.workers.ray_workers import RayWorkers
 from aesearch.workers.schedule import settle
@@ -200,13 +201,14 @@ def _crew(
         gpus = cluster.gpus(device)
         count = workers or min(cluster.places(gpus), useful_workers(spec, n_generations))
         return RayWorkers(url, name, count, gpus=gpus)
-    return Workers(
+    return WorkerProcesses(
         engine,
         url.render_as_string(hide_password=False),
-        name,
+        serving(name),
         workers or default_workers(spec, n_generations),
-        folder,
         cuda=device == "cuda",
+        study=name,
+        folder=folder,
     )
 
 

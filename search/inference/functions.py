@@ -18,6 +18,7 @@ from aesearch.data.containers import (
     pictures_of,
     refuse_loader,
 )
+from aesearch.evaluation.metrics import image_metrics
 from aesearch.inference.layouts import (
     check_integer_range,
     from_channel_first,
@@ -190,8 +191,6 @@ def evaluate(
     >>> aesearch.evaluate(model, images).mse.nlargest(10)    # doctest: +SKIP
     """
     import pandas as pd  # noqa: PLC0415 - beside its only use, and a while to import
-
-    from aesearch.evaluation.metrics import image_metrics  # noqa: PLC0415 - likewise
 
     network = the_model(model)
     values = images_array(images, network.image_shape)

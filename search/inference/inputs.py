@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, final
+from typing import Any, Protocol, final
 
 import numpy as np
 
@@ -28,9 +28,8 @@ from aesearch.inference.layouts import (
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec
 
-Part = Literal["all", "train", "test"]
 _CHECKED_AT_ONCE = 16  # the first few images are enough but for dark ones
-PARTS: tuple[Part, ...] = ("all", "train", "test")
+PARTS = ("all", "train", "test")
 
 
 class Rows(Protocol):
@@ -187,7 +186,7 @@ def _changes_pixels(how: DataSpec) -> bool:
 def open_input(
     source: str,
     *,
-    part: Part = "all",
+    part: str = "all",
     data_dir: Path | None = None,
     progress: Progress | None = None,
     how: DataSpec | None = None,
@@ -243,7 +242,7 @@ def open_input(
     return replace(_chosen(source, parts, part, how), files=files, notes=notes.lines())
 
 
-def _chosen(source: str, parts: dict[str, Any], part: Part, how: DataSpec) -> Input:
+def _chosen(source: str, parts: dict[str, Any], part: str, how: DataSpec) -> Input:
     train, test = parts["images"], parts.get("test_images")
     labels, test_labels, names = _labels(source, parts)
     if part == "test" and test is None:

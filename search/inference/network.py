@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aesearch.artifacts.model_file import load_model
+from aesearch.artifacts import model_file
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.models.runtime import exact_kernels, pick_device
 from aesearch.studies.errors import AesearchError
@@ -36,7 +36,7 @@ def the_model(model: Autoencoder | str | Path) -> Autoencoder:
     if isinstance(model, Autoencoder):
         return model
     if isinstance(model, str | Path):
-        return load_model(model)
+        return model_file.load(model)
     raise ArgumentError(
         f"model must be an Autoencoder or the path of one, got {type(model).__name__}; "
         "aesearch.load(path) gives one"

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from aesearch.artifacts.best_file import BEST, check_same_images, load_best
-from aesearch.artifacts.model_file import find_model
+from aesearch.artifacts.model_path import find_model
 from aesearch.data.folder import ORDINARY
 from aesearch.data.study_data import load_problem
 from aesearch.evaluation.metrics import squared_errors

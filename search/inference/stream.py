@@ -1,30 +1,38 @@
 """From INPUT through the model to OUTPUT, batch by batch: what the commands do."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from aesearch.artifacts import model_file
+from aesearch.artifacts.model_path import find_model
 from aesearch.data.notes import shown
 from aesearch.evaluation.metrics import squared_errors
 from aesearch.inference.functions import between, check_pairs
-from aesearch.inference.inputs import Input
+from aesearch.inference.inputs import PARTS, Input, open_input
 from aesearch.inference.layouts import Layout, from_channel_first, layout_of, shape_in
-from aesearch.inference.network import array, batches, check_batch_size, ready
+from aesearch.inference.network import array, batches, check_batch_size, denormals_flushed, ready
 from aesearch.inference.outputs import (
     Add,
     Kind,
     folder_output,
+    kind_of,
     npy_output,
     npz_output,
     png_output,
     table_output,
 )
+from aesearch.inference.reading import reading_of
 from aesearch.inference.scores import p_values
 from aesearch.models.autoencoder import Autoencoder
+from aesearch.options import OptionError
+from aesearch.studies.results.output_files import check_output
+from aesearch.terminal.display import make_display
 
 Tell = Callable[[int, int], None]
 
@@ -57,6 +65,65 @@ class Job:
         if self.images.files:
             return "channel_first"
         return layout_of(self.images.shape, self.model.image_shape, self.images.source)
+
+
+@contextmanager
+def open_job(
+    model: str,
+    images: str,
+    output: str,
+    *,
+    part: str,
+    data_dir: Path | None,
+    pictures: bool,
+    batch_size: int | None = None,
+    device: str,
+    force: bool,
+    quiet: bool,
+) -> Iterator[Job]:
+    """Check and open what a command names; nothing is read before the output is known to be fine.
+
+    Parameters
+    ----------
+    model : str
+        A model file, the run folder or the best.yaml that it lies beside.
+    images, part, data_dir
+        As ``open_input`` is told them.
+    output : str
+        What it is to be goes by its name.
+    pictures : bool
+        Whether the results are images.
+    force : bool
+        Replace an output that exists.
+
+    Raises
+    ------
+    AesearchError
+        One of them cannot be meant, read or written.
+    """
+    if part not in PARTS:
+        raise OptionError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
+    path = Path(output).expanduser()
+    if not path.name:
+        path = path.resolve()
+    source = Path(images).expanduser()
+    if path.exists() and source.exists() and path.samefile(source):
+        raise OptionError(f"OUTPUT must not be INPUT, got {output!r} for both; name another")
+    kind = kind_of(path, is_folder=output.endswith(("/", os.sep)), pictures=pictures)
+    check_output(path, is_folder=kind == "folder", force=force)
+    network = model_file.load(model)
+    with denormals_flushed(), make_display(quiet=quiet) as display:
+        found = open_input(
+            images,
+            part=part,
+            data_dir=data_dir,
+            progress=display.download,
+            how=reading_of(find_model(model)),
+        )
+        if found.notes:
+            display.message(f"read {found.described}; {'; '.join(found.notes)}")
+        found.check(network.image_shape)
+        yield Job(network, found, path, kind, batch_size, device, display.images)
 
 
 def encode_to(job: Job) -> tuple[int, ...]:

@@ -55,7 +55,14 @@ class NotebookLive(Live):
         """Redraw, not more often than anybody sees."""
         if self._output is None or time.monotonic() - self._drawn < _EVERY_S:
             return
-        page = Console(file=io.StringIO(), record=True, width=_WIDTH, force_jupyter=False)
+        page = Console(
+            file=io.StringIO(),
+            record=True,
+            width=_WIDTH,
+            force_jupyter=False,
+            force_terminal=True,
+            color_system="truecolor",
+        )
         page.print(self.get_renderable())
         html = page.export_html(inline_styles=True, code_format=_HTML)
         self._output.update({"text/html": html}, raw=True)

@@ -20,7 +20,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from aesearch.artifacts import model_file
 from aesearch.data.study_data import Problem, check_same_data, load_problem
 from aesearch.device import DeviceLostError, present_device
-from aesearch.evaluation.evaluate import evaluate
 from aesearch.evaluation.metrics import mean_squared_error
 from aesearch.models.runtime import is_broken_device, prepare_process
 from aesearch.sampling.suggest import Pruner, rungs
@@ -43,7 +42,7 @@ from aesearch.training.retrain import retrain
 from aesearch.training.rungs import Rung
 from aesearch.versions import check_versions
 from aesearch.workers.heartbeat import Heartbeat, StoppedError
-from aesearch.workers.local_workers import worker_name
+from aesearch.workers.owners import worker_name
 from aesearch.workers.schedule import (
     chosen_configuration,
     known_results,
@@ -402,6 +401,9 @@ class Worker:
     def _evaluate(
         self, lease: Lease, study: study_rows.StudyRow, spec: ResolvedSpec, beat: Heartbeat
     ) -> None:
+        # Half a second, of scikit-learn, that only the worker that measures has to spend.
+        from aesearch.evaluation.evaluate import evaluate  # noqa: PLC0415
+
         rows = retrain_results.retrained(self._engine, study)
         if study.retrain_key is None or len(rows) != lease.size:
             raise ChoiceReopenedError.of(study.name)

@@ -122,14 +122,13 @@ class DataSpec(Section):
     test: str | None = Field(
         default=None,
         min_length=1,
-        description="File or folder with the test set; null for the data set's own, or a drawn "
-        "one.",
+        description="File or folder with the test set; null for the data set's own or a drawn one.",
     )
     labels: str | None = Field(
         default=None,
         min_length=1,
         description="Table (CSV) beside a folder: in each row the name of an image file and its "
-        "label; null for sub-folders as classes.",
+        "label; null for folders as classes.",
     )
     groups: str | None = Field(
         default=None,
@@ -150,7 +149,7 @@ class DataSpec(Section):
     ] = Field(
         default=None,
         description="Size that every image is brought to: a side, such as 64, or 64-crop, 64-fit, "
-        "64-stretch; null leaves images as they are, which must then be of one size.",
+        "64-stretch, where they are not of one size; null for images as they are.",
     )
     colour: Literal["auto", "grey", "rgb"] = Field(
         default="auto",
@@ -162,8 +161,8 @@ class DataSpec(Section):
     )
     white: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         default=None,
-        description="Value of a white pixel, where black is 0: 4095 for 12 bits, 65535 for 16, 16 "
-        "for scikit-learn's digits; null for 255 in integers and 1 in floats.",
+        description="Value of a white pixel, where black is 0 and white is neither 255 in integers "
+        "nor 1 in floats: 4095 for 12 bits, 65535 for 16; null for the usual one.",
     )
     pages: Literal["first", "images", "channels"] = Field(
         default="first",
@@ -285,15 +284,18 @@ class TrainingSpec(Section):
     )
     batch_size: AutoCount = Field(
         default="auto",
-        description="Images per gradient step; auto goes by the number of training images: a "
-        "240th of them within 32 to 256, or a 60th within 32 to 1000 where epochs is a number.",
+        description="Images per gradient step, or auto. auto goes by the number of training "
+        "images: a 240th of them within 32 to 256, or a 60th within 32 to 1000 where epochs is a "
+        "number.",
     )
     epochs: AutoPositiveCount = Field(
         default="auto",
-        description="auto: a trial's score on a fold is the error of the network that the "
-        "retraining would deliver there (stopped early by an inner held-out share, measured once "
-        "on the fold), fold 0 comes first, and only trials that do well there train on the "
-        "others. A number: so many epochs on all folds, scored by the last score_epochs of them.",
+        description="auto scores a trial as it would be delivered, stopped early; a number "
+        "trains every trial so long. auto: a trial's score on a fold is the error of the network "
+        "that the retraining would deliver there (stopped early by an inner held-out share, "
+        "measured once on the fold), fold 0 comes first, and only trials that do well there train "
+        "on the others. A number: so many epochs on all folds, scored by the last score_epochs of "
+        "them.",
     )
     corruption: Corruption = Field(
         default="none",
@@ -302,10 +304,10 @@ class TrainingSpec(Section):
     )
     corruption_level: CorruptionLevel = Field(
         default=0.3,
-        description="How strongly: standard deviation (gaussian), width of the interval that is "
-        "added from zero on (uniform), share of the pixels that turn black or white "
-        "(salt-and-pepper), side of the black square as a share of the image's shorter side "
-        "(occlusion). Intensities are in [0, 1].",
+        description="How strongly training images are corrupted. Standard deviation (gaussian), "
+        "width of the interval that is added from zero on (uniform), share of the pixels that "
+        "turn black or white (salt-and-pepper), side of the black square as a share of the "
+        "image's shorter side (occlusion). Intensities are in [0, 1].",
     )
     corruption_clamp: bool = Field(
         default=True, description="Cut corrupted intensities to [0, 1]; gaussian and uniform only."
@@ -446,7 +448,8 @@ class ComputeSpec(Section):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         default="auto",
-        description="auto is cuda where there is such a GPU, else cpu; mps is a GPU of Apple.",
+        description="What it trains on; auto is cuda where there is such a GPU, else cpu; mps is a "
+        "GPU of Apple.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",

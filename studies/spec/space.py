@@ -89,9 +89,10 @@ class SpaceSpec(Section):
     )
     architecture: _AutoOrArchitectures | None = Field(
         default="auto",
-        description="Architectures to choose from; null keeps model.architecture. auto is dense "
-        "and conv for images of at least 16 pixels a side, and on a CPU at most 20,000 of them; "
-        "else null, and where model.architecture is conv.",
+        description="Architectures to choose from, dense and conv (as an option with a comma "
+        "between them, or one alone). null keeps model.architecture; auto is both for images of "
+        "at least 16 pixels a side, and on a CPU at most 20,000 of them, else null, and where "
+        "model.architecture is conv.",
     )
     encoding_dim: EncodingDimDimension | None = Field(
         default=Choices[EncodingDim](choices=(4, 8, 16, 32)),

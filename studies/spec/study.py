@@ -57,7 +57,7 @@ class StudySpec(Section):
         default=None,
         min_length=1,
         max_length=200,
-        description="Name of the study; null takes the name of the data set.",
+        description="Name of the study; null for the name of the data set.",
     )
     description: str = Field(default="", description="What the study is for, in free words.")
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Field(

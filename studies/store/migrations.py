@@ -4,7 +4,6 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import optuna
 import sqlalchemy as sa
@@ -15,6 +14,11 @@ from aesearch.studies.store import optuna_tables, tables
 from aesearch.studies.store.database import close_storage, optuna_storage, reading, writing
 from aesearch.studies.store.driver_errors import describe, translated
 from aesearch.studies.store.retry import repeatable
+
+try:
+    import fcntl
+except ImportError:  # Windows, where the lock is left out
+    fcntl = None  # type: ignore[assignment]
 
 _ADVISORY_KEY = 6301974  # any number that nobody else locks
 
@@ -155,7 +159,6 @@ def _drop_what_nothing_reads(connection: Connection) -> None:
 def _alone(engine: Engine) -> Iterator[None]:
     # Optuna's own creation of a fresh database crashes when two processes meet in it.
     if engine.dialect.name == "sqlite":
-        fcntl = _fcntl()
         folder = os.open(Path(str(engine.url.database)).absolute().parent, os.O_RDONLY)
         try:
             if fcntl is not None:
@@ -171,11 +174,3 @@ def _alone(engine: Engine) -> Iterator[None]:
             yield
         finally:
             connection.execute(sa.text(f"SELECT pg_advisory_unlock({_ADVISORY_KEY})"))
-
-
-def _fcntl() -> Any:
-    try:
-        import fcntl  # noqa: PLC0415 - absent on Windows, where the lock is left out
-    except ImportError:
-        return None
-    return fcntl

@@ -270,8 +270,9 @@ PRESET = "dense-bottleneck"
 
 
 def run_quickly(engine, storage, preset, *, dataset="digits"):
-    """Run the small version of a preset in this process; its studies by name."""
-    specs = load_series(preset=preset, quick=True, flags={"data.dataset": dataset})
+    """Run the small version of a preset, on fewer images yet, in this process; its studies."""
+    flags = {"data.dataset": dataset, "data.limit": 130}  # more than codes have dimensions
+    specs = load_series(preset=preset, quick=True, flags=flags)
     for spec in specs:
         with make_display(quiet=True) as display:
             leave_study(spec, storage=storage, display=display)

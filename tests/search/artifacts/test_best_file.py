@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from patience import PATIENCE_S
 
 from aesearch.artifacts.best_file import check_same_images, compare, load_best, load_trainable
 from aesearch.studies.errors import SpecError, StudyMismatchError
@@ -178,7 +179,7 @@ def test_an_idle_process_of_a_killed_retraining_ends():
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while is_running(child):
         assert time.monotonic() < deadline, "it waits on"
         time.sleep(0.1)

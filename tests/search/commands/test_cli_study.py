@@ -12,6 +12,8 @@ import weakref
 
 import pytest
 import yaml
+from forked_command import forked_command
+from patience import PATIENCE_S
 from typer.testing import CliRunner
 
 from aesearch.artifacts import model_file
@@ -39,16 +41,8 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("AESEARCH
 
 
 def command(folder, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user does."""
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=folder,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    """Run the command line as a user does, in a folder."""
+    return forked_command(*arguments, folder=folder, environment=ENVIRONMENT)
 
 
 @pytest.fixture(scope="module")
@@ -316,6 +310,7 @@ def test_a_model_of_somebody_else_is_never_replaced(inside):
     assert (mine / "model.safetensors").read_bytes() == b"of another library"
 
 
+@pytest.mark.usefixtures("forked_retraining")
 def test_an_interrupted_measurement_costs_no_model(inside, monkeypatch):
     """What took hours is whole before it is measured; what is there of another goes first."""
     again = inside / "again"
@@ -371,6 +366,7 @@ def test_what_is_left_out_of_a_grid_is_said(tmp_path, monkeypatch):
     assert "the grid has" not in done.stderr
 
 
+@pytest.mark.usefixtures("forked_retraining")
 def test_train_gives_the_same_weights_from_the_file_alone(inside):
     """Bit for bit the model of the study; only the number of looks differs."""
     done = invoke("train", "runs/digits/best.yaml", "--json")
@@ -394,6 +390,7 @@ def test_train_never_replaces_what_it_read(inside):
     assert "out must be another folder" in done.stderr
 
 
+@pytest.mark.usefixtures("forked_retraining")
 def test_train_never_replaces_another_model(inside):
     """Neither that of a study nor one that it wrote itself; it says so before it trains."""
     shutil.copytree(inside / "runs/digits", inside / "other")
@@ -407,6 +404,7 @@ def test_train_never_replaces_another_model(inside):
     assert "looks: 2" in (inside / "other/best.yaml").read_text()
 
 
+@pytest.mark.usefixtures("forked_retraining")
 def test_a_failed_evaluation_costs_no_retrained_model(inside, monkeypatch):
     """The model and its best.yaml are written, and it is said that nothing was measured."""
 
@@ -421,6 +419,7 @@ def test_a_failed_evaluation_costs_no_retrained_model(inside, monkeypatch):
     assert sorted(path.name for path in folder.iterdir()) == ["best.yaml", "model.safetensors"]
 
 
+@pytest.mark.usefixtures("forked_retraining")
 @pytest.mark.parametrize("what", ["runs/digits/best.yaml", "runs/digits"])
 def test_verify_says_identical(inside, what):
     """On the machine that made it, the weights come out the same."""
@@ -461,7 +460,7 @@ def test_other_images_are_not_trained_on(inside):
 
 def wait_for(process: subprocess.Popen, path, word: str) -> None:
     """Wait until a file holds a word."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while word not in (path.read_text() if path.exists() else ""):
         assert process.poll() is None, path.read_text()
         assert time.monotonic() < deadline, f"{word!r} never came"
@@ -487,9 +486,12 @@ def test_an_interrupted_run_keeps_what_is_finished_and_says_how_to_go_on(number,
             # A test run in the background ignores SIGINT, and so would its children.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
-        wait_for(process, tmp_path / "my results" / "worker-1.log", "search 0: attempt")
-        process.send_signal(number)
-        stdout, _ = process.communicate(timeout=60)
+        try:
+            wait_for(process, tmp_path / "my results" / "worker-1.log", "search 0: attempt")
+            process.send_signal(number)
+            stdout, _ = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
     assert process.returncode == code
     assert stdout == ""
     resume = f"To go on: {shlex.join(['aesearch', *arguments])}"

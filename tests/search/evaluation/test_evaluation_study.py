@@ -127,7 +127,7 @@ def test_a_failed_evaluation_costs_no_model(
 
     engine = create_study(tmp_path / "study.db", tiny_spec(*SMALL))
     with monkeypatch.context() as patched:
-        patched.setattr("aesearch.workers.worker.evaluate", fail)
+        patched.setattr("aesearch.evaluation.evaluate.evaluate", fail)
         work(engine)
     assert found_in(engine) is None
     write_run_folder(engine, "digits", tmp_path / "out")
@@ -163,7 +163,7 @@ def test_a_stopped_evaluation_is_no_look(tmp_path, tiny_spec, create_study, work
 
     engine = create_study(tmp_path / "study.db", tiny_spec(*SMALL))
     with monkeypatch.context() as patched:
-        patched.setattr("aesearch.workers.worker.evaluate", interrupted)
+        patched.setattr("aesearch.evaluation.evaluate.evaluate", interrupted)
         Worker(engine, "digits", stop=stop).run()
     study = study_of(engine)
     assert [row.test_mse for row in retrain_results.retrained(engine, study)] == [None, None]
@@ -265,7 +265,7 @@ def test_the_tables_show_all_rows(tested, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--noise", "gausian=1"], "--noise must be KIND=LEVEL,LEVEL with a kind of gaussian"),
+        (["--noise", "gausian=1"], "noise must be of gaussian, uniform"),
         (["--noise", "gaussian"], "--noise must be KIND=LEVEL,LEVEL"),
         (["--noise", "gaussian=a"], "--noise must be KIND=LEVEL,LEVEL"),
         (["--noise", "occlusion=1.5"], "evaluation.robustness.occlusion.0: must be <= 1"),
