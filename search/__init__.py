@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aesearch.api import SearchResult, search
     from aesearch.artifacts.model_file import load
     from aesearch.inference.functions import decode, encode, evaluate, interpolate, reconstruct
+    from aesearch.inference.scores import score_samples
     from aesearch.listing import list_studies
     from aesearch.models.autoencoder import Autoencoder
     from aesearch.retraining import train, verify
@@ -41,6 +42,7 @@ __all__ = [
     "open_study",
     "reconstruct",
     "rename_study",
+    "score_samples",
     "search",
     "sklearn",
     "train",
@@ -66,6 +68,7 @@ _LAZY = {
     "open_study": "aesearch.study",
     "reconstruct": "aesearch.inference.functions",
     "rename_study": "aesearch.administration",
+    "score_samples": "aesearch.inference.scores",
     "search": "aesearch.api",
     "train": "aesearch.retraining",
     "verify": "aesearch.retraining",

@@ -12,7 +12,7 @@ from aesearch.options import OptionError
 if TYPE_CHECKING:
     from aesearch.inference.stream import Job
 
-_INTERRUPTED = "interrupted; OUTPUT was not written"
+INTERRUPTED = "interrupted; OUTPUT was not written"
 
 Model = Annotated[
     str,
@@ -31,7 +31,10 @@ Input = Annotated[
     ),
 ]
 Codes = Annotated[
-    str, typer.Argument(metavar="OUTPUT", help="A .npy or .npz file.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="OUTPUT", help="A .npy, .npz, .csv or .parquet file.", show_default=False
+    ),
 ]
 Pictures = Annotated[
     str,
@@ -71,13 +74,14 @@ def encode(
 ) -> None:
     """Write the codes of images: one row of encoding_dim numbers per image.
 
-    An .npz holds codes, and labels where the images have them.
+    An .npz, a .csv and a .parquet hold the names of image files beside the codes, and labels where
+    the images have them.
 
     \b
     Example:
       aesearch encode runs/mnist mnist codes.npz --part test
     """  # noqa: D301 - \b is Typer's
-    with ending(debug=debug, interrupted=_INTERRUPTED):
+    with ending(debug=debug, interrupted=INTERRUPTED):
         from aesearch.inference import stream  # noqa: PLC0415 - imports torch
 
         how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "force": force}
@@ -110,7 +114,7 @@ def reconstruct(
     Example:
       aesearch reconstruct runs/mnist digits.npy reconstructed.npy
     """  # noqa: D301 - \b is Typer's
-    with ending(debug=debug, interrupted=_INTERRUPTED):
+    with ending(debug=debug, interrupted=INTERRUPTED):
         from aesearch.inference import stream  # noqa: PLC0415 - imports torch
 
         how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "force": force}
@@ -146,7 +150,7 @@ def denoise(
     Example:
       aesearch denoise runs/mnist noisy/ clean/
     """  # noqa: D301 - \b is Typer's
-    with ending(debug=debug, interrupted=_INTERRUPTED):
+    with ending(debug=debug, interrupted=INTERRUPTED):
         from aesearch.inference import denoiser, stream  # noqa: PLC0415 - imports torch
 
         how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "force": force}
@@ -192,7 +196,7 @@ def interpolate(
     Example:
       aesearch interpolate runs/mnist mnist line.png --pairs 3,7 10,12 --steps 9
     """  # noqa: D301 - \b is Typer's
-    with ending(debug=debug, interrupted=_INTERRUPTED):
+    with ending(debug=debug, interrupted=INTERRUPTED):
         from aesearch.inference import stream  # noqa: PLC0415 - imports torch
 
         wanted = parse_pairs([*(pairs or []), *(more_pairs or [])])

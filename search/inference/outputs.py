@@ -16,7 +16,7 @@ from aesearch.studies.errors import AesearchError
 from aesearch.studies.files import whole_file
 from aesearch.studies.results.output_files import OutputError
 
-Kind = Literal["npy", "npz", "png", "folder"]
+Kind = Literal["npy", "npz", "csv", "parquet", "png", "folder"]
 Add = Callable[[np.ndarray], object]
 
 # One sheet of more images than this is not to be looked at.
@@ -42,11 +42,14 @@ def kind_of(path: Path, *, is_folder: bool, pictures: bool) -> Kind:
     OutputKindError
     """
     suffix = path.suffix.lower()
-    if not is_folder and not path.is_dir() and suffix in (".npy", ".npz"):
-        return "npy" if suffix == ".npy" else "npz"
+    of_suffix: dict[str, Kind] = {".npy": "npy", ".npz": "npz"}
+    if not pictures:
+        of_suffix |= {".csv": "csv", ".parquet": "parquet"}
+    if not is_folder and not path.is_dir() and suffix in of_suffix:
+        return of_suffix[suffix]
     if not pictures:
         raise OutputKindError(
-            f"OUTPUT must end in .npy or .npz to hold codes, got {str(path)!r}; "
+            f"OUTPUT must end in .npy, .npz, .csv or .parquet to hold codes, got {str(path)!r}; "
             "pictures are what 'reconstruct' and 'interpolate' write"
         )
     if is_folder or path.is_dir() or not suffix:
@@ -90,6 +93,39 @@ def npz_output(
             with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w") as member:
                 _npy_header(member, values.dtype, values.shape)
                 member.write(np.ascontiguousarray(values).tobytes())
+
+
+@contextmanager
+def table_output(
+    path: Path, columns: Sequence[str], beside: Mapping[str, Sequence[object]]
+) -> Iterator[Add]:
+    """Write a table, CSV or Parquet by its name: a row for each image.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Of the array that comes block by block, (sample, column), float32.
+    beside : mapping
+        Columns before those, whole: file names, numbers, labels.
+    """
+    import pandas as pd  # noqa: PLC0415 - only tables need it
+
+    blocks: list[np.ndarray] = []
+    with _whole(path) as stream:
+        yield blocks.append
+        frame = pd.DataFrame(dict(beside))
+        values = np.concatenate(blocks) if blocks else np.empty((0, len(columns)), np.float32)
+        frame = pd.concat([frame, pd.DataFrame(values, columns=list(columns))], axis=1)
+        if path.suffix.lower() == ".parquet":
+            try:
+                frame.to_parquet(stream, index=False)
+            except ImportError as error:
+                raise OutputKindError(
+                    f"OUTPUT must be .csv where pyarrow is missing, got {str(path)!r}; "
+                    "or install the extra: pip install 'aesearch[parquet]'"
+                ) from error
+        else:
+            frame.to_csv(stream, index=False, lineterminator="\n")
 
 
 @contextmanager

@@ -1,15 +1,18 @@
 """From INPUT through the model to OUTPUT, batch by batch: what the commands do."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from aesearch.artifacts import model_file
 from aesearch.artifacts.model_path import find_model
+from aesearch.data.notes import shown
+from aesearch.evaluation.metrics import squared_errors
 from aesearch.inference.functions import between, check_pairs
 from aesearch.inference.inputs import PARTS, Input, open_input
 from aesearch.inference.layouts import Layout, from_channel_first, layout_of, shape_in
@@ -22,8 +25,10 @@ from aesearch.inference.outputs import (
     npy_output,
     npz_output,
     png_output,
+    table_output,
 )
 from aesearch.inference.reading import reading_of
+from aesearch.inference.scores import p_values
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.options import OptionError
 from aesearch.studies.results.output_files import check_output
@@ -124,10 +129,17 @@ def open_job(
 def encode_to(job: Job) -> tuple[int, ...]:
     """Write the codes of all images; returns the shape of their array.
 
-    A ``.npz`` holds ``codes``, and ``labels`` and ``class_names`` where they are known.
+    A ``.npz`` holds ``codes``, and ``files``, ``labels`` and ``class_names`` where they are
+    known. A table has a row for each image: its file or number, its class, its code.
     """
     shape = (job.images.n_samples, job.model.encoding_dim)
-    with _array_output(job, "codes", shape) as add:
+    output: AbstractContextManager[Add]
+    if job.kind in ("csv", "parquet"):
+        columns = [f"code_{unit}" for unit in range(job.model.encoding_dim)]
+        output = table_output(job.path, columns, rows_of(job.images))
+    else:
+        output = _array_output(job, "codes", shape)
+    with output as add:
         for batch in _results(job, decoded=False, unclamped=False):
             add(batch)
     return shape
@@ -152,6 +164,43 @@ def reconstruct_to(job: Job, *, unclamped: bool = False) -> tuple[int, ...]:
         for batch in _results(job, decoded=True, unclamped=unclamped):
             add(from_channel_first(batch, layout))
     return shape
+
+
+def score_to(job: Job, calibration: np.ndarray | None, maps: Path | None) -> np.ndarray:
+    """Write the error of each image, with its p-value where there is a calibration.
+
+    Parameters
+    ----------
+    calibration : ndarray, (image,), or None
+        Errors of ordinary images that the network never saw.
+    maps : Path or None
+        A ``.npy`` for the squared error of each pixel, mean over the channels: (sample, height,
+        width).
+
+    Returns
+    -------
+    ndarray of float64, (sample,)
+        The errors.
+    """
+    _, height, width = job.model.image_shape
+    size, n_samples = check_batch_size(job.batch_size, job.model.image_shape), job.images.n_samples
+    errors = np.empty(n_samples)
+    drawn: AbstractContextManager[Add] = nullcontext(lambda _block: None)
+    if maps is not None:
+        drawn = npy_output(maps, (n_samples, height, width))
+    with drawn as add, ready(job.model, job.device) as tensor:
+        for rows in batches(n_samples, size):
+            batch = tensor(job.images.read(rows, job.model.image_shape))
+            found = job.model(batch)
+            errors[rows] = array(squared_errors(found, batch))
+            add(array((found - batch).square().mean(1)) if maps is not None else errors[:0])
+            job.tell(rows.stop, n_samples)
+    columns: dict[str, Any] = {**rows_of(job.images), "error": errors}
+    if calibration is not None:
+        columns["p"] = p_values(errors, calibration)
+    with table_output(job.path, (), columns) as add:
+        add(np.empty((n_samples, 0), np.float32))
+    return errors
 
 
 def interpolate_to(job: Job, pairs: list[tuple[int, int]], steps: int) -> tuple[int, ...]:
@@ -203,6 +252,27 @@ def picture_names(images: Input) -> list[str]:
     return names if len(set(names)) == len(names) else [path.as_posix() for path in inside]
 
 
+def rows_of(images: Input) -> dict[str, Sequence[object]]:
+    """What tells images apart in a table: file or number, and class where it is known."""
+    rows: dict[str, Sequence[object]] = {}
+    if images.files:
+        rows["file"] = list(file_names(images))
+    else:
+        rows["index"] = list(range(images.n_samples))
+    if images.labels is not None:
+        names = images.class_names
+        rows["label"] = [names[n] if names else n for n in images.labels.tolist()]
+    return rows
+
+
+def file_names(images: Input) -> list[str]:
+    """Name of each image file, below the folder that was given."""
+    root = Path(images.source).expanduser()
+    if root.is_file():
+        return [shown(root.name)]
+    return [shown(file.relative_to(root).as_posix()) for file in images.files]
+
+
 def _results(job: Job, *, decoded: bool, unclamped: bool) -> Iterator[np.ndarray]:
     model = job.model
     size = check_batch_size(job.batch_size, model.image_shape)
@@ -218,7 +288,9 @@ def _results(job: Job, *, decoded: bool, unclamped: bool) -> Iterator[np.ndarray
 def _array_output(job: Job, name: str, shape: tuple[int, ...]) -> AbstractContextManager[Add]:
     if job.kind == "npy":
         return npy_output(job.path, shape)
-    beside = {}
+    beside: dict[str, np.ndarray] = {}
+    if job.images.files:
+        beside["files"] = np.array(file_names(job.images))
     if job.images.labels is not None:
         beside["labels"] = job.images.labels
         if job.images.class_names:
