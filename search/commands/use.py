@@ -14,6 +14,7 @@ from aesearch.commands.ending import ending
 from aesearch.options import OptionError
 
 if TYPE_CHECKING:
+    from aesearch.inference.outputs import Holds
     from aesearch.inference.stream import Job
 
 _INTERRUPTED = "interrupted; OUTPUT was not written"
@@ -35,7 +36,10 @@ Input = Annotated[
     ),
 ]
 Codes = Annotated[
-    str, typer.Argument(metavar="OUTPUT", help="A .npy or .npz file.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="OUTPUT", help="A .npz, .npy, .csv, .json or .parquet file.", show_default=False
+    ),
 ]
 Pictures = Annotated[
     str,
@@ -76,7 +80,8 @@ def encode(
 ) -> None:
     """Write the codes of images: one row of encoding_dim numbers per image.
 
-    An .npz holds codes, and labels where the images have them.
+    A .csv, .json or .parquet has the file name of each image beside its code, or its number, and
+    its class where it has one; an .npz holds codes, files and labels.
 
     \b
     Example:
@@ -86,7 +91,7 @@ def encode(
         from aesearch.inference.stream import encode_to  # noqa: PLC0415 - imports torch
 
         asked = _asked(
-            model, images, output, part=part, data_dir=data_dir, pictures=False, force=force
+            model, images, output, part=part, data_dir=data_dir, holds="codes", force=force
         )
         with _job(asked, batch_size=batch_size, device=device, quiet=quiet) as job:
             shape = encode_to(job)
@@ -119,7 +124,7 @@ def reconstruct(
         from aesearch.inference.stream import reconstruct_to  # noqa: PLC0415 - imports torch
 
         asked = _asked(
-            model, images, output, part=part, data_dir=data_dir, pictures=True, force=force
+            model, images, output, part=part, data_dir=data_dir, holds="pictures", force=force
         )
         with _job(asked, batch_size=batch_size, device=device, quiet=quiet) as job:
             shape = reconstruct_to(job)
@@ -157,7 +162,7 @@ def denoise(
         from aesearch.inference.stream import reconstruct_to  # noqa: PLC0415 - imports torch
 
         asked = _asked(
-            model, images, output, part=part, data_dir=data_dir, pictures=True, force=force
+            model, images, output, part=part, data_dir=data_dir, holds="pictures", force=force
         )
         answer, sentence = trained_to_denoise(find_model(model))
         if answer != "yes" or not quiet:
@@ -205,7 +210,7 @@ def interpolate(
         from aesearch.inference.stream import interpolate_to  # noqa: PLC0415 - imports torch
 
         asked = _asked(
-            model, images, output, part=part, data_dir=data_dir, pictures=True, force=force
+            model, images, output, part=part, data_dir=data_dir, holds="pictures", force=force
         )
         with _job(asked, batch_size=None, device=device, quiet=quiet) as job:
             shape = interpolate_to(job, wanted, steps)
@@ -239,7 +244,7 @@ def _asked(
     *,
     part: str,
     data_dir: Path | None,
-    pictures: bool,
+    holds: "Holds",
     force: bool,
 ) -> dict[str, Any]:
     """Check what can be checked before anything is read."""
@@ -255,7 +260,7 @@ def _asked(
     if path.exists() and source.exists() and path.samefile(source):
         raise OptionError(f"OUTPUT must not be INPUT, got {output!r} for both; name another")
     is_folder = output.endswith(("/", os.sep))
-    kind = kind_of(path, is_folder=is_folder, pictures=pictures)
+    kind = kind_of(path, is_folder=is_folder, holds=holds)
     check_output(path, is_folder=kind == "folder", force=force)
     return {
         "model": model,

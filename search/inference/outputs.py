@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, Literal
+from typing import IO, TYPE_CHECKING, BinaryIO, Literal, cast
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -14,9 +14,14 @@ from numpy.lib import format as npy_format
 from aesearch.inference.pictures import png, sheet
 from aesearch.studies.errors import AesearchError
 from aesearch.studies.files import whole_file
+from aesearch.studies.results.frame_files import FORMATS, check_format, table_bytes
 from aesearch.studies.results.output_files import OutputError
 
-Kind = Literal["npy", "npz", "png", "folder"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+Kind = Literal["npy", "npz", "png", "folder", "csv", "json", "parquet"]
+Holds = Literal["codes", "pictures", "scores"]
 Add = Callable[[np.ndarray], object]
 
 # One sheet of more images than this is not to be looked at.
@@ -31,34 +36,48 @@ class OutputKindError(AesearchError, ValueError):
     """An output whose name does not say what it is to be, or that cannot be that."""
 
 
-def kind_of(path: Path, *, is_folder: bool, pictures: bool) -> Kind:
+_ENDINGS: dict[Holds, tuple[str, ...]] = {
+    "codes": (".npy", ".npz", *(f".{name}" for name in FORMATS)),
+    "pictures": (".npy", ".npz", ".png"),
+    "scores": tuple(f".{name}" for name in FORMATS),
+}
+
+
+def kind_of(path: Path, *, is_folder: bool, holds: Holds, name: str = "OUTPUT") -> Kind:
     """Tell from its name what an output is to be.
 
     Parameters
     ----------
     is_folder : bool
         Whether the user wrote a separator at its end.
-    pictures : bool
-        Whether the results are images, so that PNG can hold them.
+    holds : {"codes", "pictures", "scores"}
+        Images can be a PNG or a folder of such; numbers can be tables.
+    name : str
+        What the output is called in messages.
 
     Raises
     ------
     OutputKindError
+        Another ending.
+    TableFormatError
+        The package for such tables is missing.
     """
-    suffix = path.suffix.lower()
-    if not is_folder and not path.is_dir() and suffix in (".npy", ".npz"):
-        return "npy" if suffix == ".npy" else "npz"
-    if not pictures:
+    suffix, endings = path.suffix.lower(), _ENDINGS[holds]
+    folder = is_folder or path.is_dir()
+    if not folder and suffix in endings:
+        if suffix[1:] in FORMATS:
+            check_format(suffix[1:])
+        return cast("Kind", suffix[1:])
+    listed = f"{', '.join(endings[:-1])} or {endings[-1]}"
+    if holds != "pictures":
         raise OutputKindError(
-            f"OUTPUT must end in .npy or .npz to hold codes, got {str(path)!r}; "
-            "pictures are what 'reconstruct' and 'interpolate' write"
+            f"{name} must end in {listed} to hold {holds}, got {str(path)!r}; pictures are what "
+            "'reconstruct' and 'interpolate' write"
         )
-    if is_folder or path.is_dir() or not suffix:
+    if folder or not suffix:
         return "folder"
-    if suffix == ".png":
-        return "png"
     raise OutputKindError(
-        f"OUTPUT must end in .npy, .npz or .png, or be a folder of PNG files, got {str(path)!r}; "
+        f"{name} must end in {listed}, or be a folder of PNG files, got {str(path)!r}; "
         f"write '{path}{os.sep}' if it is to be a folder"
     )
 
@@ -122,6 +141,23 @@ def npz_output(
             with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w") as member:
                 _npy_header(member, values.dtype, values.shape)
                 member.write(np.ascontiguousarray(values).tobytes())
+
+
+@contextmanager
+def table_output(
+    path: Path, kind: Kind, table_of: Callable[[np.ndarray], "pd.DataFrame"]
+) -> Iterator[Add]:
+    """Write arrays, given block by block along their first axis, as one table.
+
+    Parameters
+    ----------
+    table_of : callable
+        Makes the table of the whole array.
+    """
+    blocks: list[np.ndarray] = []
+    with _whole(path) as stream:
+        yield blocks.append
+        stream.write(table_bytes(table_of(np.concatenate(blocks)), kind))
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 """From INPUT through the model to OUTPUT, batch by batch: what the commands do."""
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,8 +20,12 @@ from aesearch.inference.outputs import (
     npy_output,
     npz_output,
     png_output,
+    table_output,
 )
 from aesearch.models.autoencoder import Autoencoder
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Tell = Callable[[int, int], None]
 
@@ -57,13 +63,52 @@ class Job:
 def encode_to(job: Job) -> tuple[int, ...]:
     """Write the codes of all images; returns the shape of their array.
 
-    A ``.npz`` holds ``codes``, and ``labels`` and ``class_names`` where they are known.
+    A ``.npz`` holds ``codes``, and ``files``, ``labels`` and ``class_names`` where they are known;
+    a table the columns of ``sample_columns`` and ``code_0``, ``code_1`` and so on.
     """
     shape = (job.images.n_samples, job.model.encoding_dim)
-    with _array_output(job, "codes", shape) as add:
+    output = _array_output(job, "codes", shape)
+    if job.kind not in ("npy", "npz"):
+        output = table_output(job.path, job.kind, lambda codes: _code_table(job.images, codes))
+    with output as add:
         for batch in _results(job, decoded=False, unclamped=False):
             add(batch)
     return shape
+
+
+def _code_table(images: Input, codes: np.ndarray) -> "pd.DataFrame":
+    import pandas as pd  # noqa: PLC0415 - beside its only use, and a while to import
+
+    columns = {f"code_{unit}": codes[:, unit] for unit in range(codes.shape[1])}
+    return pd.DataFrame(sample_columns(images) | columns)
+
+
+def sample_columns(images: Input) -> dict[str, Sequence[Any] | np.ndarray]:
+    """Say which image a row is of, as columns of a table.
+
+    Returns
+    -------
+    dict
+        ``file``, its path within INPUT, where images are files, else ``index``, from 0;
+        ``label`` where it is known: the name of its class, else its number.
+    """
+    found: dict[str, Sequence[Any] | np.ndarray]
+    found = {"file": file_names(images)} if images.files else {"index": range(images.n_samples)}
+    if images.labels is not None:
+        names = images.class_names
+        found["label"] = [names[n] for n in images.labels] if names else images.labels
+    return found
+
+
+def file_names(images: Input) -> list[str]:
+    """Path of each image's file within INPUT, with ``/``; its name where INPUT is that file."""
+    root = Path(images.source).expanduser()
+    if root.is_file():
+        inside = [root.name]
+    else:
+        inside = [file.relative_to(root).as_posix() for file in images.files]
+    # A name that is no UTF-8 would be in no table: its odd bytes are written as \xff.
+    return [os.fsencode(name).decode("utf-8", "backslashreplace") for name in inside]
 
 
 def reconstruct_to(job: Job, *, unclamped: bool = False) -> tuple[int, ...]:
@@ -127,13 +172,10 @@ def picture_names(images: Input) -> list[str]:
     if not images.files:
         width = max(6, len(str(n_samples - 1)))
         return [f"{index:0{width}d}" for index in range(n_samples)]
-    root = Path(images.source).expanduser()
-    if root.is_file():
-        return [root.stem]
-    inside = [file.relative_to(root) for file in images.files]
-    names = [path.with_suffix("").as_posix() for path in inside]
+    inside = file_names(images)
+    names = [PurePosixPath(name).with_suffix("").as_posix() for name in inside]
     # 'a.jpg' beside 'a.png': then the ending tells them apart.
-    return names if len(set(names)) == len(names) else [path.as_posix() for path in inside]
+    return names if len(set(names)) == len(names) else inside
 
 
 def _results(job: Job, *, decoded: bool, unclamped: bool) -> Iterator[np.ndarray]:
@@ -152,6 +194,8 @@ def _array_output(job: Job, name: str, shape: tuple[int, ...]) -> AbstractContex
     if job.kind == "npy":
         return npy_output(job.path, shape)
     beside = {}
+    if job.images.files:
+        beside["files"] = np.array(file_names(job.images))
     if job.images.labels is not None:
         beside["labels"] = job.images.labels
         if job.images.class_names:
