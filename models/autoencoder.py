@@ -29,6 +29,11 @@ class Autoencoder(nn.Module):
     configuration : dict
         The arguments of :func:`build_autoencoder` that rebuild this network (all but the
         seed and the dtype); values that JSON can hold.
+
+    Attributes
+    ----------
+    calibration : object or None
+        What its errors on ordinary images are, where somebody knows; nothing here reads it.
     """
 
     def __init__(
@@ -38,6 +43,7 @@ class Autoencoder(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
         self._configuration = configuration
+        self.calibration: Any = None
 
     @property
     def configuration(self) -> dict[str, Any]:

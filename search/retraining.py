@@ -14,7 +14,7 @@ from aesearch.artifacts.best_file import (
     load_best,
     load_trainable,
 )
-from aesearch.artifacts.model_file import MODEL_NAME, from_bytes, is_ours
+from aesearch.artifacts.model_file import MODEL_NAME, from_bytes, is_ours, load_model
 from aesearch.artifacts.run_folder import (
     data_result,
     default_folder,
@@ -69,7 +69,7 @@ class Trained:
     @property
     def model(self) -> Autoencoder:
         """The network, on the CPU, in evaluation mode."""
-        return from_bytes((self.folder / MODEL_NAME).read_bytes())
+        return load_model(self.folder)
 
 
 def train(
@@ -213,7 +213,11 @@ def _evaluated(
     """Measure the model that was written; its main numbers, none where that fails."""
     try:
         evaluation = measured(
-            from_bytes(exported.weights), problem, exported.seed_index, quiet=quiet
+            from_bytes(exported.weights),
+            problem,
+            exported.seed_index,
+            problem.spec.configuration({}),
+            quiet=quiet,
         )
     except KeyboardInterrupt:
         sys.stderr.write(f"the model is written: {folder / MODEL_NAME}\n")

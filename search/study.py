@@ -166,10 +166,14 @@ class Study:
         """
         from aesearch.artifacts.model_file import from_bytes  # noqa: PLC0415 - imports torch
         from aesearch.artifacts.run_folder import tested_seed  # noqa: PLC0415
+        from aesearch.evaluation.looks import stored_calibration  # noqa: PLC0415
 
         with existing_store(self.storage) as engine:
             contents = read_contents(engine, self.name, weights=True)
-        return from_bytes(tested_seed(contents).weights)
+        row = tested_seed(contents)
+        model = from_bytes(row.weights)
+        model.calibration = stored_calibration(contents, row.weights_sha256)
+        return model
 
     def evaluate(
         self,

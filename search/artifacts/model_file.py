@@ -10,6 +10,7 @@ from safetensors.torch import save
 
 from aesearch.models.autoencoder import Autoencoder, build_autoencoder
 from aesearch.studies.errors import AesearchError
+from aesearch.studies.results.calibration import read_calibration
 
 _KEY = "aesearch"
 MODEL_NAME = "model.safetensors"
@@ -79,12 +80,15 @@ def load_model(path: str | Path) -> Autoencoder:
     -------
     Autoencoder
         On the CPU, in evaluation mode: ``encode`` maps images (sample, channel, height,
-        width) in [0, 1] to codes (sample, encoding_dim), ``decode`` maps back.
+        width) in [0, 1] to codes (sample, encoding_dim), ``decode`` maps back. It has the
+        calibration that lies beside it, for ``score_samples``.
 
     Raises
     ------
     ModelFileError
         The file is missing, damaged, or was not written by aesearch.
+    CalibrationError
+        So is the calibration beside it.
     """
     path = find_model(path)
     try:
@@ -108,7 +112,9 @@ def load_model(path: str | Path) -> Autoencoder:
             f"{path} must hold its configuration as JSON, got {metadata[_KEY]!r:.60}; "
             "export it again with 'aesearch export STUDY'"
         ) from error
-    return rebuild(configuration, tensors, str(path))
+    model = rebuild(configuration, tensors, str(path))
+    model.calibration = read_calibration(path, weights_sha256(model))
+    return model
 
 
 def from_bytes(data: bytes) -> Autoencoder:

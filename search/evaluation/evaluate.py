@@ -13,10 +13,11 @@ from aesearch.evaluation.baseline import pca_baseline
 from aesearch.evaluation.intervals import metric_table
 from aesearch.evaluation.latent import codes_of, latent_map, live_units, sample
 from aesearch.evaluation.metrics import measured
-from aesearch.evaluation.pictures import draw_pictures
+from aesearch.evaluation.pictures import draw_oddest, draw_pictures
 from aesearch.evaluation.robustness import robustness
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.seeds import derive_seed
+from aesearch.studies.results.calibration import Calibration, shares_below
 from aesearch.studies.results.records import Picture
 from aesearch.studies.spec.dimensions import Range
 from aesearch.studies.spec.resolved import ResolvedSpec
@@ -45,6 +46,7 @@ def evaluate(
     problem: Problem,
     *,
     seed_index: int,
+    calibration: Calibration | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Measure a model on the test set.
@@ -57,6 +59,8 @@ def evaluate(
         Its specification says which corruptions, and how many resamples.
     seed_index : int
         Which of the retrained seeds the model is.
+    calibration : Calibration, optional
+        What its errors on the test images are held against.
     check : callable
         Called every few seconds; may raise to stop.
 
@@ -65,7 +69,9 @@ def evaluate(
     Evaluation
         Its document holds ``n_test, encoding_dim, n_live_units, image_shape, seed_index``;
         ``metrics`` (``overall`` and ``per_class``, see ``intervals.metric_table``); ``pca``
-        (``baseline.pca_baseline``); ``robustness`` (rows of ``robustness.robustness``);
+        (``baseline.pca_baseline``); ``calibration`` (``Calibration.document``, and ``test``: which
+        share of the test images is below a p-value; None without one); ``robustness`` (rows of
+        ``robustness.robustness``);
         ``latent`` (``latent.latent_map``); ``bootstrap`` (resamples); ``pictures`` (name and
         alt text); ``omitted`` (what is left out, and why). A function of model and problem,
         on one kind of machine to the last bit.
@@ -106,6 +112,11 @@ def evaluate(
             levels=levels,
             seed=spec.seed,
         )
+        calibrated = None
+        if calibration is not None:
+            pictures.append(draw_oddest(model, problem.images, calibration))
+            shares = shares_below(found["mse"], calibration.errors)
+            calibrated = calibration.document() | {"test": shares}
     document = {
         "n_test": len(images),
         "encoding_dim": model.encoding_dim,
@@ -114,6 +125,7 @@ def evaluate(
         "seed_index": seed_index,
         "metrics": metrics,
         "pca": pca,
+        "calibration": calibrated,
         "robustness": rows,
         "latent": latent,
         "bootstrap": resamples,

@@ -12,9 +12,10 @@ from aesearch.artifacts.model_file import MODEL_NAME, from_bytes, load_model
 from aesearch.artifacts.run_folder import tested_seed
 from aesearch.data.study_data import check_same_data, load_problem
 from aesearch.evaluation.evaluate import Evaluation
+from aesearch.studies.results.calibration import Calibration, from_document
 from aesearch.studies.spec.load import load_spec
 from aesearch.studies.spec.study import StudySpec
-from aesearch.studies.store.contents import read_contents
+from aesearch.studies.store.contents import StudyContents, read_contents
 from aesearch.studies.store.evaluation_results import write_look
 from aesearch.terminal.evaluation_tables import measured
 
@@ -55,7 +56,14 @@ def evaluate_folder(folder: Path, changes: Mapping[str, Any]) -> Look:
     problem = load_problem(spec, device=spec.compute.device)
     check_same_images(problem, result, str(best))
     test = result["test"]
-    return Look(measured(model, problem, test["seed_index"]), test["looks"] + 1, saved=False)
+    evaluation = measured(
+        model,
+        problem,
+        test["seed_index"],
+        problem.spec.configuration({}),
+        calibration=model.calibration,
+    )
+    return Look(evaluation, test["looks"] + 1, saved=False)
 
 
 def evaluate_study(engine: Engine, name: str, changes: Mapping[str, Any], *, save: bool) -> Look:
@@ -78,11 +86,27 @@ def evaluate_study(engine: Engine, name: str, changes: Mapping[str, Any], *, sav
     spec = _with(contents.spec, changes)
     problem = load_problem(spec, device=spec.compute.device)
     check_same_data(problem, contents.row.facts, name)
-    evaluation = measured(from_bytes(exported.weights), problem, exported.seed_index)
+    assert contents.snapshot.chosen is not None, "only what was chosen is retrained"
+    params = contents.snapshot.trials[contents.snapshot.chosen].params
+    evaluation = measured(
+        from_bytes(exported.weights),
+        problem,
+        exported.seed_index,
+        problem.spec.configuration(params),
+        calibration=stored_calibration(contents, exported.weights_sha256),
+    )
     looks, saved = write_look(
         engine, contents.row, evaluation.document, evaluation.pictures, replace=save
     )
     return Look(evaluation, looks, saved)
+
+
+def stored_calibration(contents: StudyContents, weights_sha256: str) -> Calibration | None:
+    """Give the calibration of a model that its evaluation left in the store, if it did."""
+    found = (contents.evaluation or {}).get("calibration")
+    if not found or found["weights_sha256"] != weights_sha256:
+        return None
+    return from_document(found)
 
 
 def _with(spec: StudySpec, changes: Mapping[str, Any]) -> StudySpec:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from aesearch.data.study_data import Problem
     from aesearch.evaluation.evaluate import Evaluation
     from aesearch.models.autoencoder import Autoencoder
+    from aesearch.studies.results.calibration import Calibration
+    from aesearch.studies.spec.study import Configuration
 
 # Where no terminal says how wide it is: nothing is cut off.
 _WIDTH = 160
@@ -30,20 +32,31 @@ _METRICS = (
 
 
 def measured(
-    model: "Autoencoder", problem: "Problem", seed_index: int, *, quiet: bool = False
+    model: "Autoencoder",
+    problem: "Problem",
+    seed_index: int,
+    configuration: "Configuration",
+    *,
+    calibration: "Calibration | None" = None,
+    quiet: bool = False,
 ) -> "Evaluation":
-    """Evaluate a model in this process, to the last bit as a worker would, and say so."""
+    """Evaluate a model in this process, to the last bit as a worker would, and say so.
+
+    It is calibrated where no calibration of it is given.
+    """
     import torch  # noqa: PLC0415 - --help must not pay for it
 
     from aesearch.evaluation.evaluate import evaluate  # noqa: PLC0415 - imports torch
     from aesearch.models.runtime import prepare_process  # noqa: PLC0415
+    from aesearch.training.out_of_fold import calibrate  # noqa: PLC0415
 
     threads = problem.spec.compute.threads
     prepare_process(threads)
     console = Console(stderr=True, quiet=quiet)
     try:
         with console.status(f"Measuring {len(problem.test_images)} test images…"):
-            return evaluate(model, problem, seed_index=seed_index)
+            calibration = calibration or calibrate(model, problem, configuration)
+            return evaluate(model, problem, seed_index=seed_index, calibration=calibration)
     finally:
         # A worker's process ends; this one may go on, with numbers that it expects whole.
         torch.set_flush_denormal(False)

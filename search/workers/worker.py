@@ -37,6 +37,7 @@ from aesearch.studies.store import ledger, retrain_results, search_results, stud
 from aesearch.studies.store.ledger import ALL_KINDS, Lease, LeaseLostError
 from aesearch.studies.store.search_results import Outcome
 from aesearch.training.generation import train_generation
+from aesearch.training.out_of_fold import calibrate
 from aesearch.training.retrain import retrain
 from aesearch.training.rungs import Rung
 from aesearch.versions import check_versions
@@ -386,10 +387,14 @@ class Worker:
         if lease.attempt <= ledger.MAX_ATTEMPTS:
             exported = best_seed(rows)
             try:
+                model = model_file.from_bytes(exported.weights)
+                problem = replace(self._problem, spec=spec)
+                configuration = chosen_configuration(self._engine, study, spec)
                 evaluation = evaluate(
-                    model_file.from_bytes(exported.weights),
-                    replace(self._problem, spec=spec),
+                    model,
+                    problem,
                     seed_index=exported.seed_index,
+                    calibration=calibrate(model, problem, configuration, beat.check),
                     check=beat.check,
                 )
                 found = (evaluation.document, evaluation.pictures)

@@ -1,4 +1,4 @@
-"""The evaluation as files: ``evaluation.json``, two CSV tables and a folder of pictures."""
+"""The evaluation as files: two of JSON, two CSV tables and a folder of pictures."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from aesearch.studies.results.output_files import make_folder, write_whole
 from aesearch.studies.results.records import Picture
 
 BOUNDS = ("mean", "low", "high")
+CALIBRATION = "calibration.json"  # errors of ordinary images, beside the model that made them
 
 
 def write_evaluation(
@@ -30,11 +31,17 @@ def write_evaluation(
         A file cannot be written.
     """
     make_folder(folder / "pictures")
+    calibration = document.get("calibration")
+    shown = dict(document)
+    if calibration is not None:  # thousands of numbers, of use to 'score' only
+        shown["calibration"] = {k: v for k, v in calibration.items() if k != "errors"}
     contents: dict[str, bytes | str] = {
-        "evaluation.json": json.dumps(document, indent=1, allow_nan=False) + "\n",
+        "evaluation.json": json.dumps(shown, indent=1, allow_nan=False) + "\n",
         "evaluation.csv": metric_rows(document).to_csv(index=False),
         "robustness.csv": robustness_rows(document).to_csv(index=False),
     }
+    if calibration is not None:
+        contents[CALIBRATION] = json.dumps(calibration, allow_nan=False) + "\n"
     contents |= {f"pictures/{picture.name}.png": picture.png for picture in pictures}
     for name, content in contents.items():
         write_whole(folder / name, content)

@@ -13,6 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from aesearch.artifacts import model_file
+from aesearch.artifacts.model_file import load_model
 from aesearch.artifacts.run_folder import write_run_folder
 from aesearch.cli import app
 from aesearch.data.study_data import load_problem
@@ -25,6 +26,7 @@ from aesearch.studies.spec.load import load_spec
 from aesearch.studies.store import evaluation_results, retrain_results, study_rows, tables
 from aesearch.studies.store.database import optuna_storage
 from aesearch.terminal.display import make_display
+from aesearch.training.out_of_fold import calibrate
 from aesearch.training.retrain import retrain_key
 from aesearch.workers.worker import Worker
 
@@ -73,7 +75,14 @@ def test_the_test_leaves_an_evaluation_of_the_exported_seed(tested, tmp_path):
     assert study.test_looks == 1
     problem = load_problem(study_rows.stored_spec(study), device="cpu")
     model = model_file.from_bytes(exported.weights)
-    again = evaluate(model, problem, seed_index=exported.seed_index)
+    chosen = study_rows.snapshot(tested, "digits")
+    configuration = problem.spec.configuration(chosen.trials[chosen.chosen].params)
+    again = evaluate(
+        model,
+        problem,
+        seed_index=exported.seed_index,
+        calibration=calibrate(model, problem, configuration),
+    )
     assert json.loads(json.dumps(again.document, allow_nan=False)) == document
     assert sorted(again.pictures) == evaluation_results.read_pictures(tested, study)
     assert document["n_test"] == 359
@@ -84,7 +93,12 @@ def test_the_test_leaves_an_evaluation_of_the_exported_seed(tested, tmp_path):
     assert document["omitted"] == []
     folder = tmp_path / "out"
     write_run_folder(tested, "digits", folder)
+    errors = document["calibration"].pop("errors")
     assert json.loads((folder / "evaluation.json").read_text()) == document
+    calibration = load_model(folder).calibration
+    assert calibration.errors.tolist() == errors == sorted(errors)
+    assert len(errors) == len(problem.images)
+    assert calibration.source == "out-of-fold"
     metrics = pd.read_csv(folder / "evaluation.csv", dtype={"label": str})
     assert metrics["images"].tolist() == ["all", *["class"] * 10, "pca"]
     overall = document["metrics"]["overall"]["ssim"]
