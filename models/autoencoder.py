@@ -18,6 +18,10 @@ OUTPUTS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+def nothing() -> None:
+    """Find nothing; unlike a lambda it can be pickled with its network."""
+
+
 class Autoencoder(nn.Module):
     """An encoder and a decoder of stock layers: images to codes and back to images.
 
@@ -32,8 +36,8 @@ class Autoencoder(nn.Module):
 
     Attributes
     ----------
-    calibration : object or None
-        What its errors on ordinary images are, where somebody knows; nothing here reads it.
+    find_calibration : callable
+        Gives its errors on ordinary images, None where nobody knows them; nothing here calls it.
     """
 
     def __init__(
@@ -43,7 +47,7 @@ class Autoencoder(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
         self._configuration = configuration
-        self.calibration: Any = None
+        self.find_calibration: Callable[[], Any] = nothing
 
     @property
     def configuration(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from aesearch.commands.evaluate import evaluate
 from aesearch.commands.init import init
 from aesearch.commands.report import report
 from aesearch.commands.run import run
+from aesearch.commands.score import score
 from aesearch.commands.status import status
 from aesearch.commands.studies import export, list_studies, show
 from aesearch.commands.tables import trials
@@ -59,6 +60,7 @@ app.command()(export)
 app.command()(report)
 app.command()(dashboard)
 app.command()(encode)
+app.command()(score)
 app.command()(reconstruct)
 app.command()(denoise)
 app.command()(interpolate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,7 +173,7 @@ class Study:
             contents = read_contents(engine, self.name, weights=True)
         row = tested_seed(contents)
         model = from_bytes(row.weights)
-        model.calibration = stored_calibration(contents, row.weights_sha256)
+        model.find_calibration = partial(stored_calibration, contents, row.weights_sha256)
         return model
 
     def evaluate(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -87,8 +88,6 @@ def load_model(path: str | Path) -> Autoencoder:
     ------
     ModelFileError
         The file is missing, damaged, or was not written by aesearch.
-    CalibrationError
-        So is the calibration beside it.
     """
     path = find_model(path)
     try:
@@ -113,7 +112,8 @@ def load_model(path: str | Path) -> Autoencoder:
             "export it again with 'aesearch export STUDY'"
         ) from error
     model = rebuild(configuration, tensors, str(path))
-    model.calibration = read_calibration(path, weights_sha256(model))
+    # Read when it is asked for: what is wrong with it concerns nobody else.
+    model.find_calibration = partial(read_calibration, path, weights_sha256(model))
     return model
 
 

@@ -90,10 +90,10 @@ def encode(
     with ending(debug=debug, interrupted=_INTERRUPTED):
         from aesearch.inference.stream import encode_to  # noqa: PLC0415 - imports torch
 
-        asked = _asked(
+        asked = asked_for(
             model, images, output, part=part, data_dir=data_dir, holds="codes", force=force
         )
-        with _job(asked, batch_size=batch_size, device=device, quiet=quiet) as job:
+        with open_job(asked, batch_size=batch_size, device=device, quiet=quiet) as job:
             shape = encode_to(job)
         _announce(job, f"codes of {job.images.described}", shape)
 
@@ -123,10 +123,10 @@ def reconstruct(
     with ending(debug=debug, interrupted=_INTERRUPTED):
         from aesearch.inference.stream import reconstruct_to  # noqa: PLC0415 - imports torch
 
-        asked = _asked(
+        asked = asked_for(
             model, images, output, part=part, data_dir=data_dir, holds="pictures", force=force
         )
-        with _job(asked, batch_size=batch_size, device=device, quiet=quiet) as job:
+        with open_job(asked, batch_size=batch_size, device=device, quiet=quiet) as job:
             shape = reconstruct_to(job)
         _announce(job, f"reconstructions of {job.images.described}", shape)
 
@@ -161,13 +161,13 @@ def denoise(
         from aesearch.inference.denoiser import trained_to_denoise  # noqa: PLC0415
         from aesearch.inference.stream import reconstruct_to  # noqa: PLC0415 - imports torch
 
-        asked = _asked(
+        asked = asked_for(
             model, images, output, part=part, data_dir=data_dir, holds="pictures", force=force
         )
         answer, sentence = trained_to_denoise(find_model(model))
         if answer != "yes" or not quiet:
             typer.echo(sentence if answer == "yes" else f"warning: {sentence}", err=True)
-        with _job(asked, batch_size=batch_size, device=device, quiet=quiet) as job:
+        with open_job(asked, batch_size=batch_size, device=device, quiet=quiet) as job:
             shape = reconstruct_to(job, unclamped=unclamped)
         _announce(job, f"{job.images.described} denoised", shape)
 
@@ -209,10 +209,10 @@ def interpolate(
 
         from aesearch.inference.stream import interpolate_to  # noqa: PLC0415 - imports torch
 
-        asked = _asked(
+        asked = asked_for(
             model, images, output, part=part, data_dir=data_dir, holds="pictures", force=force
         )
-        with _job(asked, batch_size=None, device=device, quiet=quiet) as job:
+        with open_job(asked, batch_size=None, device=device, quiet=quiet) as job:
             shape = interpolate_to(job, wanted, steps)
         _announce(job, f"{shape[0]} x {shape[1]} interpolated images", shape)
 
@@ -237,7 +237,7 @@ def parse_pairs(words: list[str]) -> list[tuple[int, int]]:
     return found or [(0, 1)]
 
 
-def _asked(
+def asked_for(
     model: str,
     images: str,
     output: str,
@@ -246,8 +246,9 @@ def _asked(
     data_dir: Path | None,
     holds: "Holds",
     force: bool,
+    name: str = "OUTPUT",
 ) -> dict[str, Any]:
-    """Check what can be checked before anything is read."""
+    """Check what can be checked before anything is read; ``output`` is called ``name``."""
     from aesearch.inference.inputs import PARTS  # noqa: PLC0415 - imports numpy
     from aesearch.inference.outputs import check_output, kind_of  # noqa: PLC0415
 
@@ -258,10 +259,10 @@ def _asked(
         path = path.resolve()
     source = Path(images).expanduser()
     if path.exists() and source.exists() and path.samefile(source):
-        raise OptionError(f"OUTPUT must not be INPUT, got {output!r} for both; name another")
+        raise OptionError(f"{name} must not be INPUT, got {output!r} for both; name another")
     is_folder = output.endswith(("/", os.sep))
-    kind = kind_of(path, is_folder=is_folder, holds=holds)
-    check_output(path, is_folder=kind == "folder", force=force)
+    kind = kind_of(path, is_folder=is_folder, holds=holds, name=name)
+    check_output(path, is_folder=kind == "folder", force=force, name=name)
     return {
         "model": model,
         "images": images,
@@ -273,9 +274,10 @@ def _asked(
 
 
 @contextmanager
-def _job(
+def open_job(
     asked: dict[str, Any], *, batch_size: int | None, device: str, quiet: bool
 ) -> Iterator["Job"]:
+    """Load the model, and open INPUT: what is to be put through it, and where to."""
     from aesearch.artifacts.model_file import load_model  # noqa: PLC0415
     from aesearch.inference.inputs import open_input  # noqa: PLC0415
     from aesearch.inference.layouts import layout_of  # noqa: PLC0415

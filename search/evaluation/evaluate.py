@@ -115,7 +115,7 @@ def evaluate(
         calibrated = None
         if calibration is not None:
             pictures.append(draw_oddest(model, problem.images, calibration))
-            shares = shares_below(found["mse"], calibration.errors)
+            shares = shares_below(calibration.p_values(found["mse"]))
             calibrated = calibration.document() | {"test": shares}
     document = {
         "n_test": len(images),

@@ -61,7 +61,7 @@ def evaluate_folder(folder: Path, changes: Mapping[str, Any]) -> Look:
         problem,
         test["seed_index"],
         problem.spec.configuration({}),
-        calibration=model.calibration,
+        calibration=model.find_calibration(),
     )
     return Look(evaluation, test["looks"] + 1, saved=False)
 
@@ -104,9 +104,10 @@ def evaluate_study(engine: Engine, name: str, changes: Mapping[str, Any], *, sav
 def stored_calibration(contents: StudyContents, weights_sha256: str) -> Calibration | None:
     """Give the calibration of a model that its evaluation left in the store, if it did."""
     found = (contents.evaluation or {}).get("calibration")
-    if not found or found["weights_sha256"] != weights_sha256:
-        return None
-    return from_document(found)
+    calibration = found and from_document(found)
+    if calibration and calibration.weights_sha256 == weights_sha256:
+        return calibration
+    return None
 
 
 def _with(spec: StudySpec, changes: Mapping[str, Any]) -> StudySpec:

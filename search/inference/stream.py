@@ -67,7 +67,7 @@ def encode_to(job: Job) -> tuple[int, ...]:
     a table the columns of ``sample_columns`` and ``code_0``, ``code_1`` and so on.
     """
     shape = (job.images.n_samples, job.model.encoding_dim)
-    output = _array_output(job, "codes", shape)
+    output = array_output(job, "codes", shape)
     if job.kind not in ("npy", "npz"):
         output = table_output(job.path, job.kind, lambda codes: _code_table(job.images, codes))
     with output as add:
@@ -120,12 +120,10 @@ def reconstruct_to(job: Job, *, unclamped: bool = False) -> tuple[int, ...]:
     n_samples, layout = job.images.n_samples, job.image_layout
     shape = shape_in(layout, n_samples, job.model.image_shape)
     output: AbstractContextManager[Add]
-    if job.kind == "png":
-        output, layout = png_output(job.path, n_samples), "channel_first"
-    elif job.kind == "folder":
-        output, layout = folder_output(job.path, picture_names(job.images)), "channel_first"
+    if job.kind in ("png", "folder"):
+        output, layout = picture_output(job), "channel_first"
     else:
-        output = _array_output(job, "images", shape)
+        output = array_output(job, "images", shape)
     with output as add:
         for batch in _results(job, decoded=True, unclamped=unclamped):
             add(from_channel_first(batch, layout))
@@ -190,7 +188,15 @@ def _results(job: Job, *, decoded: bool, unclamped: bool) -> Iterator[np.ndarray
             job.tell(rows.stop, n_samples)
 
 
-def _array_output(job: Job, name: str, shape: tuple[int, ...]) -> AbstractContextManager[Add]:
+def picture_output(job: Job) -> AbstractContextManager[Add]:
+    """Take images (sample, channel, height, width) for a PNG, or a folder of such."""
+    if job.kind == "png":
+        return png_output(job.path, job.images.n_samples)
+    return folder_output(job.path, picture_names(job.images))
+
+
+def array_output(job: Job, name: str, shape: tuple[int, ...]) -> AbstractContextManager[Add]:
+    """Take float32 blocks for an ``.npy``, or an ``.npz`` with what is known of the images."""
     if job.kind == "npy":
         return npy_output(job.path, shape)
     beside = {}

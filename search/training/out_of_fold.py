@@ -1,7 +1,7 @@
 """Errors of a configuration's networks on images that they never saw, fold by fold."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ def calibrate(
         "seed": derive_seed(problem.spec.seed, "calibration"),
     }
     if len(held_out) >= ENOUGH_HELD_OUT:
-        return calibration_of("held-out", delivered, held_out, **about)
+        return calibration_of("held-out", delivered, held_out, problem.images, **about)
     try:
         errors = out_of_fold_errors(problem, configuration, check)
     except RuntimeError as error:
@@ -68,16 +68,13 @@ def calibrate(
         log.warning("scores of new images get no p-values: %s", error)
         return None
     scaled = scaled_to(errors, delivered, errors[held_out])
-    return calibration_of("out-of-fold", scaled, np.arange(len(errors)), **about)
+    return calibration_of("out-of-fold", scaled, np.arange(len(errors)), problem.images, **about)
 
 
 def out_of_fold_errors(
     problem: Problem, configuration: Configuration, check: Callable[[], None] = lambda: None
 ) -> np.ndarray:
     """Mean squared error of each image by a network that was trained without its fold.
-
-    Each trains on the other folds, less an inner held-out share that stops it early, as a
-    retraining does.
 
     Returns
     -------
@@ -88,12 +85,37 @@ def out_of_fold_errors(
     RunFailedError
         A network diverged.
     """
+    errors = np.empty(len(problem.images))
+    for fold, network in fold_networks(problem, configuration, check):
+        _, held_out = problem.fold_indices(fold)
+        errors[held_out] = image_errors(network, problem.images[held_out], check)
+    if not np.isfinite(errors).all():
+        raise RunFailedError(
+            "the networks of the folds must reach finite errors, got one that diverged; choose a "
+            "smaller learning rate"
+        )
+    return errors
+
+
+def fold_networks(
+    problem: Problem, configuration: Configuration, check: Callable[[], None] = lambda: None
+) -> Iterator[tuple[int, Autoencoder]]:
+    """Train a network on the other folds than each, less an inner share that stops it early.
+
+    As the delivered one is trained on all folds.
+
+    Yields
+    ------
+    fold : int
+        That the network did not see.
+    network : Autoencoder
+        On the CPU.
+    """
     spec = problem.spec
     images = torch.from_numpy(problem.images)
     if spec.compute.device == "cuda" and torch.cuda.is_available():
         images = images.cuda()
-    folds = range(spec.search.folds)
-    errors = np.empty(len(problem.images))
+    folds, max_epochs = range(spec.search.folds), spec.retrain.max_epochs
     for start in range(0, len(folds), spec.compute.population):
         part = folds[start : start + spec.compute.population]
         seeds = [derive_seed(spec.seed, "calibration", fold) for fold in part]
@@ -101,7 +123,6 @@ def out_of_fold_errors(
             build_member(configuration, seed, *problem.delivery_indices(fold))
             for seed, fold in zip(seeds, part, strict=True)
         ]
-        max_epochs = spec.retrain.max_epochs
         population = build_population(problem, images, members, configuration, epochs=max_epochs)
         stopping = early_stopping(spec, population)
         while population.epoch < max_epochs and "training" in population.status:
@@ -109,12 +130,4 @@ def out_of_fold_errors(
             stopping.update(population, population.run_epoch().validation)
         stopping.restore(population)
         for position, fold in enumerate(part):
-            _, held_out = problem.fold_indices(fold)
-            network = population.extract(position)
-            errors[held_out] = image_errors(network, problem.images[held_out], check)
-    if not np.isfinite(errors).all():
-        raise RunFailedError(
-            "the networks of the folds must reach finite errors, got one that diverged; choose a "
-            "smaller learning rate"
-        )
-    return errors
+            yield fold, population.extract(position)

@@ -34,7 +34,9 @@ def write_evaluation(
     calibration = document.get("calibration")
     shown = dict(document)
     if calibration is not None:  # thousands of numbers, of use to 'score' only
-        shown["calibration"] = {k: v for k, v in calibration.items() if k != "errors"}
+        shown["calibration"] = {
+            name: value for name, value in calibration.items() if name not in ("errors", "images")
+        }
     contents: dict[str, bytes | str] = {
         "evaluation.json": json.dumps(shown, indent=1, allow_nan=False) + "\n",
         "evaluation.csv": metric_rows(document).to_csv(index=False),
