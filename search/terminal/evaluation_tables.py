@@ -76,6 +76,10 @@ def print_evaluation(document: Mapping[str, Any]) -> None:
         console.print(robustness_table(document))
     for line in latent_lines(document["latent"]):
         console.print(Text(line))
+    calibration = document.get("calibration")
+    if calibration:
+        shares = [f"{row['share']:.1%} have p <= {row['p_value']:g}" for row in calibration["test"]]
+        console.print(Text(f"As 'aesearch score' judges the test images: {', '.join(shares)}"))
     for omitted in document["omitted"]:
         console.print(Text(f"Left out: {omitted}"))
 

@@ -32,13 +32,8 @@ def write_evaluation(
     """
     make_folder(folder / "pictures")
     calibration = document.get("calibration")
-    shown = dict(document)
-    if calibration is not None:  # thousands of numbers, of use to 'score' only
-        shown["calibration"] = {
-            name: value for name, value in calibration.items() if name not in ("errors", "images")
-        }
     contents: dict[str, bytes | str] = {
-        "evaluation.json": json.dumps(shown, indent=1, allow_nan=False) + "\n",
+        "evaluation.json": json.dumps(to_be_read(document), indent=1, allow_nan=False) + "\n",
         "evaluation.csv": metric_rows(document).to_csv(index=False),
         "robustness.csv": robustness_rows(document).to_csv(index=False),
     }
@@ -48,6 +43,15 @@ def write_evaluation(
     for name, content in contents.items():
         write_whole(folder / name, content)
     return [folder / name for name in contents]
+
+
+def to_be_read(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the thousands of errors of the calibration, which only scores are made of."""
+    calibration = document.get("calibration")
+    if calibration is None:
+        return dict(document)
+    kept = {name: calibration[name] for name in calibration if name not in ("errors", "images")}
+    return {**document, "calibration": kept}
 
 
 def metric_rows(document: Mapping[str, Any]) -> pd.DataFrame:
