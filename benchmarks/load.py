@@ -260,7 +260,8 @@ def measure_large(database, new_store, size_of, n_trials, sampler):
     from aesearch.driver.create import leave_study
     from aesearch.studies.dashboard.publishing import publish
     from aesearch.studies.report.stored import report_of
-    from aesearch.studies.results.summary import summary, summary_text
+    from aesearch.studies.results.summary import summary
+    from aesearch.studies.results.summary_text import summary_text
     from aesearch.studies.store import ledger, study_rows
     from aesearch.studies.store.contents import read_contents
     from aesearch.studies.store.status import statuses

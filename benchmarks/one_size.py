@@ -41,7 +41,7 @@ def best_by_size(path, sizes, seed, trials, folder):
     ended = os.times()
     scores = defaultdict(list)
     for row in found.trials.itertuples():
-        if row.state == "complete" and row.stable:
+        if row.state == "complete" and row.reason is None:
             scores[int(row.encoding_dim)].append(row.value)
     busy = sum(getattr(ended, part) - getattr(began, part) for part in _PARTS)
     return {size: min(values) for size, values in scores.items()}, busy

@@ -84,7 +84,7 @@ def record(arguments, seed, pruner="none", settings=()):
         study_rows.create_study(
             engine,
             spec.name,
-            spec=spec.model_dump(mode="json"),
+            spec=spec,
             facts=problem.facts(),
             n_trials=spec.search.trials,
             generation_size=spec.search.generation_size,

@@ -39,7 +39,7 @@ def study(path, size, seed, trials, folder):
         workers=1,
         quiet=True,
     )
-    retrained = [item["test_mse"] for item in found.summary["retrain"]["seeds"]]
+    retrained = [seed.test_mse for seed in found.summary.retrain.seeds]
     return {"delivered": statistics.fmean(retrained), "winner": found.best_params}
 
 

@@ -115,7 +115,7 @@ def list_seconds(n_studies=30, n_trials=1000):
             create_study(
                 engine,
                 f"study-{number}",
-                spec=spec.model_dump(mode="json"),
+                spec=spec,
                 facts={"dataset": "digits"},
                 n_trials=n_trials,
                 generation_size=10,

@@ -71,7 +71,7 @@ class PopulationLinear:
 
     def forward(self, inputs: Tensor, step_keys: Tensor | None) -> Tensor:  # noqa: ARG002
         """(member, sample, in_feature) to (member, sample, out_feature)."""
-        self._inputs = inputs
+        self._inputs = None if self.weight_gradient is None else inputs
         return member_products(inputs, self.weight.transpose(1, 2), bias=self.bias)
 
     def backward(self, gradient: Tensor, *, needs_input: bool) -> Tensor | None:
@@ -148,7 +148,7 @@ class PopulationConvolution:
         if self._alone:
             parts = zip(self._alone, inputs.chunk(len(self._alone), 1), strict=True)
             return torch.cat([own.forward(channels_last(part), None) for own, part in parts], 1)
-        self._inputs = inputs
+        self._inputs = None if self.weight_gradient is None else inputs
         # The members' weights lie apart in the buffer, so this copies (they are small).
         self._grouped = self.weight.flatten(0, 1)
         if not self._transposed:
@@ -225,15 +225,23 @@ class PopulationConvolution:
 
 
 class PopulationReLU:
-    """``nn.ReLU``, in place: the layer before it does not need its outputs."""
+    """``nn.ReLU``, in place: the layer before it does not need its outputs.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    keeps : bool
+        Whether a ``backward`` may follow.
+    """
+
+    def __init__(self, *, keeps: bool) -> None:
+        self._keeps = keeps
         self._outputs: Tensor | None = None
 
     def forward(self, inputs: Tensor, step_keys: Tensor | None) -> Tensor:  # noqa: ARG002
         """The positive part, of the same shape."""
-        self._outputs = inputs.relu_()
-        return self._outputs
+        outputs = inputs.relu_()
+        self._outputs = outputs if self._keeps else None
+        return outputs
 
     def backward(self, gradient: Tensor, *, needs_input: bool) -> Tensor | None:  # noqa: ARG002
         """The gradient where the output is positive."""
@@ -245,14 +253,21 @@ class PopulationReLU:
 
 
 class PopulationGELU:
-    """``nn.GELU``, exact: the input times the normal distribution function of it."""
+    """``nn.GELU``, exact: the input times the normal distribution function of it.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    keeps : bool
+        Whether a ``backward`` may follow.
+    """
+
+    def __init__(self, *, keeps: bool) -> None:
+        self._keeps = keeps
         self._inputs: Tensor | None = None
 
     def forward(self, inputs: Tensor, step_keys: Tensor | None) -> Tensor:  # noqa: ARG002
         """Activations, of the same shape; the inputs are kept."""
-        self._inputs = inputs
+        self._inputs = inputs if self._keeps else None
         return F.gelu(inputs)
 
     def backward(self, gradient: Tensor, *, needs_input: bool) -> Tensor | None:  # noqa: ARG002
@@ -271,17 +286,17 @@ class PopulationDropout:
     Parameters
     ----------
     rates : Tensor, (member,), float64
-        Probability that a unit is zeroed, in [0, 1).
+        Probability that a unit is zeroed, in [0, 1); on the CPU.
     layer : int
         Number of this dropout layer in its network, from 0.
-    dtype : torch.dtype
-        Of the activations.
+    like : Tensor
+        Of the type and on the device of the activations.
     """
 
-    def __init__(self, rates: Tensor, layer: int, dtype: torch.dtype) -> None:
+    def __init__(self, rates: Tensor, layer: int, like: Tensor) -> None:
         self._layer = layer
-        self._thresholds = drop_thresholds(rates)
-        self._scales = (1.0 / (1.0 - rates)).to(dtype)[:, None, None]
+        self._thresholds = drop_thresholds(rates).to(like.device)
+        self._scales = (1.0 / (1.0 - rates)).to(like.dtype).to(like.device)[:, None, None]
         self._units: Tensor | None = None
         self._factors: Tensor | None = None
 

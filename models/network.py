@@ -90,6 +90,7 @@ class PopulationNetwork:
     layout : ParameterLayout
     weights : Tensor, (member, n_parameters)
     dropout : Tensor, (member,), float64
+        On the CPU.
     gradient : Tensor, (member, n_parameters), optional
         Where ``backward`` writes; without it the network can only be evaluated.
     means : Tensor, (member, pixel), optional
@@ -185,7 +186,7 @@ class _Stack:
             self._n_dropouts += 1
             if not self._drops:
                 return None
-            return PopulationDropout(self._dropout, self._n_dropouts - 1, self._weights.dtype)
+            return PopulationDropout(self._dropout, self._n_dropouts - 1, self._weights)
         if isinstance(layer, nn.Sequential):
             return self._children(name, layer)
         if isinstance(layer, Shortcut):
@@ -220,9 +221,9 @@ class _Stack:
     def _without_weights(self, name: str, layer: nn.Module) -> PopulationLayer:
         made: PopulationLayer | None = None
         if isinstance(layer, nn.ReLU):
-            made = PopulationReLU()
+            made = PopulationReLU(keeps=self._gradient is not None)
         elif isinstance(layer, nn.GELU):
-            made = PopulationGELU()
+            made = PopulationGELU(keeps=self._gradient is not None)
         elif isinstance(layer, nn.Flatten):
             made = MapsToFeatures(len(self._weights))
         elif isinstance(layer, nn.Unflatten):

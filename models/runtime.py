@@ -79,7 +79,12 @@ def _use_exact_kernels() -> None:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on whatever device."""
     # On a CPU torch has no type of its own for it, and libraries of a GPU have their own words.
-    words = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    words = (
+        "DefaultCPUAllocator",
+        "CUDA error: out of memory",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+        "MPS backend out of memory",
+    )
     return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
@@ -100,14 +105,20 @@ def has_fast_bfloat16() -> bool:
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
+def present_kinds() -> tuple[str, ...]:
+    """Kinds of device that are here, GPUs before the CPU."""
+    gpus = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return (*(kind for kind, here in gpus.items() if here), "cpu")
+
+
 def pick_device(name: str) -> str:
     """The device for a name.
 
     Parameters
     ----------
     name : str
-        ``"auto"`` (CUDA where there is one, else the CPU), ``"cpu"``, ``"cuda"`` or
-        ``"cuda:1"``.
+        ``"auto"`` (CUDA where there is one, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``
+        or ``"mps"`` (Apple's GPUs).
 
     Returns
     -------
@@ -117,16 +128,26 @@ def pick_device(name: str) -> str:
     Raises
     ------
     ValueError
-        For another name, or a CUDA device that is not there.
+        For another name, or a device that is not there.
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
-    if name != "cpu" and (kind != "cuda" or (index and not index.isdigit())):
-        raise ValueError(f"device must be auto, cpu, cuda or cuda:<number>, got {name!r}")
+    if name not in ("cpu", "mps") and (kind != "cuda" or (index and not index.isdigit())):
+        raise ValueError(f"device must be auto, cpu, cuda, cuda:<number> or mps, got {name!r}")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device must be present, got 'mps' without Apple's GPU; use auto or cpu")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device must be present, got {name!r} with {torch.cuda.device_count()} CUDA "
             "devices here; use auto or cpu"
         )
     return name
+
+
+def empty_cache() -> None:
+    """Give memory back that freed tensors have left with a GPU's allocator."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()

@@ -1,6 +1,23 @@
 """aesearch: the best autoencoder for your images, and how sure that choice is."""
 
-from typing import Any
+import warnings
+from typing import TYPE_CHECKING, Any
+
+# Optuna imports tqdm, which warns in a notebook without ipywidgets; nothing is drawn with it.
+warnings.filterwarnings("ignore", message="IProgress not found")
+
+# Type checkers, editors and the reference read these lines; a running program uses _LAZY.
+if TYPE_CHECKING:
+    from aesearch import frames, sklearn
+    from aesearch.api import SearchResult, search
+    from aesearch.artifacts.model_file import load_model as load
+    from aesearch.inference.functions import decode, encode, evaluate, interpolate, reconstruct
+    from aesearch.inference.scores import score_samples
+    from aesearch.models.autoencoder import Autoencoder
+    from aesearch.retraining import train, verify
+    from aesearch.studies.errors import AesearchError
+    from aesearch.studies.spec.study import StudySpec
+    from aesearch.study import Study, list_studies, open_study
 
 __version__ = "0.1.0"
 __all__ = [

@@ -19,8 +19,11 @@ from aesearch.driver.study_run import Run, run_study
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.options import OptionError, storage_or_default, study_spec
 from aesearch.studies.errors import StudyMismatchError
+from aesearch.studies.results.evaluation import Evaluation
 from aesearch.studies.results.output_files import make_folder, write_whole
-from aesearch.studies.results.summary import summary_text
+from aesearch.studies.results.summary import Summary
+from aesearch.studies.results.summary_text import summary_text
+from aesearch.studies.spec.dimensions import Params
 from aesearch.studies.spec.study import StudySpec
 from aesearch.study import Study, open_study
 from aesearch.terminal.display import make_display
@@ -47,24 +50,26 @@ class SearchResult:
         Of ``model`` on the test set, per pixel.
     trials, curves, scores : DataFrame
         One row per trial; per trial, fold and epoch; per complete trial and fold.
-    summary : dict
-        Everything above and more in plain values; what ``aesearch run --json`` prints.
-    evaluation : dict or None
+    summary : Summary
+        Everything above and more; what ``aesearch run --json`` prints.
+    evaluation : Evaluation or None
         What ``model`` reached on the test set, with intervals, the PCA baseline, robustness and
-        latent space; the keys are those of ``aesearch.evaluation.evaluate.evaluate``.
+        latent space.
     folder : Path
         Where ``best.yaml``, ``model.safetensors`` and the tables lie.
+    storage : str
+        Database URL or SQLite file that holds the study.
     """
 
     folder: Path
     storage: str
     spec: StudySpec
-    best_params: dict[str, Any]
+    best_params: Params
     value: float
     standard_error: float | None
     test_mse: float
-    summary: dict[str, Any] = field(repr=False)
-    evaluation: dict[str, Any] | None = field(repr=False)
+    summary: Summary = field(repr=False)
+    evaluation: Evaluation | None = field(repr=False)
     trials: pd.DataFrame = field(repr=False)
     curves: pd.DataFrame = field(repr=False)
     scores: pd.DataFrame = field(repr=False)
@@ -134,8 +139,31 @@ def search(
         Specification to start from, instead of a preset.
     set : str or sequence of str
         ``"space.encoding_dim.choices=[4, 8]"``: anything in the specification.
-    dataset, data_dir, folds, ..., timeout, study : optional
-        As the options of ``aesearch run``; None leaves what the specification says.
+    dataset : str or path, optional
+        Name of a data set, or images: a file, or a folder. This and all that follow, to
+        ``study``, are the options of ``aesearch run``: None leaves what the specification says.
+    data_dir : path, optional
+        Where data sets that have a name are kept.
+    folds, trials : int, optional
+        Parts of the cross-validation, and configurations to try.
+    epochs : int or "auto", optional
+        ``auto`` scores a trial as it would be delivered, stopped early; or epochs of every trial.
+    batch_size : int or "auto", optional
+        Images per gradient step.
+    architecture : str or sequence of str, optional
+        ``dense``, ``conv``, or both to search over them; ``auto`` goes by the image.
+    corruption, corruption_level : optional
+        What training images suffer, and how strongly: the network learns to denoise.
+    sampler, pruner, select : str, optional
+        What suggests trials, what stops them early, and how the winner is chosen.
+    seed : int, optional
+        All randomness follows from it.
+    device : {"auto", "cpu", "cuda"}, optional
+    precision : {"auto", "float32", "bfloat16"}, optional
+    timeout : float, optional
+        Seconds after which no new trial starts.
+    study : str, optional
+        Name of the study; that of the images where nothing else is said.
     storage : str, optional
         Database URL or SQLite file; None for ``AESEARCH_STORAGE``, or ``aesearch.db`` in the
         current folder.
@@ -279,7 +307,7 @@ def found(run: Run) -> SearchResult:
         best_params=dict(winner.params),
         value=winner.value,
         standard_error=winner.standard_error,
-        test_mse=result["test"]["mse"],
+        test_mse=result.test.mse,
         summary=study.summary(),
         evaluation=study.evaluation,
         trials=study.trials(),

@@ -20,7 +20,7 @@ class DeviceLostError(AesearchError, RuntimeError):
 
 
 def present_device(spec: StudySpec) -> str:
-    """Decide where a specification trains on this machine: ``cpu`` or ``cuda``.
+    """Decide where a specification trains on this machine: ``cpu``, ``cuda`` or ``mps``.
 
     Raises
     ------
@@ -52,19 +52,19 @@ def served_devices(asked: str) -> tuple[str, ...]:
     Parameters
     ----------
     asked : str
-        ``cpu`` or ``cuda`` for those studies alone, ``auto`` for all that can train here.
+        ``cpu``, ``cuda`` or ``mps`` for those studies alone, ``auto`` for all that can train here.
 
     Raises
     ------
     AesearchError
         Another word, or a device that is not here.
     """
-    from aesearch.models.runtime import pick_device  # noqa: PLC0415 - imports torch
+    from aesearch.models.runtime import pick_device, present_kinds  # noqa: PLC0415 - imports torch
 
-    if asked not in ("auto", "cpu", "cuda"):
-        raise AesearchError(f"device must be auto, cpu or cuda, got {asked!r}")
+    if asked not in ("auto", "cpu", "cuda", "mps"):
+        raise AesearchError(f"device must be auto, cpu, cuda or mps, got {asked!r}")
     if asked == "auto":
-        return ("cuda", "cpu") if pick_device("auto") == "cuda" else ("cpu",)
+        return present_kinds()
     try:
         return (pick_device(asked),)
     except ValueError as error:

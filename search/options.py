@@ -13,9 +13,15 @@ if TYPE_CHECKING:
     from aesearch.studies.spec.dimensions import Dimension
     from aesearch.studies.spec.study import StudySpec
 
+    SpecSource = str | Path | StudySpec | Mapping[str, Any] | None  # what to start from
+
 # The URL may hold a password: never on a command line of ours.
 STORAGE_VARIABLE = "AESEARCH_STORAGE"
 DEFAULT_STORAGE = "aesearch.db"
+
+
+# Options by name, of ``FLAGS``; None was not given.
+Options = Mapping[str, Any]
 
 
 class OptionError(AesearchError, ValueError):
@@ -70,7 +76,7 @@ FLAGS: Mapping[str, Flag] = {
     "pruner": Flag("search.pruner", "none, median, halving or hyperband", "halving"),
     "select": Flag("search.select", "How the winner is chosen: best or one-se", "best"),
     "seed": Flag("seed", "All randomness follows from it", "0"),
-    "device": Flag("compute.device", "auto, cpu or cuda", "auto"),
+    "device": Flag("compute.device", "auto, cpu, cuda or mps", "auto"),
     "precision": Flag("compute.precision", "auto, float32 or bfloat16", "auto"),
     "timeout": Flag("search.timeout", "Seconds after which no new trial starts", "no limit"),
     "study": Flag("name", "Name of the study", "the name of the data set"),
@@ -90,7 +96,7 @@ def storage_or_default(storage: str | os.PathLike[str] | None) -> str:
     return str(storage or "") or os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE
 
 
-def spec_values(options: Mapping[str, Any]) -> dict[str, Any]:
+def spec_values(options: Options) -> dict[str, Any]:
     """Turn options by flat name into values by dotted path of the specification.
 
     Parameters
@@ -134,10 +140,10 @@ def _architecture_values(value: str | Sequence[str]) -> dict[str, Any]:
 
 
 def study_spec(
-    options: Mapping[str, Any],
+    options: Options,
     *,
     preset: str | None = None,
-    spec: "str | Path | StudySpec | Mapping[str, Any] | None" = None,
+    spec: "SpecSource" = None,
     overrides: Sequence[str] = (),
 ) -> "StudySpec":
     """Build the specification of one study: see ``study_specs``.
@@ -160,10 +166,10 @@ def study_spec(
 
 
 def study_specs(
-    options: Mapping[str, Any],
+    options: Options,
     *,
     preset: str | None = None,
-    spec: "str | Path | StudySpec | Mapping[str, Any] | None" = None,
+    spec: "SpecSource" = None,
     overrides: Sequence[str] = (),
     quick: bool = False,
 ) -> "list[StudySpec]":
@@ -202,7 +208,7 @@ def study_specs(
     return found
 
 
-def _check_corruption(options: Mapping[str, Any], specs: "Sequence[StudySpec]") -> None:
+def _check_corruption(options: Options, specs: "Sequence[StudySpec]") -> None:
     # In a file it may stand alone, since a best.yaml holds every setting; a flag is meant.
     level = options.get("corruption_level")
     if level is not None and all(spec.training.corruption == "none" for spec in specs):
@@ -298,9 +304,7 @@ def _networks(specs: "Sequence[StudySpec]") -> str:
     return " and ".join(dict.fromkeys(found))
 
 
-def _start(
-    preset: str | None, spec: "str | Path | StudySpec | Mapping[str, Any] | None"
-) -> dict[str, Any]:
+def _start(preset: str | None, spec: "SpecSource") -> dict[str, Any]:
     """Say what to start from, as ``load_spec`` is told it."""
     if preset is not None and spec is not None:
         raise OptionError(

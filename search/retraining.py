@@ -1,10 +1,8 @@
 """A ``best.yaml`` trained again: to a model in a folder, or to hold it against its number."""
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from aesearch.artifacts.best_file import (
     BEST,
@@ -15,12 +13,7 @@ from aesearch.artifacts.best_file import (
     load_trainable,
 )
 from aesearch.artifacts.model_file import MODEL_NAME, from_bytes, is_ours, load_model
-from aesearch.artifacts.run_folder import (
-    data_result,
-    default_folder,
-    remove_made_of_model,
-    retrained_result,
-)
+from aesearch.artifacts.run_folder import default_folder, remove_made_of_model
 from aesearch.artifacts.sizes import best_of_size
 from aesearch.data.load import known_name
 from aesearch.data.study_data import Problem, load_problem, versions
@@ -28,6 +21,8 @@ from aesearch.device import present_device
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.options import OptionError, spec_values, storage_or_default
 from aesearch.studies.errors import DataError, DataMissingError
+from aesearch.studies.results.best_result import DataResult, Origin, Result
+from aesearch.studies.results.evaluation import Evaluation
 from aesearch.studies.results.evaluation_files import write_evaluation
 from aesearch.studies.results.output_files import (
     OverwriteError,
@@ -35,15 +30,15 @@ from aesearch.studies.results.output_files import (
     make_folder,
     write_whole,
 )
+from aesearch.studies.results.records import TrainedSeed
 from aesearch.studies.results.selection import best_seed
 from aesearch.studies.spec.load import load_spec, to_yaml
 from aesearch.studies.spec.study import StudySpec
-from aesearch.studies.store.evaluation_results import main_numbers
 from aesearch.studies.store.study_rows import existing_store
 from aesearch.terminal.display import make_display
 from aesearch.terminal.evaluation_tables import measured
 from aesearch.terminal.training_display import make_training_display
-from aesearch.training.retrain_pool import TrainedSeed, train_seeds
+from aesearch.training.retrain_pool import train_seeds
 
 
 @dataclass(frozen=True)
@@ -54,17 +49,17 @@ class Trained:
     ----------
     folder : Path
         With ``best.yaml``, ``model.safetensors`` and the evaluation.
-    result : dict
+    result : Result
         What was reached; the part ``result`` of its ``best.yaml``.
     """
 
     folder: Path
-    result: dict[str, Any]
+    result: Result
 
     @property
     def test_mse(self) -> float:
         """Mean squared error per pixel of the model on the test set."""
-        return float(self.result["test"]["mse"])
+        return self.result.test.mse
 
     @property
     def model(self) -> Autoencoder:
@@ -116,11 +111,15 @@ def train(
     file = Path(best).expanduser()
     if encoding_dim is None:
         spec, before = load_trainable(file)
+        origin, data, looks = None, None, 0
+        if before is not None:
+            origin, data, looks = before.origin, before.data, before.test.looks
     else:
         with existing_store(storage_or_default(storage)) as engine:
-            spec, before = best_of_size(engine, str(best), encoding_dim)
+            start = best_of_size(engine, str(best), encoding_dim)
+        spec, origin, data, looks = start.spec, start.origin, start.data, start.looks
     problem = _problem(
-        file, spec, before, dataset=dataset, data_dir=data_dir, device=device, quiet=quiet
+        file, spec, data, dataset=dataset, data_dir=data_dir, device=device, quiet=quiet
     )
     ending = "retrained" if encoding_dim is None else str(encoding_dim)
     folder = default_folder(f"{problem.spec.name}-{ending}") if out is None else Path(out)
@@ -129,10 +128,13 @@ def train(
     with make_training_display(quiet=quiet) as display:
         seeds = train_seeds(problem, progress=display)
     exported = best_seed(seeds)
-    looks = 1 + (before["test"]["looks"] if before else 0)
-    result: dict[str, Any] = {**(before or {"study": str(problem.spec.name)})}
-    result |= retrained_result(seeds, exported.seed_index, looks)
-    result |= data_result(problem.facts())
+    result = Result.of_seeds(
+        origin or Origin(study=problem.spec.name),
+        seeds,
+        problem.facts(),
+        exported=exported.seed_index,
+        looks=looks + 1,
+    )
     # A folder with a best.yaml is whole: another one's goes first. The model and its own come
     # before it is measured, which takes a while and may fail: it is what took hours.
     (folder / BEST).unlink(missing_ok=True)
@@ -140,9 +142,9 @@ def train(
         remove_made_of_model(folder)
     write_whole(folder / MODEL_NAME, exported.weights)
     write_whole(folder / BEST, best_yaml(to_yaml(problem.spec), result))
-    numbers = _evaluated(folder, exported, problem, quiet=quiet)
-    if numbers:
-        result["test"] |= numbers
+    evaluation = _evaluated(folder, exported, problem, quiet=quiet)
+    if evaluation is not None:
+        result = result.evaluated(evaluation)
         write_whole(folder / BEST, best_yaml(to_yaml(problem.spec), result))
     return Trained(folder, result)
 
@@ -177,13 +179,14 @@ def verify(
     file = Path(best).expanduser()
     spec, result = load_best(file)
     problem = _problem(
-        file, spec, result, dataset=dataset, data_dir=data_dir, device=device, quiet=quiet
+        file, spec, result.data, dataset=dataset, data_dir=data_dir, device=device, quiet=quiet
     )
-    index = result["test"]["seed_index"]
+    index = result.test.seed_index
     with make_training_display(quiet=quiet) as display:
         # The seeds that trained beside it train beside it again; the others are not needed.
         seeds = train_seeds(problem, only=index, progress=display)
     seed = next(seed for seed in seeds if seed.seed_index == index)
+    assert seed.test_mse is not None, "what was trained here is tested"
     return compare(
         result,
         mse=seed.test_mse,
@@ -209,8 +212,8 @@ def _check_out(folder: Path, read: Path, *, force: bool) -> None:
 
 def _evaluated(
     folder: Path, exported: TrainedSeed, problem: Problem, *, quiet: bool
-) -> dict[str, Any]:
-    """Measure the model that was written; its main numbers, none where that fails."""
+) -> Evaluation | None:
+    """Measure the model that was written; None where that fails."""
     try:
         evaluation = measured(
             from_bytes(exported.weights),
@@ -224,15 +227,15 @@ def _evaluated(
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, it costs no model
         sys.stderr.write(f"the model could not be evaluated: {error}\n")
-        return {}
+        return None
     write_evaluation(folder, evaluation.document, evaluation.pictures)
-    return main_numbers(evaluation.document)
+    return evaluation.document
 
 
 def _problem(
     best: Path,
     spec: StudySpec,
-    result: Mapping[str, Any] | None,
+    data: DataResult | None,
     *,
     dataset: str | Path | None,
     data_dir: str | Path | None,
@@ -254,6 +257,6 @@ def _problem(
                 "was started in: start this there, or say where they are with --dataset"
             ) from error
         raise
-    if result is not None:
-        check_same_images(problem, result, str(best))
+    if data is not None:
+        check_same_images(problem, data, str(best))
     return problem

@@ -12,7 +12,8 @@ from aesearch.options import storage_or_default
 from aesearch.studies.errors import StudyNotFoundError
 from aesearch.studies.results import frames
 from aesearch.studies.results.selection import eligible_trials
-from aesearch.studies.results.summary import summary, summary_text
+from aesearch.studies.results.summary import Summary, summary
+from aesearch.studies.results.summary_text import summary_text
 from aesearch.studies.store.contents import StudyContents, read_contents
 from aesearch.studies.store.status import StudyStatus, statuses
 from aesearch.studies.store.study_rows import existing_store
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from aesearch.evaluation.looks import Look
     from aesearch.models.autoencoder import Autoencoder
+    from aesearch.studies.results.evaluation import Evaluation
     from aesearch.studies.results.records import TrialRecord
     from aesearch.studies.spec.study import StudySpec
 
@@ -96,9 +98,8 @@ class Study:
     Trials, summary and best are of that moment. Curves, files and the model are read from the
     store when they are asked for, each in one transaction. In a notebook it shows itself.
 
-    Parameters
+    Attributes
     ----------
-    contents : StudyContents
     storage : str
         Database URL or SQLite file that it was read from.
     """
@@ -117,11 +118,8 @@ class Study:
         return self._contents.spec
 
     @property
-    def evaluation(self) -> dict[str, Any] | None:
-        """What the retrained model reached on the test set; None before that.
-
-        The keys are those of ``aesearch.evaluation.evaluate.evaluate``.
-        """
+    def evaluation(self) -> Evaluation | None:
+        """What the retrained model reached on the test set; None before that."""
         return self._contents.evaluation
 
     @property
@@ -133,7 +131,7 @@ class Study:
         return next(iter(self.best_trials(1)), None)
 
     def best_trials(self, n: int = 10) -> list[TrialRecord]:
-        """Give the complete, stable trials with the lowest scores, the best first."""
+        """Give the ``n`` complete, stable trials with the lowest scores, the best first."""
         return eligible_trials(self._contents.snapshot.trials)[: max(n, 0)]
 
     def trials(self) -> pd.DataFrame:
@@ -148,8 +146,8 @@ class Study:
         """One row per trial, fold and epoch; see ``aesearch.frames.curves``."""
         return frames.curves(self._drawn().curves)
 
-    def summary(self) -> dict[str, Any]:
-        """What was found, in plain values; the keys are those of ``summary.summary``."""
+    def summary(self) -> Summary:
+        """What was found; ``to_dict()`` gives it in plain values."""
         return summary(self._contents.snapshot, self._contents.evaluation)
 
     def status(self) -> StudyStatus:

@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 
 import sqlalchemy as sa
+from patience import PATIENCE_S
 from sqlalchemy import event
 
 from aesearch.data.study_data import load_problem
@@ -25,7 +26,7 @@ def create(storage, spec, *, again=False):
     created = study_rows.create_study(
         engine,
         resolved.name,
-        spec=resolved.model_dump(mode="json"),
+        spec=resolved,
         facts=problem.facts(),
         n_trials=resolved.search.trials,
         generation_size=resolved.search.generation_size,
@@ -189,9 +190,9 @@ def bury(engine, child):
     ledger.free_owner(engine, worker_name(child))
 
 
-def finish(storage, name="digits"):
+def finish(storage, name="digits", *, patience_s=PATIENCE_S):
     """One more worker, as a run would start it after the last one died."""
-    child = forked_worker(storage, name=name)
+    child = forked_worker(storage, name=name, patience_s=patience_s)
     assert os.waitpid(child, 0)[1] == 0
 
 

@@ -1,12 +1,20 @@
 """Options and fixtures that every test shares."""
 
+import multiprocessing
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
+
+# Before NumPy and SciPy are loaded, and for every process that a test starts, as a run does for
+# its workers: threads of BLAS wait for each other in busy loops, which was half of the processor
+# time of a study of seconds.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
@@ -136,6 +144,16 @@ def work() -> Callable[..., None]:
         Worker(engine, name, kinds=kinds, stop=threading.Event()).run(exit_when_idle=True)
 
     return run
+
+
+@pytest.fixture
+def forked_retraining(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ``train`` and ``verify`` fork their processes: a new one imports torch for seconds."""
+    from aesearch.training import retrain_pool
+
+    fork = multiprocessing.get_context("fork")
+    context = SimpleNamespace(get_context=lambda _: fork)
+    monkeypatch.setattr(retrain_pool, "multiprocessing", context)
 
 
 @dataclass

@@ -1,8 +1,21 @@
 """A finished study as plain records, for what tells of one."""
 
 from dataclasses import replace
+from typing import Any
 
 from aesearch.studies.results.records import RetrainRecord, StudySnapshot, TrialRecord
+from aesearch.studies.spec.load import load_spec
+from aesearch.studies.spec.resolved import ResolvedSpec, resolve
+
+
+def resolved_spec(*overrides: str, **of_image: Any) -> ResolvedSpec:
+    """Resolve a specification as it would be for 1,438 images of 8x8."""
+    image = {"image_shape": [1, 8, 8], "n_train": 1438, "device": "cpu"} | of_image
+    return resolve(load_spec(overrides=overrides), **image)
+
+
+# Of a study whose trials train for a fixed number of epochs.
+FIXED = ("search.select=one-se", "training.epochs=20", "retrain.max_epochs=200")
 
 
 def trial(number: int, *scores: float, **changes) -> TrialRecord:
@@ -20,7 +33,7 @@ def trial(number: int, *scores: float, **changes) -> TrialRecord:
 
 FINISHED = StudySnapshot(
     name="pens",
-    spec={"search": {"select": "one-se"}, "model": {"architecture": "dense"}},
+    spec=resolved_spec(*FIXED),
     n_trials=6,
     trials=(
         trial(5, 0.010, 0.011, 0.012),
@@ -38,7 +51,7 @@ FINISHED = StudySnapshot(
     test_looks=1,
     facts={
         "dataset": "digits",
-        "image_shape": (1, 8, 8),
+        "image_shape": [1, 8, 8],
         "n_train_per_fold": 958,
         "n_validation_per_fold": 479,
     },

@@ -8,6 +8,8 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -40,31 +42,51 @@ def unprivileged_user() -> str:
     return "postgres" if "postgres" in known else "nobody"
 
 
+def run_program(folder: Path, program: Path, *arguments: str) -> None:
+    """Run a program of PostgreSQL as the user who may, in a folder of that user."""
+    user = unprivileged_user()
+    as_user = {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
+    # Into a file: a server keeps what it inherits, and a pipe would never end.
+    with tempfile.TemporaryFile() as said:
+        done = subprocess.run(
+            [program, *arguments],
+            cwd=folder,
+            stdout=said,
+            stderr=said,
+            check=False,
+            **(as_user if os.geteuid() == 0 else {}),
+        )
+        said.seek(0)
+        message = said.read().decode(errors="replace")
+    assert done.returncode == 0, f"{program.name} failed: {message}"
+
+
+def new_folder() -> Path:
+    """A temporary folder of the user who runs the server."""
+    # Not pytest's folder: only root may enter that, and a socket's path is at most 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="aesearch-pg-"))
+    if os.geteuid() == 0:
+        shutil.chown(folder, unprivileged_user())
+    return folder
+
+
 class Server:
     """One cluster in a folder of its own, on a socket there and on a port of the loopback.
 
     Parameters
     ----------
     programs : Path
-        Folder with initdb and pg_ctl.
+        Folder with pg_ctl.
+    cluster : Path
+        A cluster that nobody uses, to be copied.
     """
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(self, programs: Path, cluster: Path) -> None:
         self._programs = programs
-        self._user = unprivileged_user()
-        # Not pytest's folder: only root may enter that, and a socket's path is at most 107 bytes.
-        self.folder = Path(tempfile.mkdtemp(prefix="aesearch-pg-"))
-        if os.geteuid() == 0:
-            shutil.chown(self.folder, self._user)
+        self.folder = new_folder()
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        password = self.folder / "password"
-        password.write_text(PASSWORD + "\n", encoding="utf-8")
-        password.chmod(0o644)
-        self._run(
-            *("initdb", "--pgdata", str(self._data), "--username", USER, "--encoding", "UTF8"),
-            *("--auth", "scram-sha-256", "--pwfile", str(password), "--no-sync", "--no-locale"),
-        )
+        subprocess.run(["cp", "-a", cluster, self._data], check=True)
         settings = {
             "fsync": "off",
             "synchronous_commit": "off",
@@ -86,29 +108,16 @@ class Server:
         """What the server says; every statement is in it."""
         return self.folder / "server.log"
 
-    def _run(self, program: str, *arguments: str) -> None:
-        as_user = {"user": self._user, "group": pwd.getpwnam(self._user).pw_gid, "extra_groups": []}
-        # Into a file: a server keeps what it inherits, and a pipe would never end.
-        with tempfile.TemporaryFile() as said:
-            done = subprocess.run(
-                [self._programs / program, *arguments],
-                cwd=self.folder,
-                stdout=said,
-                stderr=said,
-                check=False,
-                **(as_user if os.geteuid() == 0 else {}),
-            )
-            said.seek(0)
-            message = said.read().decode(errors="replace")
-        assert done.returncode == 0, f"{program} failed: {message}"
+    def _control(self, *arguments: str) -> None:
+        run_program(self.folder, self._programs / "pg_ctl", *arguments, "-D", str(self._data))
 
     def start(self) -> None:
         """Start, and wait until it answers."""
-        self._run("pg_ctl", "start", "--wait", "-D", str(self._data), "-l", str(self.log))
+        self._control("start", "--wait", "-l", str(self.log))
 
     def stop(self, mode: str = "fast") -> None:
         """Stop; ``immediate`` is a crash."""
-        self._run("pg_ctl", "stop", "--wait", "-m", mode, "-D", str(self._data))
+        self._control("stop", "--wait", "-m", mode)
 
     def close(self) -> None:
         """Stop for good and remove everything."""
@@ -156,26 +165,41 @@ class Server:
         self.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def make_server() -> Server:
-    """A running server; skips the test where the programs are absent."""
+@pytest.fixture(scope="session")
+def postgres_cluster():
+    """Programs, and a cluster to be copied: making one takes longer; skips without programs."""
     programs = find_programs()
     if programs is None:
         pytest.skip("no PostgreSQL server programs here (initdb, pg_ctl): install postgresql")
-    server = Server(programs)
+    folder = new_folder()
+    password = folder / "password"
+    password.write_text(PASSWORD + "\n", encoding="utf-8")
+    password.chmod(0o644)
+    run_program(
+        *(folder, programs / "initdb", "--pgdata", str(folder / "data"), "--username", USER),
+        *("--encoding", "UTF8", "--auth", "scram-sha-256", "--pwfile", str(password)),
+        *("--no-sync", "--no-locale"),
+    )
+    yield programs, folder / "data"
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def running_server(programs: Path, cluster: Path) -> Iterator[Server]:
+    """A server on a copy of a cluster, until it is left."""
+    server = Server(programs, cluster)
     try:
         server.start()
-    except BaseException:
+        yield server
+    finally:
         server.close()
-        raise
-    return server
 
 
 @pytest.fixture(scope="session")
-def postgres():
+def postgres(postgres_cluster):
     """The one server of the session, for tests that leave it running."""
-    server = make_server()
-    yield server
-    server.close()
+    with running_server(*postgres_cluster) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -189,11 +213,10 @@ def prepared_database(postgres):
 
 
 @pytest.fixture
-def own_postgres():
+def own_postgres(postgres_cluster):
     """A server that the test may stop, crash and start."""
-    server = make_server()
-    yield server
-    server.close()
+    with running_server(*postgres_cluster) as server:
+        yield server
 
 
 @pytest.fixture

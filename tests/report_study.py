@@ -7,7 +7,14 @@ import numpy as np
 from PIL import Image
 
 from aesearch.studies.results import frames
-from aesearch.studies.results.records import RetrainPoint, RetrainRecord, StudySnapshot, TrialRecord
+from aesearch.studies.results.evaluation import Evaluation
+from aesearch.studies.results.records import (
+    Picture,
+    RetrainPoint,
+    RetrainRecord,
+    StudySnapshot,
+    TrialRecord,
+)
 from aesearch.studies.spec.load import load_spec
 from aesearch.studies.spec.resolved import resolve
 
@@ -54,13 +61,13 @@ def report_arguments(n_trials: int = 30, text: str = "pens") -> dict[str, Any]:
                 (number, fold, epoch, value * 1.1, value * (1 + 3 / epoch))
                 for epoch in range(1, trials[-1].epochs + 1)
             ]
-    document = _evaluation_document(rng, text)
+    evaluation = _evaluation(rng, text)
     image = io.BytesIO()
     Image.fromarray(rng.integers(0, 256, (40, 300), dtype=np.uint8)).save(image, format="PNG")
     return {
         "snapshot": StudySnapshot(
             name=text,
-            spec=spec.model_dump(mode="json"),
+            spec=spec,
             n_trials=n_trials,
             trials=tuple(trials),
             retrains=tuple(
@@ -88,19 +95,19 @@ def report_arguments(n_trials: int = 30, text: str = "pens") -> dict[str, Any]:
             for seed in range(2)
             for epoch in range(1, 13)
         ],
-        "document": document,
-        "pictures": [("samples", f"ten images {text}", image.getvalue())],
+        "evaluation": evaluation,
+        "pictures": [Picture("samples", f"ten images {text}", image.getvalue())],
     }
 
 
-def _evaluation_document(rng: np.random.Generator, text: str) -> dict[str, Any]:
+def _evaluation(rng: np.random.Generator, text: str) -> Evaluation:
     names = [f"{index} {text}" for index in range(3)]
     interval = {"mean": 0.0101, "low": 0.0099, "high": 0.0104}
     metrics = {"n": 359, "mse": interval, "psnr": interval, "binary_accuracy": interval}
     metrics["ssim"] = None
     baseline = {"encoding_dim": 32, "mse": 0.02, "psnr": 17.0, "binary_accuracy": 0.9, "ssim": None}
     curve = [{"encoding_dim": dim, "mse": 0.2 / dim**0.5} for dim in (1, 2, 4, 8, 16, 32)]
-    return {
+    document = {
         "n_test": 359,
         "encoding_dim": 32,
         "n_live_units": 31,
@@ -110,7 +117,7 @@ def _evaluation_document(rng: np.random.Generator, text: str) -> dict[str, Any]:
             "overall": metrics,
             "per_class": [{"label": name, **metrics} for name in names],
         },
-        "pca": baseline | {"curve": curve},
+        "pca": baseline | {"clipped": True, "n_train": 1438, "curve": curve},
         "robustness": [
             {"corruption": kind, "level": level, "clamped": clamped, "mse": 0.02 + level / 10}
             | {"input_mse": 0.01 + level / 5, "psnr": 17.0, "input_psnr": 15.0}
@@ -127,5 +134,7 @@ def _evaluation_document(rng: np.random.Generator, text: str) -> dict[str, Any]:
             "k": 5,
         },
         "pictures": [{"name": "samples", "alt": f"ten images {text}"}],
+        "bootstrap": 100,
         "omitted": [f"SSIM: too small {text}"],
     }
+    return Evaluation.from_dict(document)

@@ -20,7 +20,7 @@ Nothing is chosen by these looks at the test set: they describe networks that we
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ from aesearch.evaluation.metrics import (
 from aesearch.evaluation.robustness import corruption_seed
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.models.training.corruptions import corrupt
+from aesearch.studies.results.evaluation import Evaluation, Latent
 from reproduction.evidence import NotMeasuredError
 from reproduction.reported import Measure
 
@@ -65,7 +66,7 @@ class Retrained(Protocol):
     def problem(self) -> Problem: ...  # noqa: D102 - see the class
 
     @property
-    def evaluation(self) -> dict[str, Any]:
+    def evaluation(self) -> Evaluation:
         """The document of the evaluation; NotMeasuredError where there is none."""
         ...
 
@@ -135,7 +136,7 @@ def _parameters(study: Retrained, _asked: Measure) -> Sequence[float]:
     return [sum(parameter.numel() for parameter in study.models[0].parameters())]
 
 
-def _latents(study: Retrained) -> Iterator[dict[str, Any]]:
+def _latents(study: Retrained) -> Iterator[Latent]:
     """Each seed's latent space as the evaluation describes that of one."""
     problem = study.problem
     if problem.test_labels is None or problem.labels is None:
@@ -148,13 +149,13 @@ def _map_silhouette(study: Retrained, _asked: Measure) -> Sequence[float]:
     from sklearn.metrics import silhouette_score
 
     return [
-        silhouette_score(np.array(latent["points"]), np.array(latent["labels"]))
+        silhouette_score(np.array(latent.points), np.array(latent.labels))
         for latent in _latents(study)
     ]
 
 
 def _neighbour_accuracy(study: Retrained, _asked: Measure) -> Sequence[float]:
-    return [latent["knn_accuracy"] for latent in _latents(study)]
+    return [latent.knn_accuracy for latent in _latents(study)]
 
 
 def _black(study: Retrained, _asked: Measure) -> Sequence[float]:
@@ -164,7 +165,7 @@ def _black(study: Retrained, _asked: Measure) -> Sequence[float]:
 
 
 def _components(study: Retrained, asked: Measure) -> Sequence[float]:
-    curve = {row["encoding_dim"]: row["mse"] for row in study.evaluation["pca"]["curve"]}
+    curve = {point.encoding_dim: point.mse for point in study.evaluation.pca.curve}
     if asked.dimension not in curve:
         raise NotMeasuredError(
             f"dimension must be one of {sorted(curve)} in study {study.name!r}, "

@@ -12,9 +12,10 @@ from aesearch.data.study_data import Problem, check_same_data, load_problem
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.studies.dashboard.drawing import draw_curves
 from aesearch.studies.dashboard.finished import CurvePoint
+from aesearch.studies.results.evaluation import Evaluation
 from aesearch.studies.results.records import Picture, TrialRecord
 from aesearch.studies.store import retrain_results, study_rows
-from aesearch.studies.store.evaluation_results import main_numbers, read_evaluation, read_pictures
+from aesearch.studies.store.evaluation_results import read_evaluation, read_pictures
 from reproduction.evidence import NotMeasuredError
 from reproduction.networks import NETWORK_MEASURES, measure_networks
 from reproduction.record import (
@@ -82,7 +83,7 @@ class StoredStudy:
         return problem
 
     @property
-    def evaluation(self) -> dict[str, Any]:
+    def evaluation(self) -> Evaluation:
         """The document of the evaluation.
 
         Raises
@@ -126,11 +127,10 @@ class StoredStudy:
     def _evaluated(self) -> Evaluated | None:
         if self._document is None:
             return None
-        main = main_numbers(self._document)
         return Evaluated(
-            encoding_dim=self._document["encoding_dim"],
-            n_live_units=main["n_live_units"],
-            pca_mse=main["pca_mse"],
+            encoding_dim=self._document.encoding_dim,
+            n_live_units=self._document.n_live_units,
+            pca_mse=self._document.pca.mse,
         )
 
     def _pictures(

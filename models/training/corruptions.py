@@ -24,7 +24,7 @@ Clamped, the sum of the first two is cut to [0, 1]; the other two never leave it
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from math import isfinite
 
 import torch
@@ -55,12 +55,14 @@ class Corruption:
     Parameters
     ----------
     corruption : {"gaussian", "uniform", "salt-and-pepper", "occlusion"}
-    levels : Tensor, floating
-        Broadcast against the leading axes of the images: (member, 1) for images
+    levels : Tensor, float64
+        On the CPU. Broadcast against the leading axes of the images: (member, 1) for images
         (member, sample, pixel), () for one level.
     image_shape : (channel, height, width)
     clamp : bool
         Whether gaussian and uniform noise is cut to [0, 1].
+    like : Tensor
+        Of the type and on the device of the images.
     overhang : bool
         Whether an occluding square may hang off the border: then its centre lies anywhere
         in the image, else the square lies inside.
@@ -78,6 +80,7 @@ class Corruption:
         image_shape: Sequence[int],
         *,
         clamp: bool,
+        like: Tensor,
         overhang: bool = False,
     ) -> None:
         check_corruption(corruption, levels.flatten().tolist())
@@ -85,14 +88,15 @@ class Corruption:
         self._corruption = corruption
         self._clamp = clamp
         self._overhang = overhang
-        self._levels = levels.double().unsqueeze(-1)
-        self._black = drop_thresholds(self._levels / 2)
-        self._changed = drop_thresholds(self._levels)
-        self._sides = (self._levels * min(height, width)).round().long()
+        levels = levels.double().unsqueeze(-1)
+        self._levels = levels.to(like.dtype).to(like.device)
+        self._black = drop_thresholds(levels / 2).to(like.device)
+        self._changed = drop_thresholds(levels).to(like.device)
+        self._sides = (levels * min(height, width)).round().long().to(like.device)
         if corruption == "salt-and-pepper":
-            self._units = unit_hashes(height * width, levels.device).repeat(channels)
+            self._units = unit_hashes(height * width, like.device).repeat(channels)
         else:
-            self._units = unit_hashes(channels * height * width, levels.device)
+            self._units = unit_hashes(channels * height * width, like.device)
 
     def apply(self, images: Tensor, keys: Tensor) -> Tensor:
         """Corrupt each image by what its key draws.
@@ -126,7 +130,7 @@ class Corruption:
         else:
             # The upper 24 bits: as many as float32 holds exactly.
             noise = (words >> 8).add_(1 << 23).to(images.dtype).mul_(2.0**-24)
-        noisy = noise.mul_(self._levels.to(images.dtype)).add_(images)
+        noisy = noise.mul_(self._levels).add_(images)
         return noisy.clamp_(0.0, 1.0) if self._clamp else noisy
 
     def _hidden(self, keys: Tensor) -> Tensor:
@@ -202,8 +206,9 @@ def corrupt(
             "images must be floating (sample, channel, height, width), "
             f"got {images.dtype} {tuple(images.shape)}"
         )
-    levels = torch.tensor(level, dtype=torch.float64, device=images.device)
-    of_all = Corruption(corruption, levels, images.shape[1:], clamp=clamp, overhang=overhang)
+    levels = torch.tensor(level, dtype=torch.float64)
+    how = {"clamp": clamp, "overhang": overhang}
+    of_all = Corruption(corruption, levels, images.shape[1:], like=images, **how)
     numbers = torch.arange(first_sample, first_sample + len(images), device=images.device)
     corrupted = of_all.apply(images.flatten(1), image_keys(seed, numbers))
     return corrupted.view(images.shape)
@@ -243,9 +248,9 @@ def training_keys(step_keys: Tensor, n_samples: int) -> Tensor:
     return sample_keys(step_keys, -2, n_samples)
 
 
-@lru_cache(maxsize=8)
+@cache
 def _normal_quantiles(dtype: torch.dtype, device: torch.device) -> Tensor:
     """The middles, in probability, of cells that N(0, 1) is equally likely to fall into."""
     cells = (torch.arange(_N_QUANTILES, dtype=torch.float64) + 0.5) / _N_QUANTILES
     noise: Tensor = torch.special.ndtri(cells)
-    return noise.to(device, dtype)
+    return noise.to(dtype).to(device)

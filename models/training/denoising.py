@@ -43,7 +43,8 @@ class InputCorruption:
     image_shape : (channel, height, width)
     sample_first : bool
         Whether minibatches are (sample, member, pixel), else (member, sample, pixel).
-    device : torch.device
+    like : Tensor
+        Of the type and on the device of the images.
 
     Raises
     ------
@@ -58,15 +59,16 @@ class InputCorruption:
         image_shape: Sequence[int],
         *,
         sample_first: bool,
-        device: torch.device,
+        like: Tensor,
     ) -> None:
         def of(rows: Sequence[float]) -> Corruption:
-            column = torch.tensor(rows, dtype=torch.float64, device=device)
+            column = torch.tensor(rows, dtype=torch.float64)
             return Corruption(
                 denoising.corruption,
                 column if sample_first else column.unsqueeze(1),
                 image_shape,
                 clamp=denoising.clamp,
+                like=like,
             )
 
         self._training, self._validation = of(levels), of([denoising.validation_level])

@@ -81,12 +81,14 @@ class EarlyStopping:
         population.stop(over.nonzero().flatten().tolist())
 
     def _keep_better(self, population: Population, losses: Tensor) -> None:
-        if self.best_weights is None:
-            rows = [population.weights(p) for p in range(population.n_members)]
-            self.best_weights = torch.stack(rows)
         better = losses < self.best_loss
-        for position in better.nonzero().flatten().tolist():
-            self.best_weights[position] = population.weights(position)
+        if self.best_weights is None:
+            self.best_weights = population.all_weights()
+        else:
+            # A checkpoint's are on the CPU.
+            self.best_weights = self.best_weights.to(population.device)
+            for position in better.nonzero().flatten().tolist():
+                self.best_weights[position] = population.weights(position)
         self.best_loss = torch.where(better, losses, self.best_loss)
         self.best_epoch = torch.where(better, population.epoch, self.best_epoch)
 

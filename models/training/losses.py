@@ -16,6 +16,8 @@ dL/dz     2 (y - x) s / (n_samples * n_pixels)                  —
 import torch
 from torch import Tensor
 
+from aesearch.models.precision import sum_dtype
+
 # Values of one image up to which a sum in float32 loses nothing that counts.
 LARGE_IMAGE = 65_536
 
@@ -53,7 +55,7 @@ def squared_errors(
 
     Returns
     -------
-    sums : Tensor, (member,), float64
+    sums : Tensor, (member,), of ``sum_dtype``
         Sum over samples of the mean squared error per pixel.
     gradient : Tensor or None
         Of the mean loss with respect to ``outputs``; of their layout and type.
@@ -68,9 +70,9 @@ def squared_errors(
     # A norm is one pass, and its square root is undone on few values. Over the pixels of one
     # sample alone: a CPU adds up naively, and would lose a thousandth over many samples, or over
     # one that is very large.
-    exact = torch.float64 if n_pixels > LARGE_IMAGE else None
-    norms = torch.linalg.vector_norm(errors, dim=2, dtype=exact)
-    sums = norms.square_().sum(1 - member_axis, dtype=torch.float64).div_(n_pixels)
+    exact = sum_dtype(errors.device)
+    norms = torch.linalg.vector_norm(errors, dim=2, dtype=exact if n_pixels > LARGE_IMAGE else None)
+    sums = norms.square_().sum(1 - member_axis, dtype=exact).div_(n_pixels)
     if counts is None:
         return sums, None
     if output == "sigmoid":
@@ -105,10 +107,10 @@ def binary_accuracies(
 
     Returns
     -------
-    Tensor, (member,), float64
+    Tensor, (member,), of ``sum_dtype``
     """
     half = 0.0 if output == "sigmoid" else 0.5
-    right = ((outputs > half) == (targets > 0.5)).mean(-1, dtype=torch.float64)
+    right = ((outputs > half) == (targets > 0.5)).mean(-1, dtype=sum_dtype(outputs.device))
     if is_sample is not None:
         right.mul_(is_sample.t() if sample_first else is_sample)
     return right.sum(0 if sample_first else 1)

@@ -71,6 +71,13 @@ class MemberStates:
             return self._parked[position].clone()
         return self.kept[self.live.index(position)].clone()
 
+    def rows(self) -> Tensor:
+        """Every member's :meth:`row`: (member, n_parameters)."""
+        rows = self.kept.new_empty(len(self.status), self.kept.shape[1])
+        for position in range(len(rows)):
+            rows[position] = self.row(position)
+        return rows
+
     def set_row(self, position: int, row: Tensor) -> None:
         """Replace a member's parameters, the average too."""
         if position in self._parked:
@@ -105,7 +112,7 @@ class MemberStates:
             "member_ids": torch.tensor(self.member_ids),
             "status": torch.tensor([STATUSES.index(status) for status in self.status]),
             "steps": self.steps.clone(),
-            "weights": torch.stack([self.row(p) for p in range(len(self.status))]).cpu(),
+            "weights": self.rows().cpu(),
         }
         if self.average is not None:
             # Beside what counts of all members, what the live ones go on from.

@@ -8,11 +8,11 @@ lr, wd  learning rate and weight decay                                   (m,)
 t       the member's own step number, from 1                             (m,)
 ======  ===============================================================  =========
 
-What depends on the step number alone is tabulated once per epoch (``begin_epoch``), so that
+What depends on the step number alone is tabulated once per epoch (``tables``), so that
 a step neither computes it nor asks the host for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
@@ -24,20 +24,31 @@ class Optimiser(Protocol):
 
     buffers: dict[str, Tensor]
 
-    def begin_epoch(self, learning_rates: Tensor, steps: Tensor) -> None:
+    def tables(self, learning_rates: Tensor, steps: Tensor) -> dict[str, Tensor]:
         """Tabulate an epoch.
 
         Parameters
         ----------
         learning_rates : Tensor, (member,), float64
+            On the CPU, as the steps.
         steps : Tensor, (step, member), int64
             The member's own step number at each step of the epoch, from 1.
+
+        Returns
+        -------
+        dict of Tensor, (step, ...)
+            On the CPU; ``update`` takes a row of each.
         """
         ...
 
-    def update(self, step: int, weights: Tensor, gradient: Tensor) -> None:
+    def update(self, row: Mapping[str, Tensor], weights: Tensor, gradient: Tensor) -> None:
         """Take a step of the epoch, in place; ``gradient`` may be overwritten."""
         ...
+
+
+def goes_by_member(device: torch.device) -> bool:
+    """Whether one call per member pays: on a CPU; on a GPU all members go in one pass each."""
+    return device.type == "cpu"
 
 
 class Adam:
@@ -48,6 +59,7 @@ class Adam:
     weights : Tensor, (member, n_parameters)
         Only its shape, type and device matter.
     weight_decay : Tensor, (member,), float64
+        On the CPU.
     decoupled : bool
         Decay the weights themselves (AdamW) instead of adding to the gradient (Adam).
 
@@ -65,32 +77,32 @@ class Adam:
         self._decays: list[float] = weight_decay.tolist()
         self._decoupled = decoupled
         self._rates: list[float] = []
-        # One call per member pays on a CPU; on a GPU all members go in one pass each.
-        self._by_member = weights.device.type == "cpu"
-        self._tables: tuple[Tensor, ...] = ()
+        self._by_member = goes_by_member(weights.device)
 
-    def begin_epoch(self, learning_rates: Tensor, steps: Tensor) -> None:
+    def tables(self, learning_rates: Tensor, steps: Tensor) -> dict[str, Tensor]:
         """Tabulate what depends on the step number alone."""
-        mean = self.buffers["mean"]
         if self._by_member:
             self._rates = learning_rates.tolist()
-            self._tables = (steps.float(),)
-            return
+            return {"number": steps.float()}
         # w -= lr/(1-b1^t) m / (sqrt(v)/sqrt(1-b2^t) + eps), with both sides of the
         # fraction multiplied by sqrt(1-b2^t): one pass over the weights less.
         root = (1.0 - self.beta2 ** steps.double()).sqrt()
-        step_size = -learning_rates * root / (1.0 - self.beta1 ** steps.double())
-        decay = self._weight_decay.cpu()
+        decay = self._weight_decay
         decay = 1.0 - learning_rates * decay if self._decoupled else decay
-        tables = (step_size, self.epsilon * root, decay.expand_as(root))
-        self._tables = tuple(table.unsqueeze(-1).to(mean) for table in tables)
+        tables = {
+            "step_size": -learning_rates * root / (1.0 - self.beta1 ** steps.double()),
+            "epsilon": self.epsilon * root,
+            "decay": decay.expand_as(root),
+        }
+        dtype = self.buffers["mean"].dtype
+        return {name: table.unsqueeze(-1).to(dtype) for name, table in tables.items()}
 
-    def update(self, step: int, weights: Tensor, gradient: Tensor) -> None:
+    def update(self, row: Mapping[str, Tensor], weights: Tensor, gradient: Tensor) -> None:
         """Take a step of the epoch, in place."""
         if self._by_member:
-            self._update_rows(self._tables[0][step], weights, gradient)
+            self._update_rows(row["number"], weights, gradient)
         else:
-            self._update_all(step, weights, gradient)
+            self._update_all(row, weights, gradient)
 
     def _update_rows(self, numbers: Tensor, weights: Tensor, gradient: Tensor) -> None:
         """Member by member with torch's fused kernel: one pass over memory instead of eight."""
@@ -122,9 +134,9 @@ class Adam:
                 maximize=False,
             )
 
-    def _update_all(self, step: int, w: Tensor, g: Tensor) -> None:
+    def _update_all(self, row: Mapping[str, Tensor], w: Tensor, g: Tensor) -> None:
         """All members at once, without asking the host for a number."""
-        step_size, epsilon, decay = (table[step] for table in self._tables)
+        step_size, epsilon, decay = row["step_size"], row["epsilon"], row["decay"]
         m, v = self.buffers["mean"], self.buffers["square"]
         if any(self._decays) and self._decoupled:
             w.mul_(decay)
@@ -145,6 +157,7 @@ class StochasticGradientDescent:
     weights : Tensor, (member, n_parameters)
         Only its shape, type and device matter.
     weight_decay : Tensor, (member,), float64
+        On the CPU.
     momentum : float
         In [0, 1); one value for the population.
     """
@@ -152,22 +165,22 @@ class StochasticGradientDescent:
     def __init__(self, weights: Tensor, weight_decay: Tensor, *, momentum: float) -> None:
         self.buffers = {"momentum": torch.zeros_like(weights)} if momentum else {}
         self._momentum = momentum
-        self._weight_decay = weight_decay.to(weights).unsqueeze(-1)
+        decay = weight_decay.to(weights.dtype).to(weights.device)
+        self._weight_decay = decay.unsqueeze(-1)
         self._decays = bool((weight_decay > 0).any())
-        self._step_size: Tensor | None = None
 
-    def begin_epoch(self, learning_rates: Tensor, steps: Tensor) -> None:  # noqa: ARG002
-        """Take the epoch's learning rates; SGD does not know its step number."""
-        self._step_size = -learning_rates.to(self._weight_decay).unsqueeze(-1)
+    def tables(self, learning_rates: Tensor, steps: Tensor) -> dict[str, Tensor]:
+        """Tabulate the epoch's learning rates; SGD does not know its step number."""
+        step_size = -learning_rates.expand(steps.shape).unsqueeze(-1)
+        return {"step_size": step_size.to(self._weight_decay.dtype)}
 
-    def update(self, step: int, weights: Tensor, gradient: Tensor) -> None:  # noqa: ARG002
+    def update(self, row: Mapping[str, Tensor], weights: Tensor, gradient: Tensor) -> None:
         """Take a step of the epoch, in place."""
-        assert self._step_size is not None
         if self._decays:
             gradient.addcmul_(weights, self._weight_decay)
         if self._momentum:
             gradient = self.buffers["momentum"].mul_(self._momentum).add_(gradient)
-        weights.addcmul_(gradient, self._step_size)
+        weights.addcmul_(gradient, row["step_size"])
 
 
 OPTIMISERS: dict[str, Callable[[Tensor, Tensor, float], Optimiser]] = {

@@ -7,7 +7,7 @@ of the study.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from aesearch.models.autoencoder import Autoencoder, build_autoencoder
 from aesearch.models.network import ParameterLayout, PopulationNetwork
-from aesearch.models.precision import PRECISIONS
-from aesearch.models.principal import principal_components
+from aesearch.models.precision import PRECISIONS, sum_dtype
+from aesearch.models.principal import Principal, principal_components
 from aesearch.models.shortcut import set_mean, start_at
 from aesearch.models.training.denoising import Denoising, InputCorruption
 from aesearch.models.training.losses import binary_accuracies, squared_errors
@@ -25,10 +25,11 @@ from aesearch.models.training.member_states import MemberStates
 from aesearch.models.training.minibatches import (
     Minibatch,
     gather_images,
-    padded_minibatches,
-    training_orders,
+    index_table,
+    training_order,
 )
 from aesearch.models.training.optimisers import OPTIMISERS, Optimiser
+from aesearch.models.training.passes import Pass
 from aesearch.models.training.randomness import step_keys
 from aesearch.models.training.schedules import Schedule
 
@@ -37,6 +38,11 @@ from aesearch.models.training.schedules import Schedule
 EVALUATION_BATCH = 256
 # But no more values than these, unless the minibatches of the training hold them.
 EVALUATION_VALUES = 2**24
+
+
+def evaluation_size(batch_size: int, n_pixels: int) -> int:
+    """Samples that an evaluation takes at a time, beside training minibatches of ``batch_size``."""
+    return max(batch_size, min(EVALUATION_BATCH, EVALUATION_VALUES // n_pixels))
 
 
 class Population:
@@ -97,6 +103,10 @@ class Population:
         For settings or members out of their range, or members that cannot share one
         population.
     """
+
+    _training: Pass
+    _validation: Pass
+    _drawn: list[Tensor]  # orders of the next epoch, where they were drawn ahead
 
     def __init__(
         self,
@@ -168,7 +178,9 @@ class Population:
         widest = max(member.encoding_dim for member in members)
         template = self._plain(members[0], hidden=hidden, encoding_dim=widest)
         self._layout = ParameterLayout(template)
+        self._components: dict[tuple[bytes, int], Principal] = {}
         started = [self._started(member) for member in members]
+        self._components.clear()
         rows = torch.cat([row for row, _ in started]).to(self._device)
         means = [mean for _, mean in started if mean is not None]
         self._means = torch.stack(means).to(self._device) if means else None
@@ -179,13 +191,25 @@ class Population:
         """A member's weights before its first step (1, parameter), and the mean it takes off."""
         module, mean = self._plain(member), None
         if self.starts_as_pca:
-            principal = principal_components(
-                self._images, member.train_indices, member.encoding_dim
-            )
+            principal = self._principal(member)
             start_at(module.encoder, module.decoder, principal)
             # As the weights: rounded to float32 first, so that one start serves every precision.
             mean = principal.mean.float().to(self._dtype)
         return self._layout.stack([module], self._dtype), mean
+
+    def _principal(self, member: Member) -> Principal:
+        """Components of a member's images; those of a fold come from the device once."""
+        key = (member.train_indices.numpy().tobytes(), member.encoding_dim)
+        if key not in self._components:
+            self._components[key] = principal_components(
+                self._images, member.train_indices, member.encoding_dim
+            )
+        return self._components[key]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the members are."""
+        return self._device
 
     @property
     def n_members(self) -> int:
@@ -228,8 +252,12 @@ class Population:
         validation, accuracy = train.clone(), train.clone()
         live = list(self._states.live)
         if live:
-            train[live] = self._train_epoch()
-            validation[live], accuracy[live] = self._validate(binary_accuracy=binary_accuracy)
+            totals = self._train_epoch()
+            self._validate(binary_accuracy=binary_accuracy)
+            self._draw_ahead()
+            # Only here is the device asked for anything.
+            train[live] = totals.cpu().double() / self._n_train
+            validation[live], accuracy[live] = self._validation_losses()
         self.epoch += 1
         self._schedule.observe(train)
         finite = train.isfinite() & validation.isfinite()
@@ -246,37 +274,48 @@ class Population:
         """
         losses = torch.full((self.n_members,), math.nan, dtype=torch.float64)
         if self._states.live:
-            losses[self._states.live] = self._validate(binary_accuracy=False)[0]
+            self._validate(binary_accuracy=False)
+            losses[self._states.live] = self._validation_losses()[0]
         return losses
 
     def _train_epoch(self) -> Tensor:
-        """Losses (live member,) of one epoch of steps."""
+        """Take an epoch of steps; the sums of the losses (live member,), on the device."""
         live = self._states.live
-        members = [self.members[position] for position in live]
-        seeds = [member.seed for member in members]
-        orders = training_orders(seeds, [member.train_indices for member in members], self.epoch)
-        sizes = [len(order) for order in orders]
-        minibatches = padded_minibatches(orders, self._batch_size, self._device, self._dtype)
+        orders = self._drawn or self._orders(self.epoch)
+        self._drawn = []
         # Steps taken before: (step, member). Once a member has no samples left its numbers
         # are not true, but then none of its steps counts: see _train_step.
-        taken = torch.arange(len(minibatches))[:, None] + self._states.steps[live]
+        taken = torch.arange(self._training.n_steps)[:, None] + self._states.steps[live]
         rates = self._schedule.learning_rates(self.epoch)[live]
-        self._states.optimiser.begin_epoch(rates, taken + 1)
-        draws = self._has_dropout or self._corruption is not None
-        keys = step_keys(seeds, taken).to(self._device) if draws else None
+        tables = self._states.optimiser.tables(rates, taken + 1)
+        tables["indices"] = index_table(orders, self._batch_size)
+        if self._has_dropout or self._corruption is not None:
+            tables["keys"] = step_keys([self.members[p].seed for p in live], taken)
         if self._averaging is not None:
             counts = taken.double()
             decays = ((1.0 + counts) / (10.0 + counts)).clamp(max=self._averaging)
-            self._fresh = (1.0 - decays).unsqueeze(-1).to(self._device, self._dtype)
-        totals = torch.zeros(len(members), dtype=torch.float64, device=self._device)
-        for step, minibatch in enumerate(minibatches):
-            totals += self._train_step(step, minibatch, None if keys is None else keys[step])
-        self._states.steps[live] += torch.tensor([-(-n // self._batch_size) for n in sizes])
-        return totals.cpu() / torch.tensor(sizes)
+            tables["fresh"] = (1.0 - decays).unsqueeze(-1).to(self._dtype)
+        self._training.load(tables)
+        self._train_totals.zero_()
+        self._training.run(self._train_step)
+        n_steps = [-(-len(order) // self._batch_size) for order in orders]
+        self._states.steps[live] += torch.tensor(n_steps)
+        return self._train_totals
 
-    def _train_step(self, step: int, minibatch: Minibatch, keys: Tensor | None) -> Tensor:
-        """Take one step of all live members; their summed losses (live member,)."""
-        inputs, targets = self._inputs_and_targets(minibatch, keys)
+    def _orders(self, epoch: int) -> list[Tensor]:
+        """Each live member's training images, in the order of an epoch."""
+        live = (self.members[position] for position in self._states.live)
+        return [training_order(member.seed, member.train_indices, epoch) for member in live]
+
+    def _draw_ahead(self) -> None:
+        """Draw the next epoch's orders while the device works through this one."""
+        if self._device.type != "cpu" and self.epoch + 1 < self._epochs:
+            self._drawn = self._orders(self.epoch + 1)
+
+    def _train_step(self, minibatch: Minibatch, row: Mapping[str, Tensor]) -> None:
+        """Take one step of all live members, and add up their losses."""
+        indices, keys = row["indices"][:, : minibatch.width], row.get("keys")
+        inputs, targets = self._inputs_and_targets(indices, keys)
         sums, gradient = squared_errors(
             self._network.forward(inputs, keys).view(targets.shape),
             targets,
@@ -295,28 +334,25 @@ class Population:
         absent = minibatch.absent
         # Saved and restored, not masked: no arithmetic on an absent member survives.
         saved = [] if absent is None else [buffer[absent] for buffer in buffers]
-        optimiser.update(step, weights, self._gradient.to(self._dtype))
+        optimiser.update(row, weights, self._gradient.to(self._dtype))
         if average is not None:
-            average.lerp_(weights, self._fresh[step])
+            average.lerp_(weights, row["fresh"])
         for buffer, rows in zip(buffers, saved, strict=False):
             buffer[absent] = rows
         if self._compute_weights is not weights:
             self._compute_weights.copy_(weights)
-        return sums
+        self._train_totals += sums
 
     def _inputs_and_targets(
-        self, minibatch: Minibatch, keys: Tensor | None = None
+        self, indices: Tensor, keys: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """What the network sees, and what it must give back; in the weights' type."""
         targets = gather_images(
-            self._images,
-            minibatch.indices,
-            sample_first=self._network.sample_first,
-            dtype=self._dtype,
+            self._images, indices, sample_first=self._network.sample_first, dtype=self._dtype
         )
         inputs = targets
         if self._corruption is not None:
-            inputs = self._corruption.apply(targets, minibatch.indices, keys)
+            inputs = self._corruption.apply(targets, indices, keys)
         if self._network.sample_first:
             _, height, width = self._network.image_shape
             inputs = inputs.view(len(inputs), -1, height, width)
@@ -337,41 +373,61 @@ class Population:
             On the CPU; in the precision of the weights, which is what is delivered.
         """
         rows = torch.stack([self._states.row(position) for position in positions])
-        return self._losses(self._network_of(positions, rows), pools, binary_accuracy=False)[0]
+        network = self._network_of(positions, rows)
+        steps = self._evaluation_pass(pools)
+        totals = self._new_totals(2, len(pools))
+        steps.run(lambda minibatch, row: self._evaluate_step(network, totals[0], minibatch, row))
+        return _means(totals, pools)[0]
 
-    def _validate(self, *, binary_accuracy: bool) -> Tensor:
-        """Validation losses and binary accuracies of the live members: (2, member), on the CPU."""
+    def _validate(self, *, binary_accuracy: bool) -> None:
+        """Measure the live members on their validation images; the sums stay on the device."""
         average = self._states.average
         if average is not None and self._evaluation_weights is not average:
             self._evaluation_weights.copy_(average)
-        pools = [self.members[position].validation_indices for position in self._states.live]
-        return self._losses(self._evaluation_network, pools, binary_accuracy=binary_accuracy)
+        losses, accuracies = self._validation_totals
+        losses.zero_()
+        accuracies.fill_(0.0 if binary_accuracy else math.nan)
 
-    def _losses(
+        def step(minibatch: Minibatch, row: Mapping[str, Tensor]) -> None:
+            measured = accuracies if binary_accuracy else None
+            self._evaluate_step(self._evaluation_network, losses, minibatch, row, measured)
+
+        self._validation.run(step, kind="accuracy" if binary_accuracy else "loss")
+
+    def _validation_losses(self) -> Tensor:
+        """Losses and binary accuracies of the live members: (2, member), on the CPU."""
+        pools = [self.members[position].validation_indices for position in self._states.live]
+        return _means(self._validation_totals, pools)
+
+    def _evaluate_step(
         self,
         network: PopulationNetwork,
-        pools: Sequence[Tensor],
-        *,
-        binary_accuracy: bool,
-    ) -> Tensor:
-        """Losses and binary accuracies (NaN unless asked for): (2, member), on the CPU."""
-        totals = torch.zeros(2, len(pools), dtype=torch.float64, device=self._device)
-        n_pixels = self._images.shape[1]
-        size = max(self._batch_size, min(EVALUATION_BATCH, EVALUATION_VALUES // n_pixels))
-        for minibatch in padded_minibatches(pools, size, self._device, self._dtype):
-            inputs, targets = self._inputs_and_targets(minibatch)
-            how: dict[str, Any] = {
-                "output": self._output,
-                "sample_first": network.sample_first,
-                "is_sample": minibatch.is_sample,
-            }
-            outputs = network.forward(inputs, None).view(targets.shape)
-            if binary_accuracy:
-                totals[1] += binary_accuracies(outputs, targets, **how)
-            totals[0] += squared_errors(outputs, targets, counts=None, **how)[0]
-        if not binary_accuracy:
-            totals[1] = math.nan
-        return totals.cpu() / torch.tensor([len(pool) for pool in pools])
+        losses: Tensor,
+        minibatch: Minibatch,
+        row: Mapping[str, Tensor],
+        accuracies: Tensor | None = None,
+    ) -> None:
+        """Add up the members' losses, and binary accuracies where they are asked for."""
+        inputs, targets = self._inputs_and_targets(row["indices"][:, : minibatch.width])
+        how: dict[str, Any] = {
+            "output": self._output,
+            "sample_first": network.sample_first,
+            "is_sample": minibatch.is_sample,
+        }
+        outputs = network.forward(inputs, None).view(targets.shape)
+        if accuracies is not None:
+            accuracies += binary_accuracies(outputs, targets, **how)
+        losses += squared_errors(outputs, targets, counts=None, **how)[0]
+
+    def _evaluation_pass(self, pools: Sequence[Tensor]) -> Pass:
+        """Lay out steps over the images at ``pools``, one of (sample,) for each member."""
+        size = evaluation_size(self._batch_size, self._images.shape[1])
+        steps = Pass([len(pool) for pool in pools], size, self._device, self._dtype)
+        steps.load({"indices": index_table(pools, size)})
+        return steps
+
+    def _new_totals(self, *shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=sum_dtype(self._device), device=self._device)
 
     # ------------------------------------------------------------------- members
 
@@ -411,6 +467,10 @@ class Population:
         """A member's parameters as one row (n_parameters,), a copy; see :meth:`set_weights`."""
         return self._states.row(position)
 
+    def all_weights(self) -> Tensor:
+        """All members' parameters (member, n_parameters), a copy."""
+        return self._states.rows()
+
     def set_weights(self, position: int, row: Tensor) -> None:
         """Replace a member's parameters by a row that :meth:`weights` gave."""
         self._states.set_row(position, row)
@@ -424,22 +484,30 @@ class Population:
 
     def _new_optimiser(self, weights: Tensor, positions: Sequence[int]) -> Optimiser:
         decay = [self.members[position].weight_decay for position in positions]
-        decays = torch.tensor(decay, dtype=torch.float64, device=self._device)
+        decays = torch.tensor(decay, dtype=torch.float64)
         return OPTIMISERS[self._optimizer](weights, decays, self._momentum)
 
     def _assemble(self) -> None:
-        """Build the network around the live members' weights (live member, parameter)."""
+        """Build what trains the live members around their weights (live member, parameter)."""
         positions = self._states.live
         live = [self.members[position] for position in positions]
         self._has_dropout = any(member.dropout > 0 for member in live)
         self._compute_weights = self._states.weights.to(self._compute_dtype)
         self._gradient = torch.zeros_like(self._compute_weights)
         self._network = self._network_of(positions, self._compute_weights, self._gradient)
-        self._evaluation_network, self._evaluation_weights = self._network, self._compute_weights
+        self._evaluation_weights = self._compute_weights
         if self._states.average is not None:
             self._evaluation_weights = self._states.average.to(self._compute_dtype)
-            self._evaluation_network = self._network_of(positions, self._evaluation_weights)
+        self._evaluation_network = self._network_of(positions, self._evaluation_weights)
         self._corruption = self._corruption_of(live)
+        self._drawn = []
+        self._train_totals = self._new_totals(len(live))
+        self._validation_totals = self._new_totals(2, len(live))
+        if live:
+            sizes = [len(member.train_indices) for member in live]
+            self._n_train = torch.tensor(sizes)
+            self._training = Pass(sizes, self._batch_size, self._device, self._dtype)
+            self._validation = self._evaluation_pass([m.validation_indices for m in live])
 
     def _network_of(
         self, positions: Sequence[int], weights: Tensor, gradient: Tensor | None = None
@@ -447,9 +515,7 @@ class Population:
         """Build the network of the members at ``positions`` around their weights."""
         dropout = torch.tensor([self.members[p].dropout for p in positions], dtype=torch.float64)
         means = None if self._means is None else self._means[list(positions)]
-        return PopulationNetwork(
-            self._layout, weights, dropout.to(self._device), gradient, means=means
-        )
+        return PopulationNetwork(self._layout, weights, dropout, gradient, means=means)
 
     def _corruption_of(self, members: Sequence[Member]) -> InputCorruption | None:
         if self._denoising is None:
@@ -459,7 +525,7 @@ class Population:
             [member.corruption_level for member in members],
             self._network.image_shape,
             sample_first=self._network.sample_first,
-            device=self._device,
+            like=self._states.weights,
         )
 
     def _plain(
@@ -515,3 +581,8 @@ class Population:
             name: state[f"schedule.{name}"].clone() for name in self._schedule.state
         }
         self._assemble()
+
+
+def _means(totals: Tensor, pools: Sequence[Tensor]) -> Tensor:
+    """Sums on the device over the samples of each member, as means: on the CPU."""
+    return totals.cpu().double() / torch.tensor([len(pool) for pool in pools])

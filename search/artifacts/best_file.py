@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from aesearch.data.study_data import Problem
 from aesearch.studies.errors import SpecError, StudyMismatchError
+from aesearch.studies.results.best_result import DataResult, Result
 from aesearch.studies.spec.former import with_former_settings
 from aesearch.studies.spec.load import RESULT
 from aesearch.studies.spec.problems import validated
@@ -21,47 +22,18 @@ _ROUNDING = 1e-6
 Verdict = Literal["identical", "agrees", "differs"]
 
 
-class _Part(BaseModel):
-    # What a later version adds must not make its files unreadable.
-    model_config = ConfigDict(extra="ignore", strict=True)
+class _Document(BaseModel):
+    result: Result
 
 
-class _Seed(_Part):
-    seed_index: int
-    weights_sha256: str
-
-
-class _Test(_Part):
-    mse: float
-    seed_index: int
-    looks: int
-
-
-class _Data(_Part):
-    fingerprint: str
-    split_sha256: str
-
-
-class _Result(_Part):
-    study: str
-    retrained: list[_Seed]
-    test: _Test
-    data: _Data
-    versions: dict[str, str]
-
-
-class _Document(_Part):
-    result: _Result
-
-
-def load_best(path: str | Path) -> tuple[StudySpec, dict[str, Any]]:
+def load_best(path: str | Path) -> tuple[StudySpec, Result]:
     """Read a ``best.yaml``.
 
     Returns
     -------
     spec : StudySpec
         Its defaults are the winner: ``spec.configuration({})``.
-    result : dict
+    result : Result
         What it reached, by which seeds, on which data, with which versions.
 
     Raises
@@ -79,7 +51,7 @@ def load_best(path: str | Path) -> tuple[StudySpec, dict[str, Any]]:
     return spec, result
 
 
-def load_trainable(path: str | Path) -> tuple[StudySpec, dict[str, Any] | None]:
+def load_trainable(path: str | Path) -> tuple[StudySpec, Result | None]:
     """Read a ``best.yaml``, a run folder that holds one, or a plain specification without result.
 
     Raises
@@ -99,21 +71,21 @@ def load_trainable(path: str | Path) -> tuple[StudySpec, dict[str, Any] | None]:
     tree, lines = parse(read_text(path), source)
     if not isinstance(tree, dict):
         raise SpecError(source, [f"must be a mapping of keys to values, got {tree!r:.60}"])
-    result = tree.pop(RESULT, None)
-    if result is not None:  # written whole, by whatever version
+    written = tree.pop(RESULT, None)
+    if written is not None:  # whole, by whatever version
         tree = with_former_settings(tree)
     spec = validated(StudySpec, tree, source=source, lines=lines)
-    if result is None:
+    if written is None:
         return spec, None
-    checked = validated(_Document, {"result": result}, source=source, lines=lines).result
-    exported = checked.test.seed_index
-    if exported not in {seed.seed_index for seed in checked.retrained}:
+    result = validated(_Document, {"result": written}, source=source, lines=lines).result
+    exported = result.test.seed_index
+    if exported not in {seed.seed_index for seed in result.retrained}:
         problem = f"result.test.seed_index: must be one of result.retrained, got {exported}"
         raise SpecError(source, [problem])
     return spec, result
 
 
-def check_same_images(problem: Problem, result: Mapping[str, Any], source: str) -> None:
+def check_same_images(problem: Problem, data: DataResult, source: str) -> None:
     """Refuse to retrain on other images, or another split, than the result was reached with.
 
     Raises
@@ -121,7 +93,7 @@ def check_same_images(problem: Problem, result: Mapping[str, Any], source: str) 
     StudyMismatchError
     """
     for key, what in (("fingerprint", "images"), ("split_sha256", "split")):
-        recorded, here = result["data"][key], getattr(problem, key)
+        recorded, here = getattr(data, key), getattr(problem, key)
         if recorded != here:
             raise StudyMismatchError(
                 f"{what} must be those of {source} (sha256 {recorded[:12]}…), got {what} of "
@@ -165,7 +137,7 @@ class Comparison:
 
 
 def compare(
-    result: Mapping[str, Any],
+    result: Result,
     *,
     mse: float,
     sha256: str,
@@ -177,7 +149,7 @@ def compare(
 
     Parameters
     ----------
-    result : mapping
+    result : Result
         Of ``load_best``.
     mse, sha256
         Test MSE and weights of that seed this time.
@@ -185,16 +157,14 @@ def compare(
         Largest relative difference of the test MSE that still agrees; >= 0.
     devices : (recorded, here)
     """
-    recorded = float(result["test"]["mse"])
-    index = result["test"]["seed_index"]
-    before = next(s["weights_sha256"] for s in result["retrained"] if s["seed_index"] == index)
+    recorded, before = result.test.mse, result.exported.weights_sha256
     difference = abs(mse - recorded) / recorded if recorded > 0 else abs(mse - recorded)
     verdict: Verdict = "agrees" if difference <= tolerance else "differs"
     if before == sha256 and difference <= _ROUNDING:
         verdict = "identical"
     changed = {
         name: [str(old), str(versions.get(name, "none"))]
-        for name, old in result["versions"].items()
+        for name, old in result.versions.items()
         if old != versions.get(name)
     }
     if devices[0] != devices[1]:

@@ -2,11 +2,8 @@
 
 import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from sqlalchemy.engine import Engine
 
 from aesearch.artifacts.best_file import load_best
@@ -15,22 +12,21 @@ from aesearch.studies.dashboard.publishing import write_missing
 from aesearch.studies.errors import AesearchError, RunFailedError, SpecError
 from aesearch.studies.report.stored import report_of
 from aesearch.studies.report.words import reproducing_commands
-from aesearch.studies.results import evaluation_files
+from aesearch.studies.results import evaluation_files, frames
+from aesearch.studies.results.best_result import Origin, Result
 from aesearch.studies.results.output_files import (
     SPECIFICATION,
     OutputError,
     best_yaml,
     chosen_spec,
     make_folder,
-    write_tables,
     write_whole,
 )
-from aesearch.studies.results.records import StudySnapshot, TrialRecord
+from aesearch.studies.results.records import Facts, TrainedSeed
 from aesearch.studies.results.selection import best_seed, eligible_trials
 from aesearch.studies.spec.load import MAY_DIFFER_ON_RESUME, diff, to_yaml
 from aesearch.studies.spec.resolved import ResolvedSpec, as_stored, resolve
 from aesearch.studies.spec.study import StudySpec
-from aesearch.studies.store import evaluation_results
 from aesearch.studies.store.contents import StudyContents, contents_in
 from aesearch.studies.store.database import reading
 from aesearch.studies.store.retry import repeatable
@@ -63,7 +59,7 @@ def default_folder(name: str) -> Path:
 
 
 def check_folder(
-    folder: Path, spec: ResolvedSpec, facts: Mapping[str, Any], *, asked: StudySpec | None = None
+    folder: Path, spec: ResolvedSpec, facts: Facts, *, asked: StudySpec | None = None
 ) -> None:
     """Refuse a run folder that holds the model of another study.
 
@@ -71,8 +67,8 @@ def check_folder(
     ----------
     spec : ResolvedSpec
         Of the study that is to be written.
-    facts : mapping
-        Of the study's data: ``image_shape``, ``n_images``, ``fingerprint``.
+    facts : Facts
+        Of the images.
     asked : StudySpec, optional
         As it was given: what is automatic there is as in the folder. None where nothing is.
 
@@ -98,7 +94,7 @@ def check_folder(
     if asked is not None:
         spec = as_stored(asked, spec, held)
     differences = diff(held, spec, may_differ=(*MAY_DIFFER_ON_RESUME, *_OF_THE_WINNER))
-    if result["data"]["fingerprint"] != facts["fingerprint"]:
+    if result.data.fingerprint != facts["fingerprint"]:
         differences.append("other images")
     if differences:
         raise OutputError(
@@ -142,12 +138,18 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
     make_folder(folder)
     snapshot = contents.snapshot
     write_whole(folder / SPECIFICATION, _specification(contents))
-    write_tables(folder, snapshot, contents.curves)
+    write_whole(folder / "trials.csv", frames.trials(snapshot).to_csv(index=False))
+    write_whole(folder / "curves.csv", frames.curves(contents.curves).to_csv(index=False))
     best = tested_seed(contents)
     assert snapshot.chosen is not None, "only what was chosen is retrained"
     chosen = contents.spec.configuration(snapshot.trials[snapshot.chosen].params)
-    reached = result(snapshot, contents.retrained, best.seed_index)
-    reached["test"] |= evaluation_results.main_numbers(contents.evaluation)
+    reached = Result.of_seeds(
+        Origin.of(snapshot, snapshot.trials[snapshot.chosen]),
+        contents.retrained,
+        snapshot.facts,
+        exported=best.seed_index,
+        looks=snapshot.test_looks,
+    ).evaluated(contents.evaluation)
     document = best_yaml(to_yaml(chosen_spec(contents.spec, chosen)), reached)
     # A folder with a best.yaml is whole: that of another winner goes first, and this comes last.
     yaml = folder / "best.yaml"
@@ -180,8 +182,8 @@ def _read(engine: Engine, name: str) -> tuple[StudyContents, list[TrialFile]]:
         return contents, trial_files(connection, contents)
 
 
-def tested_seed(contents: StudyContents) -> Any:
-    """Give the row of the retrained seed that is exported, of a study that was read with weights.
+def tested_seed(contents: StudyContents) -> TrainedSeed:
+    """Give the retrained seed that is exported, of a study that was read with weights.
 
     Raises
     ------
@@ -219,78 +221,3 @@ def remove_made_of_model(folder: Path) -> None:
     for name in names:
         for path in folder.glob(name):
             path.unlink()
-
-
-def result(snapshot: StudySnapshot, rows: list[Any], exported: int) -> dict[str, Any]:
-    """Tell what came of a study, in plain values without times.
-
-    Parameters
-    ----------
-    rows : list
-        The retrained seeds.
-    exported : int
-        Seed index of the model that is exported.
-    """
-    assert snapshot.chosen is not None, "retraining exists only after the choice"
-    return {
-        **trial_result(snapshot, snapshot.trials[snapshot.chosen]),
-        **retrained_result(rows, exported, snapshot.test_looks),
-        **data_result(snapshot.facts),
-    }
-
-
-def trial_result(snapshot: StudySnapshot, trial: TrialRecord) -> dict[str, Any]:
-    """Give the parts of a result that say which trial it is of, and what that reached."""
-    return {
-        "study": snapshot.name,
-        "trial": trial.number,
-        "n_trials": snapshot.n_trials,
-        "cross_validation": {
-            "mean": trial.value,
-            "standard_error": trial.standard_error,
-            "per_fold": list(trial.fold_scores),
-        },
-    }
-
-
-def retrained_result(rows: Sequence[Any], exported: int, looks: int) -> dict[str, Any]:
-    """Give the parts ``retrained`` and ``test`` of a result.
-
-    Parameters
-    ----------
-    rows : sequence
-        With the attributes ``seed_index``, ``seed``, ``epochs``, ``best_epoch``,
-        ``validation_loss``, ``test_mse`` and ``weights_sha256``.
-    exported : int
-        Seed index of the model that is exported.
-    looks : int
-        How many times the test set was looked at.
-    """
-    tests = [float(row.test_mse) for row in rows]
-    return {
-        "retrained": [
-            {
-                "seed_index": row.seed_index,
-                "seed": row.seed,
-                "epochs": row.epochs,
-                "best_epoch": row.best_epoch,
-                "validation_loss": row.validation_loss,
-                "test_mse": row.test_mse,
-                "weights_sha256": row.weights_sha256,
-            }
-            for row in rows
-        ],
-        "test": {
-            "mse": tests[[row.seed_index for row in rows].index(exported)],
-            "seed_index": exported,
-            "mean_over_seeds": float(np.mean(tests)),
-            "standard_deviation": float(np.std(tests, ddof=1)) if len(tests) > 1 else None,
-            "looks": looks,
-        },
-    }
-
-
-def data_result(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the parts ``data`` and ``versions`` of a result, from ``Problem.facts``."""
-    names = ("dataset", "image_shape", "n_images", "n_test", "fingerprint", "split_sha256")
-    return {"data": {name: facts[name] for name in names}, "versions": facts["versions"]}

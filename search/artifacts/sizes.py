@@ -1,11 +1,11 @@
 """The best of another code size than the winner's, ready to be trained like a ``best.yaml``."""
 
-from typing import Any
+from dataclasses import dataclass
 
 from sqlalchemy.engine import Engine
 
-from aesearch.artifacts.run_folder import data_result, trial_result
 from aesearch.studies.errors import AesearchError
+from aesearch.studies.results.best_result import DataResult, Origin
 from aesearch.studies.results.output_files import chosen_spec
 from aesearch.studies.results.selection import eligible_trials
 from aesearch.studies.spec.study import StudySpec
@@ -16,23 +16,30 @@ class SizeError(AesearchError, ValueError):
     """A code size of which a study has no trial that may be chosen."""
 
 
-def best_of_size(engine: Engine, name: str, encoding_dim: int) -> tuple[StudySpec, dict[str, Any]]:
-    """Give what trains a study's best network of one code size.
+@dataclass(frozen=True)
+class BestOfSize:
+    """A study's best network of one code size.
 
-    Parameters
+    Attributes
     ----------
-    name : str
-        Of the study.
-    encoding_dim : int
-        Size of the code.
-
-    Returns
-    -------
     spec : StudySpec
         Its defaults are the best stable trial of that size: the lowest mean over the folds.
-    result : dict
-        Which trial that is and what it reached on the folds, on which images, and how often the
-        study's test set was looked at.
+    origin : Origin
+        Which trial that is, and what it reached on the folds.
+    data : DataResult
+        The images of the study.
+    looks : int
+        How often the study's test set was looked at.
+    """
+
+    spec: StudySpec
+    origin: Origin
+    data: DataResult
+    looks: int
+
+
+def best_of_size(engine: Engine, name: str, encoding_dim: int) -> BestOfSize:
+    """Give what trains a study's best network of one code size.
 
     Raises
     ------
@@ -42,7 +49,7 @@ def best_of_size(engine: Engine, name: str, encoding_dim: int) -> tuple[StudySpe
         None of its complete, stable trials has that size.
     """
     snapshot = study_rows.snapshot(engine, name)
-    spec = study_rows.stored_spec(study_rows.find_study(engine, name))
+    spec = snapshot.spec
     ranked = eligible_trials(snapshot.trials)
     sizes = [spec.configuration(trial.params).encoding_dim for trial in ranked]
     if encoding_dim not in sizes:
@@ -52,9 +59,9 @@ def best_of_size(engine: Engine, name: str, encoding_dim: int) -> tuple[StudySpe
             f"({found}), got {encoding_dim!r}"
         )
     best = ranked[sizes.index(encoding_dim)]
-    result = {
-        **trial_result(snapshot, best),
-        "test": {"looks": snapshot.test_looks},
-        **data_result(snapshot.facts),
-    }
-    return chosen_spec(spec, spec.configuration(best.params)), result
+    return BestOfSize(
+        spec=chosen_spec(spec, spec.configuration(best.params)),
+        origin=Origin.of(snapshot, best),
+        data=DataResult.of(snapshot.facts),
+        looks=snapshot.test_looks,
+    )

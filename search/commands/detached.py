@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from aesearch.options import OptionError, storage_or_default
 
 if TYPE_CHECKING:
+    from aesearch.outputs import DetachedStudy
     from aesearch.studies.spec.study import StudySpec
 
 
@@ -18,15 +19,8 @@ def detach(
     ray: str | None,
     gpus_per_worker: float | None,
     quiet: bool,
-) -> dict[str, Any]:
+) -> "DetachedStudy":
     """Create the study, or go on with it, and tell how to follow it.
-
-    Returns
-    -------
-    dict
-        ``study``, ``storage`` (without its password), ``finished`` and ``trials`` (counts),
-        ``timeout`` (seconds from now, or None), and ``commands``: ``work``, ``follow``,
-        ``export``.
 
     Raises
     ------
@@ -44,6 +38,7 @@ def detach(
                 f"{name} must not be given beside --detach, got {str(value)!r}; {remedy}"
             )
     from aesearch.driver.create import leave_study  # noqa: PLC0415 - imports torch
+    from aesearch.outputs import Commands, DetachedStudy  # noqa: PLC0415
     from aesearch.terminal.display import make_display  # noqa: PLC0415 - imports rich
 
     chosen = storage_or_default(storage)
@@ -51,18 +46,18 @@ def detach(
         left = leave_study(spec, storage=chosen, display=display)
     where = _where(chosen, left.storage)
     name = shlex.quote(left.study)
-    return {
-        "study": left.study,
-        "storage": left.storage,
-        "finished": left.finished,
-        "trials": left.trials,
-        "timeout": spec.search.timeout,
-        "commands": {
-            "work": f"aesearch worker{where}",
-            "follow": f"aesearch status {name} --watch{where}",
-            "export": f"aesearch export {name}{where}",
-        },
-    }
+    return DetachedStudy(
+        study=left.study,
+        storage=left.storage,
+        finished=left.finished,
+        trials=left.trials,
+        timeout=spec.search.timeout,
+        commands=Commands(
+            work=f"aesearch worker{where}",
+            follow=f"aesearch status {name} --watch{where}",
+            export=f"aesearch export {name}{where}",
+        ),
+    )
 
 
 def _where(storage: str, shown: str) -> str:
@@ -72,21 +67,21 @@ def _where(storage: str, shown: str) -> str:
     return f" --storage {shlex.quote(shown)}"
 
 
-def text(left: dict[str, Any]) -> str:
+def text(left: "DetachedStudy") -> str:
     """Write what ``detach`` returns for a person."""
-    commands = left["commands"]
-    wide = max(map(len, commands.values()))
-    one_file = left["storage"].startswith("sqlite") or "://" not in left["storage"]
+    commands = left.commands
+    wide = max(map(len, (commands.work, commands.follow, commands.export)))
+    one_file = left.storage.startswith("sqlite") or "://" not in left.storage
     where = "on this machine" if one_file else "on any machine"
-    counts = f"{left['finished']} of {left['trials']} trials are finished"
+    counts = f"{left.finished} of {left.trials} trials are finished"
     limit = ""
-    if left["timeout"] is not None:
-        limit = f" No trial is begun later than {left['timeout']:g} s from now."
+    if left.timeout is not None:
+        limit = f" No trial is begun later than {left.timeout:g} s from now."
     return "\n".join(
         [
-            f"Study {left['study']!r} is in {left['storage']}: {counts}.{limit}",
-            f"  {commands['work']:{wide}}  works on it: as many as you like, {where}",
-            f"  {commands['follow']:{wide}}  shows how far it is",
-            f"  {commands['export']:{wide}}  writes its run folder at the end",
+            f"Study {left.study!r} is in {left.storage}: {counts}.{limit}",
+            f"  {commands.work:{wide}}  works on it: as many as you like, {where}",
+            f"  {commands.follow:{wide}}  shows how far it is",
+            f"  {commands.export:{wide}}  writes its run folder at the end",
         ]
     )

@@ -63,10 +63,7 @@ def evaluate(  # noqa: PLR0917 - Typer calls it by name
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted="interrupted; nothing was measured"):
         from aesearch.evaluation.looks import evaluate_folder, evaluate_study  # noqa: PLC0415
-        from aesearch.studies.results.evaluation_files import (  # noqa: PLC0415 - imports pandas
-            to_be_read,
-            write_evaluation,
-        )
+        from aesearch.studies.results.evaluation_files import write_evaluation  # noqa: PLC0415
         from aesearch.studies.results.output_files import OverwriteError, make_folder  # noqa: PLC0415
         from aesearch.studies.store.study_rows import existing_store  # noqa: PLC0415
 
@@ -108,9 +105,15 @@ def evaluate(  # noqa: PLR0917 - Typer calls it by name
         if out is not None:
             files = write_evaluation(out, evaluation.document, evaluation.pictures)
         if as_json:
-            beside: dict[str, Any] = {"test_looks": found.looks, "saved": found.saved}
-            beside |= {"files": [str(path) for path in files]}
-            typer.echo(json.dumps(to_be_read(evaluation.document) | beside))
+            from aesearch.outputs import EvaluatedModel  # noqa: PLC0415
+
+            printed = EvaluatedModel(
+                **vars(evaluation.document.without_errors()),
+                test_looks=found.looks,
+                saved=found.saved,
+                files=[str(path) for path in files],
+            )
+            typer.echo(json.dumps(printed.to_dict()))
             return
         from aesearch.terminal.evaluation_tables import print_evaluation  # noqa: PLC0415
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aesearch.api import SearchResult
+    from aesearch.outputs import FinishedStudy
     from aesearch.studies.spec.study import StudySpec
 
 _STUDY, _HOW, _WHERE, _SAID = "Study", "Search", "Where", "Output"
@@ -187,7 +188,7 @@ def _run(specs: "list[StudySpec]", *, out: Path | None, as_json: bool, **how: An
 
     if len(specs) == 1:
         result = search(spec=specs[0], out=out, **how)
-        typer.echo(json.dumps(_document(result)) if as_json else _text(result))
+        typer.echo(json.dumps(_finished(result).to_dict()) if as_json else _text(result))
         return
     results = run_series(
         specs,
@@ -196,19 +197,25 @@ def _run(specs: "list[StudySpec]", *, out: Path | None, as_json: bool, **how: An
         **how,
     )
     if as_json:
-        typer.echo(json.dumps({"studies": [_document(result) for result in results]}))
+        from aesearch.outputs import FinishedSeries  # noqa: PLC0415
+
+        typer.echo(json.dumps(FinishedSeries(list(map(_finished, results))).to_dict()))
 
 
 def _detach(specs: "list[StudySpec]", *, as_json: bool, **how: Any) -> None:
     left = [detached.detach(spec, **how) for spec in specs]
     if as_json:
-        typer.echo(json.dumps(left[0] if len(left) == 1 else {"studies": left}))
+        from aesearch.outputs import DetachedSeries  # noqa: PLC0415 - imports SQLAlchemy
+
+        typer.echo(json.dumps((left[0] if len(left) == 1 else DetachedSeries(left)).to_dict()))
     else:
         typer.echo("\n".join(map(detached.text, left)))
 
 
-def _document(result: "SearchResult") -> dict[str, Any]:
-    return result.summary | {"files": _files(result)}
+def _finished(result: "SearchResult") -> "FinishedStudy":
+    from aesearch.outputs import FinishedStudy, RunFiles  # noqa: PLC0415 - imports SQLAlchemy
+
+    return FinishedStudy(**vars(result.summary), files=RunFiles.of(result.folder))
 
 
 def _device_of(
@@ -241,25 +248,10 @@ def _resolved(asked: "StudySpec", device_of: "Callable[[StudySpec], str]") -> st
     return to_yaml(load_problem(asked, device=device_of(asked)).spec)
 
 
-def _files(result: "SearchResult") -> dict[str, str]:
-    names = {
-        "best": "best.yaml",
-        "model": "model.safetensors",
-        "study": "study.yaml",
-        "trials": "trials.csv",
-        "curves": "curves.csv",
-        "evaluation": "evaluation.json",
-        "report": "report.html",
-    }
-    return {"folder": str(result.folder)} | {
-        key: str(result.folder / name) for key, name in names.items()
-    }
-
-
 def _text(result: "SearchResult") -> str:
     import shlex  # noqa: PLC0415 - beside its only use
 
-    files = _files(result)
+    best = shlex.quote(str(result.folder / "best.yaml"))
     return "\n".join(
         [
             repr(result),
@@ -269,6 +261,6 @@ def _text(result: "SearchResult") -> str:
             "  evaluation.json, evaluation.csv, robustness.csv, pictures/*.png",
             "  calibration.json   errors of ordinary images, for the p-values of aesearch score",
             "  study.yaml, trials.csv, curves.csv, worker-*.log",
-            f"Next: aesearch verify {shlex.quote(files['best'])}",
+            f"Next: aesearch verify {best}",
         ]
     )

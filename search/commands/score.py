@@ -92,16 +92,16 @@ def score(
             part = "all" if folder is not None else part
         how: dict[str, Any] = {"part": part, "data_dir": data_dir, "force": force}
         asked = asked_for(model, source, output, holds="scores", **how)
-        where: Any = None
+        where = None
         if maps is not None:
             where = asked_for(model, source, maps, holds="pictures", name="--map", **how)
-            if where["path"].absolute() == asked["path"].absolute():
+            if where.path.absolute() == asked.path.absolute():
                 raise OptionError(f"--map must not be OUTPUT, got {maps!r} for both; name another")
         classes = tuple(ordinary or ())
         with open_job(asked, batch_size=batch_size, device=device, quiet=quiet) as job:
             check_ordinary(job.images, classes)
             masks = None if folder is None else Masks(folder, job.images, classes)
-            of_maps = where and replace(job, path=where["path"], kind=where["kind"])
+            of_maps = where and replace(job, path=where.path, kind=where.kind)
             found = score_to(job, ordinary=classes, masks=masks, maps=of_maps)
         _say(found, job.path, None if of_maps is None else of_maps.path, as_json=as_json)
 

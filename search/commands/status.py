@@ -57,9 +57,9 @@ def status(
                 return
             found = statuses(engine, study)
         if as_json:
-            from aesearch.terminal.status_view import as_json as plain  # noqa: PLC0415
+            from aesearch.outputs import StudyState, StudyStates  # noqa: PLC0415
 
-            typer.echo(json.dumps({"studies": [plain(item) for item in found]}))
+            typer.echo(json.dumps(StudyStates(list(map(StudyState.of, found))).to_dict()))
         else:
             wide_console().print(view(found))
 

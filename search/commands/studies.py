@@ -22,11 +22,13 @@ def list_studies(storage: Storage = None, *, as_json: Json = False, debug: Debug
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
         from aesearch.study import list_studies  # noqa: PLC0415 - imports SQLAlchemy, pandas
-        from aesearch.terminal.status_view import list_view, listed, wide_console  # noqa: PLC0415
+        from aesearch.terminal.status_view import list_view, wide_console  # noqa: PLC0415
 
         found = list_studies(storage)
         if as_json:
-            typer.echo(json.dumps([listed(study) for study in found]))
+            from aesearch.outputs import ListedStudy  # noqa: PLC0415
+
+            typer.echo(json.dumps([ListedStudy.of(study).to_dict() for study in found]))
         else:
             wide_console().print(list_view(found))
 
@@ -50,16 +52,9 @@ def show(
         found = open_study(study, storage)
         best = found.best_trials(BEST_SHOWN)
         if as_json:
-            rows: list[dict[str, Any]] = [
-                {
-                    "number": trial.number,
-                    "value": trial.value,
-                    "standard_error": trial.standard_error,
-                    "params": trial.params,
-                }
-                for trial in best
-            ]
-            typer.echo(json.dumps(found.summary() | {"best_trials": rows}))
+            from aesearch.outputs import ShownStudy  # noqa: PLC0415
+
+            typer.echo(json.dumps(ShownStudy.of(found.summary(), best).to_dict()))
             return
         typer.echo(repr(found))
         if best:
@@ -67,7 +62,7 @@ def show(
 
 
 def _trial_table(trials: list[Any]) -> str:
-    from aesearch.studies.results.summary import value_text  # noqa: PLC0415
+    from aesearch.studies.results.text import value_text  # noqa: PLC0415
     from aesearch.terminal.display import parameters_text  # noqa: PLC0415 - imports rich
 
     values = [value_text(trial.value, trial.standard_error) for trial in trials]

@@ -41,7 +41,7 @@ def trials(
         from aesearch import frames  # noqa: PLC0415 - for the one reader of stores
         from aesearch.inference.outputs import check_output  # noqa: PLC0415 - imports numpy
         from aesearch.studies.results.frame_files import check_format, table_bytes  # noqa: PLC0415
-        from aesearch.studies.results.output_files import write_whole  # noqa: PLC0415 - imports pandas
+        from aesearch.studies.results.output_files import write_whole  # noqa: PLC0415 - imports yaml
 
         chosen = table_format or (out.suffix[1:].lower() if out is not None else "") or "csv"
         check_format(chosen)

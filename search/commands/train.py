@@ -19,12 +19,11 @@ Dataset = Annotated[
 DataDir = Annotated[
     Path | None, typer.Option(help="Where named data sets are kept. Default: as the file says.")
 ]
-Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda. Default: as the file says.")]
+Device = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda or mps. Default: as the file says.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
-
-
-_FILES = {"best": "best.yaml", "model": "model.safetensors"}
 
 
 def train(
@@ -69,6 +68,7 @@ def train(
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted="interrupted"):
         from aesearch import retraining  # noqa: PLC0415 - imports torch
+        from aesearch.outputs import TrainedFiles, TrainedModel  # noqa: PLC0415
 
         trained = retraining.train(
             best,
@@ -81,15 +81,17 @@ def train(
             force=force,
             quiet=quiet,
         )
-        files = {name: str(trained.folder / file) for name, file in _FILES.items()}
+        files = TrainedFiles(
+            str(trained.folder / "best.yaml"), str(trained.folder / "model.safetensors")
+        )
         if as_json:
-            typer.echo(json.dumps({"result": trained.result, "files": files}))
+            typer.echo(json.dumps(TrainedModel(trained.result, files).to_dict()))
             return
-        test, n_seeds = trained.result["test"], len(trained.result["retrained"])
+        test, n_seeds = trained.result.test, len(trained.result.retrained)
         typer.echo(
-            f"test MSE {test['mse']:.7g} (seed {test['seed_index']}, the lowest validation loss "
-            f"of {n_seeds}; look {test['looks']} at the test set)\n"
-            f"Files: {files['best']}, {files['model']}"
+            f"test MSE {test.mse:.7g} (seed {test.seed_index}, the lowest validation loss "
+            f"of {n_seeds}; look {test.looks} at the test set)\n"
+            f"Files: {files.best}, {files.model}"
         )
 
 

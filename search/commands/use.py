@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -14,7 +14,8 @@ from aesearch.commands.ending import ending
 from aesearch.options import OptionError
 
 if TYPE_CHECKING:
-    from aesearch.inference.outputs import Holds
+    from aesearch.inference import inputs
+    from aesearch.inference.outputs import Holds, Kind
     from aesearch.inference.stream import Job
 
 _INTERRUPTED = "interrupted; OUTPUT was not written"
@@ -60,7 +61,7 @@ DataDir = Annotated[
 BatchSize = Annotated[
     int | None, typer.Option(help="Images at once. Default: by their size.", min=1)
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:NUMBER.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:NUMBER or mps.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an OUTPUT that exists.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
@@ -237,6 +238,17 @@ def parse_pairs(words: list[str]) -> list[tuple[int, int]]:
     return found or [(0, 1)]
 
 
+class Asked(NamedTuple):
+    """What a model is used on, and where that is written."""
+
+    model: str
+    images: str
+    part: "inputs.Part"
+    data_dir: Path | None
+    path: Path
+    kind: "Kind"
+
+
 def asked_for(
     model: str,
     images: str,
@@ -247,12 +259,13 @@ def asked_for(
     holds: "Holds",
     force: bool,
     name: str = "OUTPUT",
-) -> dict[str, Any]:
+) -> Asked:
     """Check what can be checked before anything is read; ``output`` is called ``name``."""
     from aesearch.inference.inputs import PARTS  # noqa: PLC0415 - imports numpy
     from aesearch.inference.outputs import check_output, kind_of  # noqa: PLC0415
 
-    if part not in PARTS:
+    chosen = next((each for each in PARTS if each == part), None)
+    if chosen is None:
         raise OptionError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
     path = Path(output).expanduser()
     if not path.name:
@@ -263,20 +276,11 @@ def asked_for(
     is_folder = output.endswith(("/", os.sep))
     kind = kind_of(path, is_folder=is_folder, holds=holds, name=name)
     check_output(path, is_folder=kind == "folder", force=force, name=name)
-    return {
-        "model": model,
-        "images": images,
-        "part": part,
-        "data_dir": data_dir,
-        "path": path,
-        "kind": kind,
-    }
+    return Asked(model, images, chosen, data_dir, path, kind)
 
 
 @contextmanager
-def open_job(
-    asked: dict[str, Any], *, batch_size: int | None, device: str, quiet: bool
-) -> Iterator["Job"]:
+def open_job(asked: Asked, *, batch_size: int | None, device: str, quiet: bool) -> Iterator["Job"]:
     """Load the model, and open INPUT: what is to be put through it, and where to."""
     from aesearch.artifacts.model_file import load_model  # noqa: PLC0415
     from aesearch.inference.inputs import open_input  # noqa: PLC0415
@@ -285,17 +289,17 @@ def open_job(
     from aesearch.inference.stream import Job  # noqa: PLC0415
     from aesearch.terminal.display import make_display  # noqa: PLC0415 - --help must not pay for it
 
-    network = load_model(asked["model"])
+    network = load_model(asked.model)
     with make_display(quiet=quiet) as display:
         images = open_input(
-            asked["images"],
-            part=asked["part"],
-            data_dir=asked["data_dir"],
+            asked.images,
+            part=asked.part,
+            data_dir=asked.data_dir,
             progress=display.download,
         )
     layout_of(images.shape, network.image_shape, images.source)
     with denormals_flushed(), _progress(quiet=quiet) as tell:
-        yield Job(network, images, asked["path"], asked["kind"], batch_size, device, tell)
+        yield Job(network, images, asked.path, asked.kind, batch_size, device, tell)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def worker(  # noqa: PLR0917 - Typer calls it by name
     device: Annotated[
         str,
         typer.Option(
-            help="cpu or cuda: take studies that train there; auto: all that can train here."
+            help="cpu, cuda or mps: take studies that train there; auto: all that can train here."
         ),
     ] = "auto",
     only: Annotated[

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Engine
 from aesearch.dashboard.guard import Application, guarded
 from aesearch.studies.dashboard.artifacts import StoredArtifacts
 from aesearch.studies.dashboard.publishing import change_mark, publish
-from aesearch.studies.errors import AesearchError, StudyNotFoundError
+from aesearch.studies.errors import AesearchError, SpecError, StudyNotFoundError
 from aesearch.studies.results.output_files import OutputError, make_folder
 from aesearch.studies.store import database, study_rows
 
@@ -67,8 +67,8 @@ class Publisher(threading.Thread):
                 if self._marks.get(study.study_id) != mark:
                     publish(self._engine, name, self._folder)
                     self._marks[study.study_id] = mark
-            except StudyNotFoundError:
-                continue  # deleted meanwhile
+            except (StudyNotFoundError, SpecError):
+                continue  # deleted meanwhile, or made by a version that knows more settings
 
     def run(self) -> None:
         """Look every few seconds; a store that cannot be written is told of once."""

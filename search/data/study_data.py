@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from aesearch.data.load import load as load_images
 from aesearch.data.split import folds, holdout, limited, split_hash, split_test
 from aesearch.seeds import derive_seed
 from aesearch.studies.errors import DataError, StudyMismatchError
+from aesearch.studies.results.records import Facts, PcaOfSize
 from aesearch.studies.spec.resolved import ResolvedSpec, resolve
 from aesearch.studies.spec.space import Range
 from aesearch.studies.spec.study import StudySpec
@@ -77,7 +77,7 @@ class Problem:
         """Image numbers the retraining trains on, and those that stop it early."""
         return holdout(len(self.images), self.spec.retrain.holdout, self.spec.seed)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Facts:
         """What the store keeps beside the spec to recognise the data and the split again."""
         n_validation = int((self.fold_of_sample == 0).sum())
         return {
@@ -94,15 +94,14 @@ class Problem:
         }
 
 
-def principal_components_by_fold(problem: Problem) -> list[dict[str, Any]]:
+def principal_components_by_fold(problem: Problem) -> list[PcaOfSize]:
     """What principal components reach on the folds, for each searched size of the code.
 
     Returns
     -------
-    list of dict
-        ``encoding_dim``, ascending, and ``mse``: of the images that a fold holds out, by the
-        components of its training part, mean squared error per pixel and mean over the folds.
-        Empty where the sizes are a range.
+    list of PcaOfSize
+        Ascending; errors of the images that a fold holds out, by the components of its training
+        part. Empty where the sizes are a range.
     """
     from aesearch.evaluation.baseline import pca_baseline  # noqa: PLC0415 - imports torch
 
@@ -121,7 +120,7 @@ def principal_components_by_fold(problem: Problem) -> list[dict[str, Any]]:
             curve_dims=sizes,
             seed=spec.seed,
         )
-        curve = {row["encoding_dim"]: row["mse"] for row in found["curve"]}
+        curve = {point.encoding_dim: point.mse for point in found.curve}
         for size in sizes:
             errors[size] += curve[min(size, max(curve))] / spec.search.folds
     return [{"encoding_dim": size, "mse": errors[size]} for size in sizes]
@@ -186,18 +185,20 @@ def load_problem(spec: StudySpec, *, device: str, progress: Progress | None = No
     )
 
 
-def check_same_data(problem: Problem, facts: dict[str, Any], name: str) -> None:
+def check_same_data(problem: Problem, facts: Facts, name: str) -> None:
     """Refuse to go on with other images or another split than the study was made with.
 
     Raises
     ------
     StudyMismatchError
     """
-    for key, what in (("fingerprint", "images"), ("split_sha256", "split")):
-        mine = getattr(problem, key)
-        if mine != facts[key]:
+    for what, mine, stored in (
+        ("images", problem.fingerprint, facts["fingerprint"]),
+        ("split", problem.split_sha256, facts["split_sha256"]),
+    ):
+        if mine != stored:
             raise StudyMismatchError(
                 f"study {name!r} must go on with the {what} it was made with "
-                f"(sha256 {facts[key][:12]}…), got {what} with sha256 {mine[:12]}…; "
+                f"(sha256 {stored[:12]}…), got {what} with sha256 {mine[:12]}…; "
                 "give those back; other images are another study"
             )

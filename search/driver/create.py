@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy.engine import Engine
 
@@ -19,6 +18,7 @@ from aesearch.data.study_data import (
 from aesearch.device import planned_device
 from aesearch.sampling.suggest import cut_grid
 from aesearch.studies.errors import StudyMismatchError, StudyNotFoundError
+from aesearch.studies.results.records import Facts
 from aesearch.studies.spec.load import diff
 from aesearch.studies.spec.model_size import check_weights
 from aesearch.studies.spec.resolved import ResolvedSpec, as_stored
@@ -26,7 +26,7 @@ from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store import database, ledger, migrations, retrain_results, status, study_rows
 from aesearch.studies.store.driver_errors import describe
 from aesearch.studies.store.evaluation_results import read_evaluation
-from aesearch.terminal.display import FINISHED, Display
+from aesearch.terminal.display import Display
 from aesearch.versions import check_versions
 from aesearch.workers.local_workers import free_the_dead
 from aesearch.workers.schedule import settle
@@ -86,8 +86,8 @@ def leave_study(
         return Detached(
             study=name,
             storage=describe(engine.url),
-            finished=sum(counts[state] for state in FINISHED),
-            trials=sum(counts.values()),
+            finished=counts.finished,
+            trials=counts.total,
         )
     finally:
         engine.dispose()
@@ -125,8 +125,8 @@ def create_or_resume(
     created = study_rows.create_study(
         engine,
         name,
-        spec=spec.model_dump(mode="json"),
-        facts=problem.facts() | {"pca": principal_components_by_fold(problem)},
+        spec=spec,
+        facts={**problem.facts(), "pca": principal_components_by_fold(problem)},
         n_trials=n_trials,
         generation_size=_generation_size(spec),
         version=__version__,
@@ -146,7 +146,7 @@ def create_or_resume(
             "give it the stored values, or name a new study with --study"
         )
     check_same_data(problem, study.facts, name)
-    before = sum(status.trial_counts(engine, study).values())
+    before = status.trial_counts(engine, study).total
     if trains_here and spec.compute.device != problem.spec.compute.device == "cpu":
         _check_nothing_to_train(engine, study, spec, stored, more=n_trials > before)
     if spec.evaluation != stored.evaluation and read_evaluation(engine, study) is not None:
@@ -155,9 +155,7 @@ def create_or_resume(
     if before > n_trials:  # none is taken away, and the specification says so
         search = spec.search.model_copy(update={"trials": before})
         spec = spec.model_copy(update={"search": search})
-    study_rows.replace_spec(
-        engine, study, spec.model_dump(mode="json"), timeout=spec.search.timeout
-    )
+    study_rows.replace_spec(engine, study, spec, timeout=spec.search.timeout)
     have = study_rows.raise_trials(engine, study, n_trials, _generation_size(spec))
     if have > n_trials:
         display.message(f"study {name!r} has {have} trials already; none is taken away")
@@ -165,8 +163,7 @@ def create_or_resume(
     ledger.forgive(engine, study)
     if work["search"]:
         retrain_results.reopen_choice(engine, study)
-        counts = status.trial_counts(engine, study)
-        finished = sum(counts[state] for state in FINISHED)
+        finished = status.trial_counts(engine, study).finished
         display.message(f"study {name!r} goes on: {finished} of {have} trials are finished")
     else:
         display.message(f"study {name!r} is finished: all {have} trials are done")
@@ -259,7 +256,7 @@ def with_absolute_path(spec: StudySpec) -> StudySpec:
     return spec.model_copy(update={"data": spec.data.model_copy(update=changes)})
 
 
-def _moved(before: str, now: str, problem: Problem, facts: dict[str, Any]) -> bool:
+def _moved(before: str, now: str, problem: Problem, facts: Facts) -> bool:
     """Whether the images' file or folder is another one by now, with the same images in it."""
     paths = known_name(before) is None and known_name(now) is None
     same_images = problem.fingerprint == facts["fingerprint"]

@@ -1,7 +1,6 @@
 """What principal components of the same number reach: the number to hold an autoencoder against."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from aesearch.evaluation.metrics import measured, squared_errors
 from aesearch.seeds import derive_seed
-from aesearch.studies.results.evaluation_text import METRICS
+from aesearch.studies.results.evaluation import PcaBaseline, PcaPoint
 
 # Up to so many values of an image the covariance matrix is decomposed exactly.
 LARGEST_COVARIANCE = 4096
@@ -70,7 +69,7 @@ def pca_baseline(
     encoding_dim: int,
     curve_dims: Sequence[int] = (),
     seed: int,
-) -> dict[str, Any]:
+) -> PcaBaseline:
     """Reconstruct the test images from principal components of the training images.
 
     Parameters
@@ -80,13 +79,6 @@ def pca_baseline(
         Of the autoencoder; the baseline has as many components, as far as there are.
     curve_dims : sequence of int
         Further dimensions whose error is wanted.
-
-    Returns
-    -------
-    dict
-        ``encoding_dim``; the mean over test images of each of ``METRICS`` (None where undefined);
-        ``clipped`` (True: reconstructions are clipped to [0, 1], which only helps them);
-        ``n_train``; ``curve``: rows of ``encoding_dim`` and ``mse``, ascending.
     """
     wanted = sorted({encoding_dim, *curve_dims})
     components = PrincipalComponents(train, wanted[-1], seed=seed)
@@ -102,14 +94,17 @@ def pca_baseline(
         return components.decode(codes[:, :chosen], batch.shape[1:])
 
     found = measured(reconstruct, test)
-    means = {name: float(found[name].mean()) if name in found else None for name in METRICS}
-    return {
-        "encoding_dim": chosen,
-        **means,
-        "clipped": True,
-        "n_train": components.n_train,
-        "curve": [{"encoding_dim": dim, "mse": errors[dim] / len(test)} for dim in dims],
-    }
+    means = {name: float(values.mean()) for name, values in found.items()}
+    return PcaBaseline(
+        encoding_dim=chosen,
+        mse=means["mse"],
+        psnr=means["psnr"],
+        binary_accuracy=means["binary_accuracy"],
+        ssim=means.get("ssim"),
+        clipped=True,
+        n_train=components.n_train,
+        curve=[PcaPoint(dim, errors[dim] / len(test)) for dim in dims],
+    )
 
 
 def _thinned(images: np.ndarray, limit: int, seed: int) -> np.ndarray:

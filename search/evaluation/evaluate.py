@@ -1,9 +1,7 @@
-"""The whole evaluation of one model, as one document and its pictures."""
+"""The whole evaluation of one model, as numbers and pictures."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -18,6 +16,7 @@ from aesearch.evaluation.robustness import robustness
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.seeds import derive_seed
 from aesearch.studies.results.calibration import Calibration, shares_below
+from aesearch.studies.results.evaluation import Evaluation, Latent, PictureWords, StoredCalibration
 from aesearch.studies.results.records import Picture
 from aesearch.studies.spec.dimensions import Range
 from aesearch.studies.spec.resolved import ResolvedSpec
@@ -27,17 +26,10 @@ MOST_TRAIN_CODES = 10_000
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What a model is worth on a test set.
+class Evaluated:
+    """What a model is worth on a test set: in numbers, and in pictures."""
 
-    Attributes
-    ----------
-    document : dict
-        Plain values that JSON can hold; see ``evaluate``.
-    pictures : list of Picture
-    """
-
-    document: dict[str, Any]
+    document: Evaluation
     pictures: list[Picture]
 
 
@@ -48,7 +40,7 @@ def evaluate(
     seed_index: int,
     calibration: Calibration | None = None,
     check: Callable[[], None] = lambda: None,
-) -> Evaluation:
+) -> Evaluated:
     """Measure a model on the test set.
 
     Parameters
@@ -66,15 +58,8 @@ def evaluate(
 
     Returns
     -------
-    Evaluation
-        Its document holds ``n_test, encoding_dim, n_live_units, image_shape, seed_index``;
-        ``metrics`` (``overall`` and ``per_class``, see ``intervals.metric_table``); ``pca``
-        (``baseline.pca_baseline``); ``calibration`` (``Calibration.document``, and ``test``: which
-        share of the test images is below a p-value; None without one); ``robustness`` (rows of
-        ``robustness.robustness``);
-        ``latent`` (``latent.latent_map``); ``bootstrap`` (resamples); ``pictures`` (name and
-        alt text); ``omitted`` (what is left out, and why). A function of model and problem,
-        on one kind of machine to the last bit.
+    Evaluated
+        A function of model and problem, on one kind of machine to the last bit.
     """
     spec = problem.spec
     levels, resamples = noise_levels(spec), spec.evaluation.bootstrap
@@ -93,10 +78,10 @@ def evaluate(
             curve_dims=_curve_dims(spec, model.encoding_dim),
             seed=spec.seed,
         )
-        if pca["encoding_dim"] < model.encoding_dim:
+        if pca.encoding_dim < model.encoding_dim:
             omitted.append(
                 f"PCA baseline of {model.encoding_dim} components: there are only "
-                f"{pca['encoding_dim']}"
+                f"{pca.encoding_dim}"
             )
         check()
         rows = robustness(model, images, levels, seed=spec.seed, check=check)
@@ -116,25 +101,25 @@ def evaluate(
         if calibration is not None:
             pictures.append(draw_oddest(model, problem.images, calibration))
             shares = shares_below(calibration.p_values(found["mse"]))
-            calibrated = calibration.document() | {"test": shares}
-    document = {
-        "n_test": len(images),
-        "encoding_dim": model.encoding_dim,
-        "n_live_units": live_units(codes),
-        "image_shape": list(problem.image_shape),
-        "seed_index": seed_index,
-        "metrics": metrics,
-        "pca": pca,
-        "calibration": calibrated,
-        "robustness": rows,
-        "latent": latent,
-        "bootstrap": resamples,
-        "pictures": [{"name": picture.name, "alt": picture.alt} for picture in pictures],
-        "omitted": omitted + left_out,
-    }
-    # The promise of plain values is kept here, where a failure is one of the evaluation.
-    json.dumps(document, allow_nan=False)
-    return Evaluation(document, pictures)
+            calibrated = StoredCalibration(**calibration.document(), test=shares)
+    document = Evaluation(
+        n_test=len(images),
+        encoding_dim=model.encoding_dim,
+        n_live_units=live_units(codes),
+        image_shape=list(problem.image_shape),
+        seed_index=seed_index,
+        metrics=metrics,
+        pca=pca,
+        robustness=rows,
+        latent=latent,
+        bootstrap=resamples,
+        pictures=[PictureWords(picture.name, picture.alt) for picture in pictures],
+        omitted=omitted + left_out,
+        calibration=calibrated,
+    )
+    # The promise of finite values is kept here, where a failure is one of the evaluation.
+    document.to_json()
+    return Evaluated(document, pictures)
 
 
 def noise_levels(spec: ResolvedSpec) -> dict[str, tuple[float, ...]]:
@@ -176,7 +161,7 @@ def latent_space(
     codes: np.ndarray,
     class_names: Sequence[str] | None = None,
     check: Callable[[], None] = lambda: None,
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[Latent, list[str]]:
     """Describe the codes (sample, unit) of the test images, as ``latent.latent_map`` does."""
     train_codes = train_labels = None
     if problem.labels is not None and problem.test_labels is not None:

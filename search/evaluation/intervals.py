@@ -1,12 +1,17 @@
 """Averages over test images with bootstrap intervals, overall and per class."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from aesearch.seeds import derive_seed
-from aesearch.studies.results.evaluation_text import METRICS
+from aesearch.studies.results.evaluation import (
+    METRICS,
+    ClassMetrics,
+    Interval,
+    Metrics,
+    TestMetrics,
+)
 
 # More classes than this are no table that anybody reads.
 MOST_CLASSES = 200
@@ -50,25 +55,22 @@ def bootstrap_intervals(
     return low, high
 
 
-def averaged(found: Mapping[str, np.ndarray], *, resamples: int, seed: int) -> dict[str, Any]:
-    """Average each metric over images, with its interval.
-
-    Returns
-    -------
-    dict
-        ``n``, and for each of ``METRICS`` ``mean, low, high``, or None where it was not measured.
-    """
+def averaged(found: Mapping[str, np.ndarray], *, resamples: int, seed: int) -> Metrics:
+    """Average each metric over images, with its interval."""
     names = [name for name in METRICS if name in found]
     values = np.stack([found[name] for name in names], axis=1)
     low, high = bootstrap_intervals(values, resamples=resamples, seed=seed)
-    row: dict[str, Any] = {"n": len(values)} | dict.fromkeys(METRICS)
-    for column, name in enumerate(names):
-        row[name] = {
-            "mean": float(values[:, column].mean()),
-            "low": float(low[column]),
-            "high": float(high[column]),
-        }
-    return row
+    intervals = {
+        name: Interval(float(values[:, column].mean()), float(low[column]), float(high[column]))
+        for column, name in enumerate(names)
+    }
+    return Metrics(
+        n=len(values),
+        mse=intervals["mse"],
+        psnr=intervals["psnr"],
+        binary_accuracy=intervals["binary_accuracy"],
+        ssim=intervals.get("ssim"),
+    )
 
 
 def metric_table(
@@ -78,7 +80,7 @@ def metric_table(
     *,
     resamples: int,
     seed: int,
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[TestMetrics, list[str]]:
     """Average the metrics over all test images and over those of each class.
 
     Parameters
@@ -91,8 +93,7 @@ def metric_table(
 
     Returns
     -------
-    table : dict
-        ``overall`` and ``per_class`` (None where it is left out).
+    table : TestMetrics
     omitted : list of str
         What is left out, and why. Each class is resampled within itself.
     """
@@ -100,18 +101,18 @@ def metric_table(
     omitted = [] if "ssim" in found else ["SSIM: the images have fewer than 3 pixels on a side"]
     if labels is None:
         omitted.append("per-class metrics: the data set has no labels")
-        return {"overall": overall, "per_class": None}, omitted
+        return TestMetrics(overall, None), omitted
     present = np.unique(labels)
     if len(present) > MOST_CLASSES:
         omitted.append(f"per-class metrics: {len(present)} classes are more than {MOST_CLASSES}")
-        return {"overall": overall, "per_class": None}, omitted
+        return TestMetrics(overall, None), omitted
     rows = []
     for position, label in enumerate(present.tolist(), start=1):
         of_class = {name: values[labels == label] for name, values in found.items()}
         row_seed = derive_seed(seed, "bootstrap", position)
         row = averaged(of_class, resamples=resamples, seed=row_seed)
-        rows.append({"label": class_name(label, class_names)} | row)
-    return {"overall": overall, "per_class": rows}, omitted
+        rows.append(ClassMetrics(label=class_name(label, class_names), **vars(row)))
+    return TestMetrics(overall, rows), omitted
 
 
 def class_name(label: int, class_names: Sequence[str] | None) -> str:

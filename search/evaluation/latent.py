@@ -1,7 +1,7 @@
 """What the codes look like: how many units live, a map in two dimensions, how classes separate."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ import torch
 from aesearch.evaluation.metrics import batches
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.seeds import derive_seed
+from aesearch.studies.results.evaluation import Latent
 
 NEIGHBOURS = 5
 MOST_POINTS = 2000
@@ -54,7 +55,7 @@ def latent_map(
     class_names: Sequence[str] | None,
     *,
     seed: int,
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[Latent, list[str]]:
     """Project the test codes to two dimensions, and say in numbers how classes separate.
 
     Parameters
@@ -67,44 +68,48 @@ def latent_map(
 
     Returns
     -------
-    latent : dict
-        ``explained_variance`` (shares of both axes), ``points`` and ``labels`` of at most 2,000
-        test codes, ``class_names``, ``silhouette`` of the same codes in all dimensions (in
-        [-1, 1]), ``knn_accuracy``: share of the test codes (at most 10,000) whose ``k`` nearest
-        training codes vote for their class; both None where it is left out.
+    latent : Latent
+        Of at most 2,000 test codes; ``knn_accuracy`` of at most 10,000.
     omitted : list of str
     """
     shown = sample(len(test_codes), MOST_POINTS, derive_seed(seed, "latent", 0))
     shares, points = _projected(test_codes)
-    latent: dict[str, Any] = {
-        "explained_variance": shares,
+    latent = Latent(
+        explained_variance=shares,
         # Four digits are a fiftieth of a pixel on any map of them.
-        "points": [[float(f"{x:.4g}"), float(f"{y:.4g}")] for x, y in points[shown].tolist()],
-        "labels": None,
-        "class_names": None,
-        "silhouette": None,
-        "knn_accuracy": None,
-        "k": NEIGHBOURS,
-    }
+        points=[[float(f"{x:.4g}"), float(f"{y:.4g}")] for x, y in points[shown].tolist()],
+        labels=None,
+        class_names=None,
+        silhouette=None,
+        knn_accuracy=None,
+        k=NEIGHBOURS,
+    )
     if test_labels is None:
         return latent, ["silhouette and neighbour accuracy: the data set has no labels"]
-    latent["labels"] = test_labels[shown].tolist()
-    latent["class_names"] = None if class_names is None else list(class_names)
-    omitted = []
+    silhouette = accuracy = None
+    k, omitted = NEIGHBOURS, []
     n_classes = len(np.unique(test_labels[shown]))
     if 2 <= n_classes < len(shown):
-        latent["silhouette"] = _silhouette(test_codes[shown], test_labels[shown])
+        silhouette = _silhouette(test_codes[shown], test_labels[shown])
     else:
         omitted.append(f"silhouette: {len(shown)} test images have {n_classes} classes")
     if train_codes is None or train_labels is None:
         omitted.append("neighbour accuracy: the training images have no labels")
     else:
         asked = sample(len(test_codes), MOST_NEIGHBOURS_OF, derive_seed(seed, "latent", 1))
-        latent["k"] = min(NEIGHBOURS, len(train_codes))
-        latent["knn_accuracy"] = neighbour_accuracy(
-            train_codes, train_labels, test_codes[asked], test_labels[asked], k=latent["k"]
+        k = min(NEIGHBOURS, len(train_codes))
+        accuracy = neighbour_accuracy(
+            train_codes, train_labels, test_codes[asked], test_labels[asked], k=k
         )
-    return latent, omitted
+    labelled = replace(
+        latent,
+        labels=test_labels[shown].tolist(),
+        class_names=None if class_names is None else list(class_names),
+        silhouette=silhouette,
+        knn_accuracy=accuracy,
+        k=k,
+    )
+    return labelled, omitted
 
 
 def neighbour_accuracy(

@@ -1,9 +1,7 @@
 """The retrained model of a study or a run folder, measured on the test set once more."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy.engine import Engine
 
@@ -11,9 +9,10 @@ from aesearch.artifacts.best_file import BEST, check_same_images, load_best
 from aesearch.artifacts.model_file import MODEL_NAME, from_bytes, load_model
 from aesearch.artifacts.run_folder import tested_seed
 from aesearch.data.study_data import check_same_data, load_problem
-from aesearch.evaluation.evaluate import Evaluation
+from aesearch.evaluation.evaluate import Evaluated
 from aesearch.studies.results.calibration import Calibration, from_document
 from aesearch.studies.spec.load import load_spec
+from aesearch.studies.spec.strict_yaml import Flags
 from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store.contents import StudyContents, read_contents
 from aesearch.studies.store.evaluation_results import write_look
@@ -26,7 +25,7 @@ class Look:
 
     Attributes
     ----------
-    evaluation : Evaluation
+    evaluation : Evaluated
         What was measured, and its pictures.
     looks : int
         How many times the test set was looked at, this one included, as far as anybody counts.
@@ -34,12 +33,12 @@ class Look:
         Whether the store holds this evaluation now.
     """
 
-    evaluation: Evaluation
+    evaluation: Evaluated
     looks: int
     saved: bool
 
 
-def evaluate_folder(folder: Path, changes: Mapping[str, Any]) -> Look:
+def evaluate_folder(folder: Path, changes: Flags) -> Look:
     """Measure the model of a run folder; nobody counts the look.
 
     Parameters
@@ -54,19 +53,19 @@ def evaluate_folder(folder: Path, changes: Mapping[str, Any]) -> Look:
     model = load_model(folder / MODEL_NAME)
     spec = _with(spec, changes)
     problem = load_problem(spec, device=spec.compute.device)
-    check_same_images(problem, result, str(best))
-    test = result["test"]
+    check_same_images(problem, result.data, str(best))
+    test = result.test
     evaluation = measured(
         model,
         problem,
-        test["seed_index"],
+        test.seed_index,
         problem.spec.configuration({}),
         calibration=model.find_calibration(),
     )
-    return Look(evaluation, test["looks"] + 1, saved=False)
+    return Look(evaluation, test.looks + 1, saved=False)
 
 
-def evaluate_study(engine: Engine, name: str, changes: Mapping[str, Any], *, save: bool) -> Look:
+def evaluate_study(engine: Engine, name: str, changes: Flags, *, save: bool) -> Look:
     """Measure the retrained model of a study; the store counts the look.
 
     Parameters
@@ -103,12 +102,11 @@ def evaluate_study(engine: Engine, name: str, changes: Mapping[str, Any], *, sav
 
 def stored_calibration(contents: StudyContents, weights_sha256: str) -> Calibration | None:
     """Give the calibration of a model that its evaluation left in the store, if it did."""
-    found = (contents.evaluation or {}).get("calibration")
-    calibration = found and from_document(found)
-    if calibration and calibration.weights_sha256 == weights_sha256:
-        return calibration
-    return None
+    found = contents.evaluation and contents.evaluation.calibration
+    if not found or found.weights_sha256 != weights_sha256:
+        return None
+    return from_document(found.to_dict())
 
 
-def _with(spec: StudySpec, changes: Mapping[str, Any]) -> StudySpec:
+def _with(spec: StudySpec, changes: Flags) -> StudySpec:
     return load_spec(spec=spec, flags=changes)

@@ -6,7 +6,6 @@ image into a bright haze, where the same noise unclamped cancels out. A table mu
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from aesearch.evaluation.metrics import batches, peak_signal_to_noise, squared_e
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.models.training.corruptions import CORRUPTIONS, corrupt
 from aesearch.seeds import derive_seed
+from aesearch.studies.results.evaluation import Corrupted
 
 # Kinds whose values can leave [0, 1].
 UNBOUNDED = ("gaussian", "uniform")
@@ -32,7 +32,7 @@ def robustness(
     *,
     seed: int,
     check: Callable[[], None] = lambda: None,
-) -> list[dict[str, Any]]:
+) -> list[Corrupted]:
     """Measure the reconstruction of corrupted inputs against the clean originals.
 
     Parameters
@@ -47,14 +47,11 @@ def robustness(
 
     Returns
     -------
-    list of dict
-        ``corruption, level, clamped``; ``mse, psnr`` of the reconstruction and ``input_mse,
-        input_psnr`` of the corrupted input, both against the clean image, as means over images.
+    list of Corrupted
         Unbounded noise has two rows a level, first clamped, then not.
     """
     return [
-        {"corruption": corruption, "level": float(level), "clamped": clamped}
-        | _errors(model, images, corruption, level, clamped=clamped, seed=seed, check=check)
+        _measured(model, images, corruption, level, clamped=clamped, seed=seed, check=check)
         for corruption, level, clamped in _rows(levels)
     ]
 
@@ -67,7 +64,7 @@ def _rows(levels: Mapping[str, Sequence[float]]) -> Iterator[tuple[str, float, b
                 yield corruption, level, False
 
 
-def _errors(
+def _measured(
     model: Autoencoder,
     images: np.ndarray,
     corruption: str,
@@ -76,7 +73,7 @@ def _errors(
     clamped: bool,
     seed: int,
     check: Callable[[], None],
-) -> dict[str, float]:
+) -> Corrupted:
     totals = torch.zeros(4, dtype=torch.float64)
     drawn = corruption_seed(seed, corruption)
     with torch.inference_mode():
@@ -86,5 +83,4 @@ def _errors(
             output, before = squared_errors(model(inputs), clean), squared_errors(inputs, clean)
             parts = (output, peak_signal_to_noise(output), before, peak_signal_to_noise(before))
             totals += torch.stack([part.sum() for part in parts])
-    names = ("mse", "psnr", "input_mse", "input_psnr")
-    return dict(zip(names, (totals / len(images)).tolist(), strict=True))
+    return Corrupted(corruption, float(level), clamped, *(totals / len(images)).tolist())

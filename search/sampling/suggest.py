@@ -5,6 +5,7 @@ results of generations at least ``lookahead`` before it, and what is being tried
 So it does not matter who asks, when, or how often.
 """
 
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from aesearch.sampling.gp_history import filled, relative_to_size, with_values
 from aesearch.sampling.halving import halving_losers, halving_rungs
 from aesearch.seeds import derive_seed
+from aesearch.studies.spec.dimensions import Params
 from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.spec.space import Choices, Dimension
 
@@ -50,7 +52,7 @@ def suggest(
     numbers: range,
     finished: Sequence[FrozenTrial],
     window: Sequence[FrozenTrial],
-) -> list[dict[str, Any]]:
+) -> list[Params]:
     """Suggest the parameters of one generation.
 
     Parameters
@@ -72,7 +74,7 @@ def suggest(
     if spec.search.sampler == "grid":
         grid = spec.space.grid_configurations()
         return [grid[number] for number in numbers]
-    with _quiet():
+    with _quiet:
         if spec.search.sampler == "qmc":
             return _quasi_random(spec, numbers)
         sampler = _sampler(spec, position)
@@ -199,7 +201,7 @@ def _remembered(trial: FrozenTrial, *, curve: bool = True) -> FrozenTrial:
 
 def _ask(
     spec: ResolvedSpec, study: optuna.Study, number: int, *, one_space: bool = False
-) -> dict[str, Any]:
+) -> Params:
     """Ask for one configuration; in one space, for dimensions that do not apply, too."""
     # The default configuration comes first, with each size that takes its turn, so that no search
     # ends worse than doing nothing.
@@ -208,9 +210,9 @@ def _ask(
         turn = {} if size is None else {_SIZE: size}
         study.enqueue_trial(spec.default_configuration_params() | turn)
     trial = study.ask()
-    chosen: dict[str, Any] = {}
+    chosen: Params = {}
     for name, dimension in spec.space.dimensions().items():
-        architecture = chosen.get("architecture", spec.model.architecture)
+        architecture = str(chosen.get("architecture", spec.model.architecture))
         applies = name == "architecture" or dimension.applies(architecture)
         if applies or one_space:
             value = _suggest_one(trial, name, _distribution(dimension))
@@ -228,7 +230,7 @@ def _suggest_one(trial: optuna.Trial, name: str, kind: BaseDistribution) -> Any:
     return trial.suggest_float(name, kind.low, kind.high, step=kind.step, log=kind.log)
 
 
-def _quasi_random(spec: ResolvedSpec, numbers: range) -> list[dict[str, Any]]:
+def _quasi_random(spec: ResolvedSpec, numbers: range) -> list[Params]:
     # A point of the sequence depends on its number alone; Optuna hands them out in order only.
     sampler = optuna.samplers.QMCSampler(
         qmc_type="sobol",
@@ -268,7 +270,7 @@ class Pruner:
         self._trials: dict[int, optuna.Trial] = {}
         if spec.search.pruner in ("none", "halving"):
             return
-        with _quiet():
+        with _quiet:
             self._study = _scratch(spec, pruner=_optuna_pruner(spec))
             for trial in finished:
                 self._study.add_trial(_remembered(trial))
@@ -368,13 +370,13 @@ class Pruner:
                     reduction_factor=search.reduction_factor,
                 )
             ]
-        with _quiet():
+        with _quiet:
             for number in alive:
                 for epoch, mean in reports[number].items():
                     self._trials[number].report(mean, epoch)
             return [number for number in alive if self._trials[number].should_prune()]
 
-    def memory(self, number: int) -> dict[str, Any]:
+    def memory(self, number: int) -> dict[str, float]:
         """What the pruner must find again on this trial when later generations are judged."""
         if number not in self._trials:
             return {}
@@ -383,7 +385,7 @@ class Pruner:
         return {k: v for k, v in attributes.items() if k.startswith(_RUNG_ATTRIBUTE)}
 
 
-def _early_kind(params: Mapping[str, Any]) -> tuple[Any, Any]:
+def _early_kind(params: Params) -> tuple[Any, Any]:
     # Convolutional networks begin more slowly than dense ones.
     return params.get(_SIZE), params.get("architecture")
 
@@ -432,11 +434,34 @@ def rungs(spec: ResolvedSpec) -> list[int]:
     return [*epochs, last]
 
 
-class _quiet(warnings.catch_warnings):  # noqa: N801 - reads as the context it is
-    """Keep Optuna's notes on experimental options and its log of scratch studies to itself."""
+class _Quiet:
+    """Keep Optuna's notes on experimental options and its log of scratch studies to itself.
+
+    Two threads may be inside, while the filters of warnings are those of the process: the first
+    to enter sets them, the last to leave puts back what was.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = warnings.catch_warnings()
 
     def __enter__(self) -> None:
-        super().__enter__()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        warnings.filterwarnings("ignore", message=".*is an experimental.*")
+        with self._lock:
+            self._inside += 1
+            if self._inside > 1:
+                return
+            self._before = warnings.catch_warnings()
+            self._before.__enter__()
+            optuna.logging.set_verbosity(optuna.logging.WARNING)
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            warnings.filterwarnings("ignore", message=".*is an experimental.*")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._before.__exit__(None, None, None)
+
+
+_quiet = _Quiet()

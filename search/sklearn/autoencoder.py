@@ -269,7 +269,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         return scores
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: ARG002, N803 - as in fit
-        """Negative mean squared error of the reconstructions of X, in its own units."""
+        """Negative mean squared error of the reconstructions of X, in its units, without ``y``."""
         check_is_fitted(self)
         values = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         found = self.inverse_transform(self.transform(X))
@@ -277,6 +277,11 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
 
     def spec_document(self, *, image_given: bool) -> dict[str, Any]:
         """Write the parameters as a specification; what is wrong with them is said there.
+
+        Parameters
+        ----------
+        image_given : bool
+            Whether the rows of X are images of a known shape.
 
         Raises
         ------

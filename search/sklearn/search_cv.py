@@ -176,11 +176,11 @@ class AutoencoderSearchCV(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return self._best().transform(X)
 
     def inverse_transform(self, X: Any) -> np.ndarray:  # noqa: N803 - scikit-learn's word
-        """Rows of codes by ``best_estimator_``: (sample, pixel)."""
+        """Rows of the codes X by ``best_estimator_``: (sample, pixel)."""
         return self._best().inverse_transform(X)
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: N803 - scikit-learn's word
-        """Negative mean squared error of the reconstructions of X by ``best_estimator_``."""
+        """Negative mean squared error of ``best_estimator_`` on the rows of X, without ``y``."""
         return self._best().score(X, y)
 
     def _best(self) -> Autoencoder:
@@ -238,7 +238,7 @@ def _searched(problem: Problem, n_jobs: int | None) -> StudySnapshot:
             study_rows.create_study(
                 engine,
                 _STUDY,
-                spec=spec.model_dump(mode="json"),
+                spec=spec,
                 facts=problem.facts(),
                 n_trials=spec.n_trials,
                 generation_size=spec.search.generation_size,

@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: live bars on a terminal, plain lines elsewhere.
+"""What a person sees while a study runs: live bars on a terminal or in a notebook, else lines.
 
 Reads snapshots only: nothing here touches the store, a tensor or stdout.
 """
@@ -16,8 +16,9 @@ from rich.text import Text
 
 from aesearch.studies.results.records import LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
 from aesearch.studies.results.selection import eligible_trials
-from aesearch.studies.results.summary import kept_text, one_line, parameter_text, value_text
+from aesearch.studies.results.text import kept_text, one_line, parameter_text, value_text
 from aesearch.terminal.downloads import Downloads, download_text, download_view
+from aesearch.terminal.notebook import NotebookLive, in_notebook, notebook_console
 
 BEST_SHOWN = 5
 UNITS_SHOWN = 8  # more bars than this would push the table off a small terminal
@@ -47,7 +48,7 @@ class Display(Protocol):
 
 
 def make_display(*, quiet: bool, stream: TextIO | None = None) -> Display:
-    """Choose the display that suits the stream: live bars need a terminal that can move its cursor.
+    """Choose the display: live bars need a notebook, or a terminal that can move its cursor.
 
     Parameters
     ----------
@@ -58,6 +59,8 @@ def make_display(*, quiet: bool, stream: TextIO | None = None) -> Display:
     """
     if quiet:
         return QuietDisplay()
+    if stream is None and in_notebook():
+        return LiveDisplay(notebook_console(), live=NotebookLive)
     stream = sys.stderr if stream is None else stream
     if stream.isatty():
         console = Console(file=stream)
@@ -169,14 +172,21 @@ class LiveDisplay:
         Of standard error.
     clock : callable
         Seconds, monotonic.
+    live : type
+        What draws: rich's, or that of a notebook.
     """
 
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        console: Console,
+        clock: Callable[[], float] = time.monotonic,
+        live: type[Live] = Live,
+    ) -> None:
         self._pace = Pace()
         self._clock = clock
         # No refresh thread: workers are forked beside this, and the bars change with
         # snapshots only. stdout is left alone, because it carries results.
-        self._live = Live(
+        self._live = live(
             console=console, auto_refresh=False, transient=True, redirect_stdout=False
         )
         self._downloads = Downloads(

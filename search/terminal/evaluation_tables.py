@@ -1,22 +1,27 @@
 """An evaluation on a terminal: that it goes on, and its tables."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aesearch.studies.results.evaluation_text import (
-    baseline_text,
-    evaluation_numbers,
-    interval_text,
+from aesearch.studies.results.evaluation import (
+    ClassMetrics,
+    Corrupted,
+    Evaluation,
+    Latent,
+    Metrics,
 )
+from aesearch.studies.results.evaluation_text import baseline_text
+from aesearch.terminal.notebook import NotebookLive, in_notebook
 
 if TYPE_CHECKING:
     from aesearch.data.study_data import Problem
-    from aesearch.evaluation.evaluate import Evaluation
+    from aesearch.evaluation.evaluate import Evaluated
     from aesearch.models.autoencoder import Autoencoder
     from aesearch.studies.results.calibration import Calibration
     from aesearch.studies.spec.study import Configuration
@@ -39,7 +44,7 @@ def measured(
     *,
     calibration: "Calibration | None" = None,
     quiet: bool = False,
-) -> "Evaluation":
+) -> "Evaluated":
     """Evaluate a model in this process, to the last bit as a worker would, and say so.
 
     It is calibrated where no calibration of it is given.
@@ -52,9 +57,8 @@ def measured(
 
     threads = problem.spec.compute.threads
     prepare_process(threads)
-    console = Console(stderr=True, quiet=quiet)
     try:
-        with console.status(f"Measuring {len(problem.test_images)} test images…"):
+        with waiting(f"Measuring {len(problem.test_images)} test images…", quiet=quiet):
             calibration = calibration or calibrate(model, problem, configuration)
             return evaluate(model, problem, seed_index=seed_index, calibration=calibration)
     finally:
@@ -62,29 +66,38 @@ def measured(
         torch.set_flush_denormal(False)
 
 
-def print_evaluation(document: Mapping[str, Any]) -> None:
+def waiting(text: str, *, quiet: bool) -> AbstractContextManager[object]:
+    """Say that something is computed, on a terminal or in a notebook, until it is there."""
+    if quiet:
+        return nullcontext()
+    return NotebookLive(Text(text)) if in_notebook() else Console(stderr=True).status(text)
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
     """Print an evaluation on standard output: metrics, corruptions, latent space, omissions."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_WIDTH)
-    n_live, n_units = document["n_live_units"], document["encoding_dim"]
-    words = f"{document['n_test']} test images, seed {document['seed_index']}, encoding dimension "
+    n_live, n_units = evaluation.n_live_units, evaluation.encoding_dim
+    words = f"{evaluation.n_test} test images, seed {evaluation.seed_index}, encoding dimension "
     console.print(Text(f"{words}{n_units} ({n_live} units in use)"))
-    console.print(metric_table(document))
-    console.print(Text(baseline_text(evaluation_numbers(document))))
-    if document["robustness"]:
-        console.print(robustness_table(document))
-    for line in latent_lines(document["latent"]):
+    console.print(metric_table(evaluation))
+    mse = evaluation.metrics.overall.mse.mean
+    console.print(Text(baseline_text(evaluation.pca, mse=mse, encoding_dim=n_units)))
+    if evaluation.robustness:
+        console.print(robustness_table(evaluation.robustness))
+    for line in latent_lines(evaluation.latent):
         console.print(Text(line))
-    calibration = document.get("calibration")
-    if calibration:
-        shares = [f"{row['share']:.1%} have p <= {row['p_value']:g}" for row in calibration["test"]]
+    if evaluation.calibration is not None:
+        shares = [
+            f"{row.share:.1%} have p <= {row.p_value:g}" for row in evaluation.calibration.test
+        ]
         console.print(Text(f"As 'aesearch score' judges the test images: {', '.join(shares)}"))
-    for omitted in document["omitted"]:
+    for omitted in evaluation.omitted:
         console.print(Text(f"Left out: {omitted}"))
 
 
-def metric_table(document: Mapping[str, Any]) -> Table:
+def metric_table(evaluation: Evaluation) -> Table:
     """One row for all images, one per class, one for the PCA baseline."""
     table = Table(
         title="Reconstruction, mean over images with 95% bootstrap intervals",
@@ -95,20 +108,20 @@ def metric_table(document: Mapping[str, Any]) -> Table:
     table.add_column("n", justify="right")
     for _, title, _ in _METRICS:
         table.add_column(title)
-    metrics, pca = document["metrics"], document["pca"]
-    rows = [("all", metrics["overall"])]
-    rows += [(f"class {row['label']}", row) for row in metrics["per_class"] or ()]
+    metrics, pca = evaluation.metrics, evaluation.pca
+    rows: list[tuple[str, Metrics | ClassMetrics]] = [("all", metrics.overall)]
+    rows += [(f"class {row.label}", row) for row in metrics.per_class or ()]
     for name, row in rows:
-        cells = [
-            interval_text(row[key], digits) if row[key] else "-" for key, _, digits in _METRICS
-        ]
-        table.add_row(Text(name), str(row["n"]), *cells)
-    cells = ["-" if pca[key] is None else f"{pca[key]:{digits}}" for key, _, digits in _METRICS]
-    table.add_row(f"all, by PCA of {pca['encoding_dim']}", str(document["n_test"]), *cells)
+        found = [(getattr(row, key), digits) for key, _, digits in _METRICS]
+        cells = [interval.text(digits) if interval else "-" for interval, digits in found]
+        table.add_row(Text(name), str(row.n), *cells)
+    means = [(getattr(pca, key), digits) for key, _, digits in _METRICS]
+    cells = ["-" if mean is None else f"{mean:{digits}}" for mean, digits in means]
+    table.add_row(f"all, by PCA of {pca.encoding_dim}", str(evaluation.n_test), *cells)
     return table
 
 
-def robustness_table(document: Mapping[str, Any]) -> Table:
+def robustness_table(rows: Sequence[Corrupted]) -> Table:
     """One row per corruption, level and convention."""
     table = Table(
         title="Corrupted inputs, against the clean originals", title_justify="left", box=box.SIMPLE
@@ -116,28 +129,27 @@ def robustness_table(document: Mapping[str, Any]) -> Table:
     table.add_column("corruption")
     for title in ("level", "MSE", "input's own MSE", "PSNR [dB]", "input's own PSNR"):
         table.add_column(title, justify="right")
-    for row in document["robustness"]:
-        name = row["corruption"] + ("" if row["clamped"] else ", not clamped")
+    for row in rows:
         table.add_row(
-            name,
-            f"{row['level']:g}",
-            f"{row['mse']:#.4g}",
-            f"{row['input_mse']:#.4g}",
-            f"{row['psnr']:.2f}",
-            f"{row['input_psnr']:.2f}",
+            row.corruption + ("" if row.clamped else ", not clamped"),
+            f"{row.level:g}",
+            f"{row.mse:#.4g}",
+            f"{row.input_mse:#.4g}",
+            f"{row.psnr:.2f}",
+            f"{row.input_psnr:.2f}",
         )
     return table
 
 
-def latent_lines(latent: Mapping[str, Any]) -> list[str]:
+def latent_lines(latent: Latent) -> list[str]:
     """What is known of the codes, in words."""
-    shares = " and ".join(f"{100 * share:.0f}%" for share in latent["explained_variance"])
+    shares = " and ".join(f"{100 * share:.0f}%" for share in latent.explained_variance)
     lines = [f"Codes: the first two principal axes hold {shares} of their variance"]
-    if latent["silhouette"] is not None:
-        lines.append(f"  silhouette of the classes {latent['silhouette']:.3f} (-1 to 1)")
-    if latent["knn_accuracy"] is not None:
+    if latent.silhouette is not None:
+        lines.append(f"  silhouette of the classes {latent.silhouette:.3f} (-1 to 1)")
+    if latent.knn_accuracy is not None:
         lines.append(
-            f"  {100 * latent['knn_accuracy']:.1f}% of the test codes have the class of their "
-            f"{latent['k']} nearest training codes"
+            f"  {100 * latent.knn_accuracy:.1f}% of the test codes have the class of their "
+            f"{latent.k} nearest training codes"
         )
     return lines

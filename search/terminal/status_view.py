@@ -1,60 +1,23 @@
-"""What ``aesearch status`` shows: studies and who works on them as a table, lines, or JSON."""
+"""What ``aesearch status`` shows: studies and who works on them as a table or lines."""
 
-import datetime as dt
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from aesearch.studies.results.summary import one_line, value_text
+from aesearch.studies.results.text import one_line, value_text
 from aesearch.studies.store.ledger import MAX_ATTEMPTS
 from aesearch.studies.store.status import StudyStatus, WorkerStatus
 
 WORKERS_SHOWN = 20
 
 
-def as_json(study: StudyStatus) -> dict[str, Any]:
-    """Give one study in values that JSON can hold; times are seconds."""
-    created = dt.datetime.fromtimestamp(study.created, dt.UTC)
-    return {
-        "study": study.name,
-        "state": study.state,
-        "dataset": study.dataset,
-        "device": study.device,
-        "created": created.isoformat(timespec="seconds"),
-        "n_trials": study.n_trials,
-        "finished": study.finished,
-        "trials": study.trials,
-        "best": None if study.best is None else {"number": study.best[0], "value": study.best[1]},
-        "chosen": None if study.chosen is None else study.chosen[0],
-        "open_work": study.open_work,
-        "trials_per_hour": study.trials_per_hour,
-        "seconds_left": study.seconds_left,
-        "workers": [asdict(worker) | {"alive": worker.alive} for worker in study.workers],
-    }
-
-
 def wide_console() -> Console:
     """Give standard output; a pipe has no width, and nothing is cut there."""
     return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-
-
-def listed(study: StudyStatus) -> dict[str, Any]:
-    """Give one study as a row of ``aesearch list``: the value is the winner's, or the best's."""
-    best = study.chosen or study.best
-    return {
-        "study": study.name,
-        "dataset": study.dataset,
-        "finished": study.finished,
-        "trials": study.n_trials,
-        "value": None if best is None else best[1],
-        "state": study.state,
-    }
 
 
 def list_view(studies: Sequence[StudyStatus]) -> RenderableType:
@@ -64,13 +27,14 @@ def list_view(studies: Sequence[StudyStatus]) -> RenderableType:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name in ("study", "dataset", "trials", "best", "state"):
         table.add_column(name, no_wrap=True)
-    for row in map(listed, studies):
+    for study in studies:
+        best = study.chosen or study.best
         table.add_row(
-            Text(one_line(row["study"])),
-            Text(one_line(str(row["dataset"]))),
-            f"{row['finished']}/{row['trials']}",
-            "-" if row["value"] is None else value_text(row["value"]),
-            row["state"],
+            Text(one_line(study.name)),
+            Text(one_line(str(study.dataset))),
+            f"{study.finished}/{study.n_trials}",
+            "-" if best is None else value_text(best[1]),
+            study.state,
         )
     return table
 
@@ -109,7 +73,7 @@ def _study_table(studies: Sequence[StudyStatus]) -> Table:
     for name in ("state", "trials", "best", "trials/h", "left", "workers"):
         table.add_column(name, no_wrap=True, justify="left" if name == "state" else "right")
     for study in studies:
-        failed = f" ({study.trials['failed']} failed)" if study.trials["failed"] else ""
+        failed = f" ({study.trials.failed} failed)" if study.trials.failed else ""
         table.add_row(
             Text(one_line(study.name)),
             study.state,

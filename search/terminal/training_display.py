@@ -1,14 +1,16 @@
-"""What a person sees while ``train`` or ``verify`` retrains: bars on a terminal, else lines."""
+"""What a person sees while ``train`` or ``verify`` retrains: bars, or lines in a log."""
 
 import sys
 from collections.abc import Sequence
 from typing import Protocol, Self, TextIO, final
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from aesearch.studies.results.summary import kept_text, value_text
-from aesearch.training.retrain_pool import TrainedSeed
+from aesearch.studies.results.records import TrainedSeed
+from aesearch.studies.results.text import kept_text, value_text
+from aesearch.terminal.notebook import NotebookLive, in_notebook, notebook_console
 
 
 class TrainingDisplay(Protocol):
@@ -27,9 +29,11 @@ class TrainingDisplay(Protocol):
 
 def make_training_display(*, quiet: bool, stream: TextIO | None = None) -> TrainingDisplay:
     """Choose the display that suits the stream; None is standard error."""
-    stream = sys.stderr if stream is None else stream
     if quiet:
         return LinesDisplay(None)
+    if stream is None and in_notebook():
+        return BarsDisplay(notebook_console(), live=NotebookLive)
+    stream = sys.stderr if stream is None else stream
     console = Console(file=stream)
     if stream.isatty() and not console.is_dumb_terminal:
         return BarsDisplay(console)
@@ -70,15 +74,19 @@ class LinesDisplay:
 class BarsDisplay:
     """A bar for every set of seeds that train together, gone at the end."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, live: type[Live] = Live) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("epochs"),
             console=console,
+        )
+        self._progress.live = live(
+            console=console,
             transient=True,
             redirect_stdout=False,
+            get_renderable=self._progress.get_renderable,
         )
         self._tasks: dict[tuple[int, ...], TaskID] = {}
 
@@ -88,7 +96,7 @@ class BarsDisplay:
         if key not in self._tasks:
             several = f"seeds {key[0]}-{key[-1]}" if len(key) > 1 else f"seed {key[0]}"
             self._tasks[key] = self._progress.add_task(several, total=n_epochs)
-        self._progress.update(self._tasks[key], completed=epoch)
+        self._progress.update(self._tasks[key], completed=epoch, refresh=True)
 
     def finished(self, seed: TrainedSeed) -> None:
         """Print one line above the bars."""

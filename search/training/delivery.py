@@ -225,7 +225,9 @@ class _Training:
 def _pruned(
     number: int, value: float, reason: str, pruner: Pruner, scores: tuple[float, ...] = ()
 ) -> Outcome:
-    attributes = {"reason": reason} | ({"fold_scores": list(scores)} if scores else {})
+    attributes: dict[str, str | float | list[float]] = {"reason": reason}
+    if scores:
+        attributes["fold_scores"] = list(scores)
     return Outcome(
         number,
         TrialState.PRUNED,
@@ -245,7 +247,10 @@ def _complete(
 ) -> Outcome:
     mean, standard_error = mean_and_standard_error(scores)
     unstable = score_above_limit(scores, limit=problem.spec.search.unstable_loss)
-    attributes = {"standard_error": standard_error, "fold_scores": list(scores)}
+    attributes: dict[str, str | float | list[float]] = {
+        "standard_error": standard_error,
+        "fold_scores": list(scores),
+    }
     if unstable is not None:
         attributes["unstable"] = unstable
     return Outcome(

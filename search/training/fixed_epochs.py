@@ -1,7 +1,6 @@
 """Trials of a fixed number of epochs: all folds advance together, losers leave at a rung."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -146,7 +145,7 @@ def _complete(
     problem: Problem,
     number: int,
     validation: np.ndarray,
-    memory: dict[str, Any],
+    memory: dict[str, float],
     shown: tuple[Picture, ...],
 ) -> Outcome:
     search = problem.spec.search

@@ -15,6 +15,7 @@ from aesearch.models.training.population import Population
 from aesearch.seeds import derive_seed
 from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.spec.study import Configuration
+from aesearch.training.memory import bounded_population
 
 
 @dataclass
@@ -54,6 +55,8 @@ def populations(
 ) -> list[Group]:
     """Put members that can train as one batch together, at most ``population`` each.
 
+    Fewer where a GPU has not memory enough for so many.
+
     Parameters
     ----------
     images : Tensor, (sample, channel, height, width), uint8
@@ -67,6 +70,15 @@ def populations(
     kinds: dict[tuple[Any, ...], list[tuple[int, int]]] = {}
     for number, configuration in configurations.items():
         kinds.setdefault(_kind(configuration), []).extend((number, fold) for fold in folds)
+    train, validation = parts(folds[0])
+    population = bounded_population(
+        problem,
+        images.device,
+        [[configurations[number] for number, _ in members] for members in kinds.values()],
+        population=population,
+        n_train=len(train),
+        n_validation=len(validation),
+    )
     groups = []
     for members in kinds.values():
         for start in range(0, len(members), population):
@@ -186,14 +198,14 @@ def images_as_validated(problem: Problem, indices: np.ndarray) -> torch.Tensor |
     denoising = denoising_of(problem.spec)
     if denoising is None:
         return None
+    images = torch.from_numpy(problem.images[indices])
+    flat = images.float().div_(255).reshape(1, len(indices), -1)
     corruption = InputCorruption(
         denoising,
         [denoising.validation_level],
         problem.image_shape,
         sample_first=False,
-        device=torch.device("cpu"),
+        like=flat,
     )
-    images = torch.from_numpy(problem.images[indices])
-    flat = images.float().div_(255).reshape(1, len(indices), -1)
     numbers = torch.from_numpy(indices).reshape(1, -1)
     return corruption.apply(flat, numbers, None).reshape(images.shape)

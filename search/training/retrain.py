@@ -12,7 +12,7 @@ import torch
 from aesearch.artifacts import model_file
 from aesearch.data.study_data import Problem
 from aesearch.models.autoencoder import Autoencoder
-from aesearch.models.runtime import is_out_of_memory
+from aesearch.models.runtime import empty_cache, is_out_of_memory
 from aesearch.models.training.early_stopping import EarlyStopping
 from aesearch.models.training.population import Population
 from aesearch.seeds import derive_seed
@@ -142,8 +142,7 @@ def retrain(
             raise
         log.warning("out of memory with %d seeds at once", len(seed_indices))
     # Only here does nothing hold on to the tensors of the attempt any more.
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    empty_cache()
     middle = len(seed_indices) // 2
     return [
         found

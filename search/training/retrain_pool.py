@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from signal import SIG_IGN, SIGINT, signal
 from threading import Thread
 from types import ModuleType
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aesearch.data.study_data import Problem
 from aesearch.studies.errors import RunFailedError
+from aesearch.studies.results.records import TrainedSeed
 from aesearch.studies.spec.resolved import ResolvedSpec
 
 if TYPE_CHECKING:
@@ -23,28 +23,6 @@ if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
 
 _SAY_S = 0.5
-
-
-@dataclass(frozen=True)
-class TrainedSeed:
-    """One retrained network.
-
-    Attributes
-    ----------
-    validation_loss, test_mse : float
-        MSE per pixel; of the best epoch.
-    weights : bytes
-        A ``model.safetensors`` file.
-    """
-
-    seed_index: int
-    seed: int
-    epochs: int
-    best_epoch: int
-    validation_loss: float
-    test_mse: float
-    weights_sha256: str
-    weights: bytes
 
 
 class Progress(Protocol):
@@ -91,7 +69,7 @@ def train_seeds(
     pool = ProcessPoolExecutor(
         n_processes, mp_context=context, initializer=_begin, initargs=(stop, said, os.getpid())
     )
-    document = spec.model_dump()
+    document = spec.model_dump()  # pydantic's generic classes cannot be pickled
     found: list[TrainedSeed] = []
     try:
         with _without_main():

@@ -4,11 +4,12 @@ import os
 import threading
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, Unpack
 
 from sqlalchemy.engine import Engine
 
 from aesearch.studies.errors import StoreError
+from aesearch.studies.results.records import Progress
 from aesearch.studies.store.ledger import Lease, LeaseLostError, renew
 from aesearch.studies.store.retry import lease_s
 
@@ -40,7 +41,7 @@ class Heartbeat:
         self._parent = parent
         self._over = threading.Event()
         self._lost = False
-        self._progress: dict[str, Any] = {}
+        self._progress: Progress = {}
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
@@ -56,8 +57,8 @@ class Heartbeat:
         self._over.set()
         self._thread.join()
 
-    def say(self, **progress: Any) -> None:
-        """Say how far it is: ``epoch``, ``n_epochs``, ``n_members``, ``trials`` or ``seeds``."""
+    def say(self, **progress: Unpack[Progress]) -> None:
+        """Say how far it is."""
         self._progress = progress
 
     def check(self) -> None:
@@ -76,7 +77,7 @@ class Heartbeat:
             raise StoppedError
 
     def _beat(self) -> None:
-        said: dict[str, Any] = {}
+        said: Progress = {}
         renewed = time.monotonic()
         every_s = lease_s() / _RENEWALS
         while not self._over.wait(min(_PROGRESS_S, every_s)):

@@ -27,7 +27,8 @@ _QUICK_DEATHS = 3
 
 def default_workers(spec: ResolvedSpec, n_generations: int) -> int:
     """One worker per GPU, or per core of a CPU; never more than there is work for."""
-    here = places(cuda=spec.compute.device == "cuda")
+    device = spec.compute.device
+    here = 1 if device == "mps" else places(cuda=device == "cuda")
     return max(1, min(here, useful_workers(spec, n_generations)))
 
 

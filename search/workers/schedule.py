@@ -1,5 +1,6 @@
 """What is decided between pieces of work: what to try next, whom to choose; nothing trains here."""
 
+import logging
 from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial
@@ -12,6 +13,8 @@ from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.spec.study import Configuration
 from aesearch.studies.store import ledger, retrain_results, search_results, status, study_rows
 from aesearch.training.retrain import retrain_key, seed_chunks
+
+log = logging.getLogger("aesearch.worker")
 
 
 def known_results(
@@ -41,6 +44,23 @@ def suggest_up_to(
         window = trials[len(known) : generation.first]
         found = suggest(spec, generation.position, generation.members, known, window)
         search_results.write_suggestions(engine, generation, found, distributions(spec))
+
+
+def suggest_ahead(
+    engine: Engine, study: study_rows.StudyRow, spec: ResolvedSpec, position: int
+) -> None:
+    """Suggest the generations up to ``position`` if all that they may know is known by now.
+
+    Whoever comes to them later does it otherwise, with the same result: so nothing that goes
+    wrong here matters.
+    """
+    try:
+        trials, firsts = search_results.history(engine, study)
+        last = min(position, len(firsts) - 1)
+        if all(trial.state in FINISHED for trial in known_results(spec, trials, firsts, last)):
+            suggest_up_to(engine, study, spec, last)
+    except Exception as error:  # noqa: BLE001 - of the store as of the sampler
+        log.info("study %r: nothing was suggested ahead (%s)", study.name, error)
 
 
 def chosen_configuration(

@@ -8,7 +8,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -30,6 +31,7 @@ from aesearch.studies.errors import (
     StudyMismatchError,
     StudyNotFoundError,
 )
+from aesearch.studies.results.records import TrainedSeed
 from aesearch.studies.results.selection import best_seed
 from aesearch.studies.spec.model_size import LARGEST_WEIGHTS
 from aesearch.studies.spec.resolved import ResolvedSpec, resolve
@@ -43,7 +45,13 @@ from aesearch.training.rungs import Rung
 from aesearch.versions import check_versions
 from aesearch.workers.heartbeat import Heartbeat, StoppedError
 from aesearch.workers.local_workers import worker_name
-from aesearch.workers.schedule import chosen_configuration, known_results, settle, suggest_up_to
+from aesearch.workers.schedule import (
+    chosen_configuration,
+    known_results,
+    settle,
+    suggest_ahead,
+    suggest_up_to,
+)
 
 log = logging.getLogger("aesearch.worker")
 
@@ -107,6 +115,8 @@ class Worker:
         assert isinstance(spec.compute.population, int), "the stored spec is resolved"
         # Shrinks where the device's memory is too small.
         self._population = spec.compute.population
+        # A GPU works by itself.
+        self._idles = device != "cpu"
         prepare_process(spec.compute.threads)
         self._problem = load_problem(spec, device=device) if problem is None else problem
         check_same_data(self._problem, self._study.facts, name)
@@ -275,16 +285,17 @@ class Worker:
             )
 
         try:
-            self._population = train_generation(
-                self._problem,
-                self._images,
-                configurations,
-                population=self._population,
-                rungs=rungs(spec),
-                pruner=lambda: Pruner(spec, finished, own),
-                on_epoch=on_epoch,
-                on_rung=on_rung,
-            )
+            with self._suggesting(study, spec, lease.position + 1):
+                self._population = train_generation(
+                    self._problem,
+                    self._images,
+                    configurations,
+                    population=self._population,
+                    rungs=rungs(spec),
+                    pruner=lambda: Pruner(spec, finished, own),
+                    on_epoch=on_epoch,
+                    on_rung=on_rung,
+                )
         except (AesearchError, LeaseLostError, StoppedError, SQLAlchemyError):
             raise  # the store, not the training: the generation is as good as before
         except (Exception, SystemExit) as error:
@@ -292,6 +303,22 @@ class Worker:
                 raise
             log.exception("generation %d failed", lease.position)
             self._fail(lease, _in_one_line(error))
+
+    @contextmanager
+    def _suggesting(
+        self, study: study_rows.StudyRow, spec: ResolvedSpec, position: int
+    ) -> Iterator[None]:
+        """Suggest a later generation meanwhile, where the training leaves this process idle."""
+        if not self._idles:
+            yield
+            return
+        arguments = (self._engine, study, spec, position)
+        thread = threading.Thread(target=suggest_ahead, args=arguments, name="suggest", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
 
     def _fail(self, lease: Lease, reason: str) -> None:
         outcomes = [
@@ -356,15 +383,15 @@ class Worker:
             save=save,
         )
         rows = [
-            {
-                "seed_index": item.seed_index,
-                "seed": item.seed,
-                "epochs": item.epochs,
-                "best_epoch": item.best_epoch,
-                "validation_loss": item.validation_loss,
-                "weights_sha256": item.weights_sha256,
-                "weights": model_file.to_bytes(item.model),
-            }
+            TrainedSeed(
+                seed_index=item.seed_index,
+                seed=item.seed,
+                epochs=item.epochs,
+                best_epoch=item.best_epoch,
+                validation_loss=item.validation_loss,
+                weights_sha256=item.weights_sha256,
+                weights=model_file.to_bytes(item.model),
+            )
             for item in done
         ]
         curves = {item.seed_index: item.curve for item in done}

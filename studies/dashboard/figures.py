@@ -6,13 +6,15 @@ few points, and colours that can be read on white and on black.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from aesearch.studies.dashboard.finished import CurvePoint
 from aesearch.studies.results.records import TrialRecord
 from aesearch.studies.results.selection import eligible_trials
-from aesearch.studies.results.summary import parameter_text, value_text
+from aesearch.studies.results.text import parameter_text, value_text
+
+Plotly = dict[str, Any]  # a part of a figure, as plotly's JSON has it
 
 MAX_BYTES = 30_000
 BEST_SHOWN = 20
@@ -63,7 +65,7 @@ def study_figures(
 
 def _best_trials(
     best: Sequence[TrialRecord], ties: Sequence[int] | None, winner: int | None
-) -> dict[str, Any] | None:
+) -> Plotly | None:
     if len(best) < 2:
         return None
     groups = [
@@ -94,7 +96,7 @@ def _best_trials(
     return figure
 
 
-def _encoding_dimension(ranked: Sequence[TrialRecord], shown: int) -> dict[str, Any] | None:
+def _encoding_dimension(ranked: Sequence[TrialRecord], shown: int) -> Plotly | None:
     by_dim: dict[int, list[TrialRecord]] = {}
     for trial in ranked:
         dim = trial.params.get("encoding_dim")
@@ -140,9 +142,7 @@ def _encoding_dimension(ranked: Sequence[TrialRecord], shown: int) -> dict[str, 
     return figure
 
 
-def _fold_curves(
-    curve: Sequence[CurvePoint], number: int, *, chosen: bool
-) -> dict[str, Any] | None:
+def _fold_curves(curve: Sequence[CurvePoint], number: int, *, chosen: bool) -> Plotly | None:
     folds: dict[int, list[CurvePoint]] = {}
     for point in curve:
         folds.setdefault(point.fold, []).append(point)
@@ -182,8 +182,8 @@ def _thinned(points: Sequence[CurvePoint]) -> list[CurvePoint]:
 
 
 def _points(
-    x: Sequence[int | str], trials: Sequence[TrialRecord], *, name: str, colour: str
-) -> dict[str, Any]:
+    x: Sequence[float | int | str], trials: Sequence[TrialRecord], *, name: str, colour: str
+) -> Plotly:
     words = [
         f"trial {t.number}: {value_text(t.value, t.standard_error)}"
         + "".join(f"<br>{key} {parameter_text(value)}" for key, value in t.params.items())
@@ -208,9 +208,7 @@ def _points(
     }
 
 
-def _figure(
-    traces: Sequence[Mapping[str, Any]], title: str, x_title: str, y_title: str
-) -> dict[str, Any]:
+def _figure(traces: Sequence[Plotly], title: str, x_title: str, y_title: str) -> Plotly:
     axis = {"gridcolor": "rgba(138,138,138,0.25)", "zeroline": False, "automargin": True}
     return {
         "data": list(traces),

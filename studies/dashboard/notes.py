@@ -2,17 +2,12 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from aesearch.studies.dashboard.finished import CurvePoint, FinishedTrial
-from aesearch.studies.results.summary import (
-    one_line,
-    parameter_text,
-    seeds_apart_text,
-    validation_words,
-    value_text,
-)
+from aesearch.studies.results.summary import Denoising, SetAside, Summary
+from aesearch.studies.results.summary_text import seeds_apart_text, validation_words
+from aesearch.studies.results.text import counted, one_line, parameter_text, value_text
 
 _REASON_SHOWN = 400  # characters
 _SET_ASIDE_SHOWN = 5  # trials
@@ -24,7 +19,7 @@ def trial_note(
     pictures: Sequence[tuple[str, str]] = (),
     *,
     score_epochs: int,
-    noise: Mapping[str, Any] | None = None,
+    noise: Denoising | None = None,
 ) -> str:
     """Tell how a trial ended, with one row per fold.
 
@@ -34,8 +29,8 @@ def trial_note(
         Shown below; where the dashboard has no files, the words of ``alt`` stand for them.
     score_epochs : int
         Over how many of the last epochs a fold's score is a mean.
-    noise : mapping or None
-        From ``studies.summary.denoising``.
+    noise : Denoising or None
+        Of the validation images.
     """
     parts = [_ending(trial, noise)]
     if trial.curve:
@@ -51,7 +46,7 @@ def trial_note(
     return "\n\n".join(parts) + "\n"
 
 
-def _ending(trial: FinishedTrial, noise: Mapping[str, Any] | None) -> str:
+def _ending(trial: FinishedTrial, noise: Denoising | None) -> str:
     record = trial.record
     if record.state != "complete":
         words = "Pruned" if record.state == "pruned" else "Failed"
@@ -60,7 +55,7 @@ def _ending(trial: FinishedTrial, noise: Mapping[str, Any] | None) -> str:
     value = value_text(record.value, record.standard_error)
     text = (
         f"**{value}** {validation_words(noise)} (mean ± standard error over {folds} folds), "
-        f"after {_count(record.epochs, 'epoch')}"
+        f"after {counted(record.epochs, 'epoch')}"
     )
     if record.unstable is None:
         return text
@@ -92,120 +87,114 @@ def _table(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
     return "\n".join(f"|{line}|" for line in (head, rule, *body))
 
 
-def study_note(facts: Mapping[str, Any], *, study_id: int, folds: int) -> str:
+def study_note(found: Summary, *, study_id: int, folds: int) -> str:
     """Tell what a study found and how sure that is.
 
     Parameters
     ----------
-    facts : mapping
-        From ``studies.summary.summary``.
     study_id : int
         Optuna's, for the links to trials.
     folds : int
         Of the cross-validation.
     """
-    parts = [_progress(facts), *_winner(facts, study_id, folds), *_certainty(facts, study_id)]
-    parts += _tested(facts)
-    for what, key in (("unstable and set aside", "unstable"), ("failed", "failed")):
-        parts += _set_aside(what, facts[key], study_id)
+    parts = [_progress(found), *_winner(found, study_id, folds), *_certainty(found, study_id)]
+    parts += _tested(found)
+    parts += _set_aside("unstable and set aside", found.unstable, study_id)
+    parts += _set_aside("failed", found.failed, study_id)
     return "\n\n".join(parts) + "\n"
 
 
-def _progress(facts: Mapping[str, Any]) -> str:
-    counts = facts["trials"]
-    done = counts["complete"] + counts["pruned"] + counts["failed"]
-    ended = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    images = "" if facts["dataset"] is None else f" on {_escaped(str(facts['dataset']))}"
-    if facts["image_shape"]:
-        images += f" ({' x '.join(map(str, facts['image_shape']))} images)"
-    return f"{done} of {_count(facts['n_trials'], 'trial')} finished{images}: {ended}."
+def _progress(found: Summary) -> str:
+    done, ended = found.trials.finished, found.trials.text()
+    images = "" if found.dataset is None else f" on {_escaped(found.dataset)}"
+    if found.image_shape:
+        images += f" ({' x '.join(map(str, found.image_shape))} images)"
+    return f"{done} of {counted(found.n_trials, 'trial')} finished{images}: {ended}."
 
 
-def _winner(facts: Mapping[str, Any], study_id: int, folds: int) -> list[str]:
-    winner, best = facts["winner"], facts["best"]
+def _winner(found: Summary, study_id: int, folds: int) -> list[str]:
+    winner, best = found.winner, found.best
     trial = winner or best
     if trial is None:
         return ["**No winner:** no trial has completed and is stable so far."]
     name = "Winner" if winner else "Best so far"
-    value = value_text(trial["value"], trial["standard_error"])
-    score = validation_words(facts["denoising"])
+    value = value_text(trial.value, trial.standard_error)
+    score = validation_words(found.denoising)
     parts = [
-        f"### {name}: {_link(trial['number'], study_id)}",
+        f"### {name}: {_link(trial.number, study_id)}",
         f"**{value}** {score} (mean ± standard error over {folds} folds)",
     ]
-    rows = [] if trial["architecture"] is None else [("architecture", trial["architecture"])]
-    rows += [item for item in trial["params"].items() if item[0] != "architecture"]
-    if rows:
-        cells = [(_escaped(name), _escaped(parameter_text(value))) for name, value in rows]
-        parts.append(_table([("hyperparameter", "value"), *cells]))
-    if winner and best and best["number"] != winner["number"]:
+    rows = {"architecture": trial.architecture} | trial.params
+    cells = [(_escaped(name), _escaped(parameter_text(value))) for name, value in rows.items()]
+    parts.append(_table([("hyperparameter", "value"), *cells]))
+    if winner and best and best.number != winner.number:
         parts.append(
-            f"Chosen by the rule {facts['selection']}, although {_link(best['number'], study_id)} "
-            f"has the lowest mean, {value_text(best['value'], best['standard_error'])}."
+            f"Chosen by the rule {found.selection}, although {_link(best.number, study_id)} "
+            f"has the lowest mean, {value_text(best.value, best.standard_error)}."
         )
     return parts
 
 
-def _certainty(facts: Mapping[str, Any], study_id: int) -> list[str]:
-    ties = facts["indistinguishable"]
-    if facts["winner"] is None or ties is None:
+def _certainty(found: Summary, study_id: int) -> list[str]:
+    ties = found.indistinguishable
+    if found.winner is None or ties is None:
         return []
-    how = f"({ties['test']}, p ≥ {ties['alpha']:g})"
-    if not ties["n_compared"]:
+    how = f"({ties.test}, p ≥ {ties.alpha:g})"
+    if not ties.n_compared:
         text = "There is no other eligible trial to compare it with."
-    elif not ties["trials"]:
+    elif not ties.trials:
         text = (
-            f"All {ties['n_compared']} other eligible trials can be told apart from it "
+            f"All {ties.n_compared} other eligible trials can be told apart from it "
             f"{how.replace('≥', '<')}."
         )
     else:
         shown = ", ".join(
-            f"{_link(tie['number'], study_id)} (p = {tie['p']:.2f})" for tie in ties["trials"][:10]
+            f"{_link(tie.number, study_id)} (p = {tie.p:.2f})" for tie in ties.trials[:10]
         )
-        more = len(ties["trials"]) - 10
+        more = len(ties.trials) - 10
         text = (
-            f"{len(ties['trials'])} of {ties['n_compared']} other eligible trials cannot be told "
+            f"{len(ties.trials)} of {ties.n_compared} other eligible trials cannot be told "
             f"apart from it {how}: {shown}" + (f" and {more} more." if more > 0 else ".")
         )
     return ["### How sure", text]
 
 
-def _tested(facts: Mapping[str, Any]) -> list[str]:
-    if facts["winner"] is None:
+def _tested(found: Summary) -> list[str]:
+    if found.winner is None:
         return []
-    retrain = facts["retrain"]
+    retrain = found.retrain
     if retrain is None:
         return ["It has not been retrained yet."]
-    test, seeds = retrain["test_mse"], _count(len(retrain["seeds"]), "seed")
+    test, seeds = retrain.test_mse, counted(len(retrain.seeds), "seed")
     if test is None:
         return [f"Retrained with {seeds}; the test set has not been looked at yet."]
-    spread = "" if test["sd"] is None else "mean ± standard deviation over "
-    images = "the test set" if facts["denoising"] is None else "the clean images of the test set"
+    spread = "" if test.sd is None else "mean ± standard deviation over "
+    images = "the test set" if found.denoising is None else "the clean images of the test set"
     text = (
-        f"Retrained: **{value_text(test['mean'], test['sd'])}** MSE per pixel on {images} "
-        f"({spread}{_count(test['n_seeds'], 'seed')})."
+        f"Retrained: **{value_text(test.mean, test.sd)}** MSE per pixel on {images} "
+        f"({spread}{counted(test.n_seeds, 'seed')})."
     )
-    if retrain["seeds_apart"]:
+    if retrain.seeds_apart:
         text += f" **Its seeds lie far apart:** {seeds_apart_text(retrain)}."
-    if facts["test_looks"] > 1:
+    if found.test_looks > 1:
         text += (
-            f" The test set was looked at {facts['test_looks']} times; only the first look is "
+            f" The test set was looked at {found.test_looks} times; only the first look is "
             "free of bias."
         )
     return [text]
 
 
-def _set_aside(what: str, rows: Sequence[Mapping[str, Any]], study_id: int) -> list[str]:
+def _set_aside(what: str, rows: Sequence[SetAside], study_id: int) -> list[str]:
     if not rows:
         return []
     lines = [
-        f"- {_link(row['number'], study_id)}: {_escaped(row['reason'] or 'no reason was stored')}"
+        f"- {_link(row.number, study_id)}: {_escaped(row.reason or 'no reason was stored')}"
         for row in rows[:_SET_ASIDE_SHOWN]
     ]
     more = len(rows) - _SET_ASIDE_SHOWN
     if more > 0:
         lines.append(f"- and {more} more")
-    return [f"{_count(len(rows), 'trial')} {what}:", "\n".join(lines)]
+    return [f"{counted(len(rows), 'trial')} {what}:", "\n".join(lines)]
 
 
 def _link(number: int, study_id: int) -> str:
@@ -222,7 +211,3 @@ def _escaped(text: str) -> str:
 
 def _loss(value: float) -> str:
     return value_text(value) if math.isfinite(value) else "not finite"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -17,7 +17,8 @@ from aesearch.studies.files import whole_file
 from aesearch.studies.results.output_files import OutputError, make_folder
 from aesearch.studies.results.records import StudySnapshot
 from aesearch.studies.results.selection import eligible_trials
-from aesearch.studies.results.summary import denoising, summary
+from aesearch.studies.results.summary import Denoising, summary
+from aesearch.studies.spec.sections import TrainingSpec
 from aesearch.studies.store import database, optuna_tables, study_rows, tables
 from aesearch.studies.store.retry import repeatable
 
@@ -179,8 +180,9 @@ def _write(connection: Connection, study_id: int, trial_ids: Sequence[int]) -> N
         .join(tables.study, tables.study.c.study_id == optuna_tables.STUDIES.c.study_id)
         .where(tables.study.c.study_id == study_id)
     ).one()
-    spec = json.loads(row.spec)
-    told = {"score_epochs": spec["search"]["score_epochs"], "noise": denoising(spec)}
+    document = json.loads(row.spec)
+    noise = Denoising.of(TrainingSpec.model_validate(document["training"]))
+    score_epochs = int(document["search"]["score_epochs"])
     attributes, notes = [], {}
     for trial in finished_trials(connection, study_id, trial_ids):
         files = artifacts(row.study_name, trial)
@@ -193,17 +195,16 @@ def _write(connection: Connection, study_id: int, trial_ids: Sequence[int]) -> N
             for file in files
             if file.alt is not None
         ]
-        notes[trial.trial_id] = trial_note(trial, pictures, **told)
+        notes[trial.trial_id] = trial_note(trial, pictures, score_epochs=score_epochs, noise=noise)
     optuna_tables.insert_new(connection, optuna_tables.SYSTEM_ATTRIBUTES, attributes)
     rows.add_trial_notes(connection, study_id, notes)
 
 
 @repeatable
 def _publish_study(engine: Engine, study_id: int, snapshot: StudySnapshot) -> bool:
-    facts = summary(snapshot)
-    shown = facts["winner"] or facts["best"]
-    note = study_note(facts, study_id=study_id, folds=int(snapshot.spec["search"]["folds"]))
-    ties = facts["indistinguishable"]
+    found = summary(snapshot)
+    shown, ties = found.winner or found.best, found.indistinguishable
+    note = study_note(found, study_id=study_id, folds=snapshot.spec.search.folds)
     with database.writing(engine) as connection:
         # Two that publish at once take turns: each writes only what differs from what it read.
         connection.execute(
@@ -214,10 +215,10 @@ def _publish_study(engine: Engine, study_id: int, snapshot: StudySnapshot) -> bo
         ids = optuna_tables.trial_ids(connection, study_id)
         if not ids:
             return False  # deleted in this moment
-        best = [] if shown is None else [ids[shown["number"]]]
+        best = [] if shown is None else [ids[shown.number]]
         figures = study_figures(
             snapshot.trials,
-            ties=None if ties is None else [tie["number"] for tie in ties["trials"]],
+            ties=None if ties is None else [tie.number for tie in ties.trials],
             winner=snapshot.chosen,
             curve=[
                 point

@@ -9,7 +9,7 @@ from aesearch.studies.report.figures_search import hover
 from aesearch.studies.report.look import Figure, color, loss_axis
 from aesearch.studies.results.records import StudySnapshot, TrialRecord
 from aesearch.studies.results.selection import eligible_trials
-from aesearch.studies.results.summary import value_text
+from aesearch.studies.results.text import value_text
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """Figures of the retrained model on the test set: classes, corrupted inputs, the latent space."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
-from aesearch.studies.report.look import Figure, color, escaped, loss_axis
-from aesearch.studies.results.summary import value_text
+from aesearch.studies.report.look import Figure, Plotly, color, escaped, loss_axis
+from aesearch.studies.results.evaluation import ClassMetrics, Corrupted, Latent, TestMetrics
+from aesearch.studies.results.text import value_text
 
 LARGEST_MAP = 5_000  # points that a browser draws as vectors without a pause
 N_CLASS_COLORS = 10
@@ -19,20 +19,20 @@ _CORRUPTIONS = {
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross")
 
 
-def per_class(metrics: Mapping[str, Any]) -> Figure | str:
+def per_class(metrics: TestMetrics) -> Figure | str:
     """Draw the test MSE of each class with its bootstrap interval."""
-    classes = metrics.get("per_class")
+    classes = metrics.per_class
     if not classes:
         return "There are no numbers per class: the images have no labels, or too many."
-    ordered = sorted(classes, key=lambda row: row["mse"]["mean"])
-    names = [escaped(row["label"]) for row in ordered]
-    means = [row["mse"]["mean"] for row in ordered]
-    overall = metrics["overall"]["mse"]["mean"]
+    ordered = sorted(classes, key=lambda row: row.mse.mean)
+    names = [escaped(row.label) for row in ordered]
+    means = [row.mse.mean for row in ordered]
+    overall = metrics.overall.mse.mean
     return Figure(
         name="classes",
         title="Which classes are hard",
-        alt=f"Dot plot of the test MSE by class, from {ordered[0]['label']} "
-        f"({value_text(means[0])}) to {ordered[-1]['label']} ({value_text(means[-1])}); "
+        alt=f"Dot plot of the test MSE by class, from {ordered[0].label} "
+        f"({value_text(means[0])}) to {ordered[-1].label} ({value_text(means[-1])}); "
         f"over all classes {value_text(overall)}.",
         caption="Test MSE of each class with its bootstrap interval; the dashed line is the mean "
         "over all images.",
@@ -46,9 +46,9 @@ def per_class(metrics: Mapping[str, Any]) -> Figure | str:
                 "error_x": _interval(ordered),
                 "marker": {"size": 10, "color": color("accent")},
                 "text": [
-                    f"<b>{name}</b>: {value_text(row['mse']['mean'])} "
-                    f"({value_text(row['mse']['low'])} to {value_text(row['mse']['high'])}), "
-                    f"{row['n']} images"
+                    f"<b>{name}</b>: {value_text(row.mse.mean)} "
+                    f"({value_text(row.mse.low)} to {value_text(row.mse.high)}), "
+                    f"{row.n} images"
                     for name, row in zip(names, ordered, strict=True)
                 ],
                 "hovertemplate": "%{text}<extra></extra>",
@@ -83,37 +83,37 @@ def per_class(metrics: Mapping[str, Any]) -> Figure | str:
     )
 
 
-def _interval(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _interval(rows: Sequence[ClassMetrics]) -> Plotly:
     return {
         "type": "data",
         "symmetric": False,
-        "array": [row["mse"]["high"] - row["mse"]["mean"] for row in rows],
-        "arrayminus": [row["mse"]["mean"] - row["mse"]["low"] for row in rows],
+        "array": [row.mse.high - row.mse.mean for row in rows],
+        "arrayminus": [row.mse.mean - row.mse.low for row in rows],
         "thickness": 1.4,
         "width": 4,
         "color": color("accent"),
     }
 
 
-def corruption_name(row: Mapping[str, Any]) -> str:
+def corruption_name(row: Corrupted) -> str:
     """Name one corruption with its level, as people write it."""
-    name = _CORRUPTIONS.get(row["corruption"], str(row["corruption"]))
-    unclamped = ", unclamped" if row.get("clamped") is False else ""
-    return f"{name} {row['level']:g}{unclamped}"
+    name = _CORRUPTIONS.get(row.corruption, row.corruption)
+    unclamped = "" if row.clamped else ", unclamped"
+    return f"{name} {row.level:g}{unclamped}"
 
 
-def robustness(rows: Sequence[Mapping[str, Any]]) -> Figure | str:
+def robustness(rows: Sequence[Corrupted]) -> Figure | str:
     """Draw how far each corrupted input, and its reconstruction, are from the clean image."""
     if not rows:
         return "Robustness against corrupted inputs was not measured."
     names = [escaped(corruption_name(row)) for row in rows]
-    better = [row for row in rows if row["mse"] < row["input_mse"]]
+    better = [row for row in rows if row.mse < row.input_mse]
     joined_x: list[float | None] = []
     joined_y: list[str | None] = []
     for name, row in zip(names, rows, strict=True):
-        joined_x += [row["input_mse"], row["mse"], None]
+        joined_x += [row.input_mse, row.mse, None]
         joined_y += [name, name, None]
-    data: list[dict[str, Any]] = [
+    data: list[Plotly] = [
         {
             "type": "scatter",
             "mode": "lines",
@@ -127,7 +127,7 @@ def robustness(rows: Sequence[Mapping[str, Any]]) -> Figure | str:
             "type": "scatter",
             "mode": "markers",
             "name": "corrupted input",
-            "x": [row["input_mse"] for row in rows],
+            "x": [row.input_mse for row in rows],
             "y": names,
             "marker": {
                 "size": 10,
@@ -141,14 +141,14 @@ def robustness(rows: Sequence[Mapping[str, Any]]) -> Figure | str:
             "type": "scatter",
             "mode": "markers",
             "name": "its reconstruction",
-            "x": [row["mse"] for row in rows],
+            "x": [row.mse for row in rows],
             "y": names,
             "marker": {"size": 11, "color": color("accent")},
             "hovertemplate": "%{y}<br>reconstruction: %{x:.4~g}<extra></extra>",
         },
     ]
     axis = loss_axis(
-        [value for row in rows for value in (row["mse"], row["input_mse"])],
+        [value for row in rows for value in (row.mse, row.input_mse)],
         "MSE",
     )
     return Figure(
@@ -176,22 +176,19 @@ def robustness(rows: Sequence[Mapping[str, Any]]) -> Figure | str:
     )
 
 
-def latent(found: Mapping[str, Any] | None) -> Figure | str:
+def latent(found: Latent) -> Figure | str:
     """Draw the codes of the test images in the plane of their two main directions."""
-    if not found or not found.get("points"):
-        return "There is no map of the latent space."
-    points = found["points"][:LARGEST_MAP]
-    labels = found.get("labels")
-    labels = None if labels is None else labels[: len(points)]
-    first, second = (float(share) for share in found["explained_variance"][:2])
-    groups: dict[Any, list[Sequence[float]]] = defaultdict(list)
+    points = found.points[:LARGEST_MAP]
+    labels = None if found.labels is None else found.labels[: len(points)]
+    first, second = found.explained_variance
+    groups: dict[int | None, list[Sequence[float]]] = defaultdict(list)
     for position, point in enumerate(points):
         groups[None if labels is None else labels[position]].append(point)
-    data: list[dict[str, Any]] = []
-    notes: list[dict[str, Any]] = []
-    for position, label in enumerate(sorted(groups, key=_label_order)):
+    data: list[Plotly] = []
+    notes: list[Plotly] = []
+    for position, label in enumerate(sorted(groups, key=lambda label: label or 0)):
         members = groups[label]
-        name = "test images" if labels is None else _class_name(label, found.get("class_names"))
+        name = "test images" if label is None else _class_name(label, found.class_names)
         x, y = [point[0] for point in members], [point[1] for point in members]
         symbol = SYMBOLS[(position // N_CLASS_COLORS) % len(SYMBOLS)]
         shade = color("accent" if labels is None else f"class-{position % N_CLASS_COLORS}")
@@ -240,11 +237,7 @@ def latent(found: Mapping[str, Any] | None) -> Figure | str:
     )
 
 
-def _label_order(label: Any) -> tuple[int, float, str]:
-    return (0, float(label), "") if isinstance(label, int | float) else (1, 0.0, str(label))
-
-
-def _class_name(label: Any, class_names: Sequence[str] | None) -> str:
-    if class_names and isinstance(label, int) and 0 <= label < len(class_names):
-        return str(class_names[label])
+def _class_name(label: int, class_names: Sequence[str] | None) -> str:
+    if class_names and 0 <= label < len(class_names):
+        return class_names[label]
     return str(label)

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aesearch.studies.report.figures_search import has_value, hover
-from aesearch.studies.report.look import Figure, color, escaped, spelled
+from aesearch.studies.report.look import Figure, Plotly, color, escaped, spelled
 from aesearch.studies.results.records import StudySnapshot, TrialRecord
-from aesearch.studies.results.summary import parameter_text
+from aesearch.studies.results.text import parameter_text
 from aesearch.studies.spec.dimensions import Choices, Dimension, Range
 
 BANDS = 5  # of the ranked trials, each with its own shade
@@ -116,7 +116,7 @@ class _Axis:
         log = isinstance(self.dimension, Range) and self.dimension.log
         return math.log(value) if log else float(value)
 
-    def annotations(self, position: int) -> list[dict[str, Any]]:
+    def annotations(self, position: int) -> list[Plotly]:
         """Name the axis and its ends, or its categories."""
         notes = [_note(position, 1.0, f"<b>{escaped(self.label)}</b>", "ink", yshift=22)]
         if isinstance(self.dimension, Choices):
@@ -133,7 +133,7 @@ class _Axis:
         ]
 
 
-def _note(x: float, y: float, text: str, shade: str, **changes: Any) -> dict[str, Any]:
+def _note(x: float, y: float, text: str, shade: str, **changes: Any) -> Plotly:
     plain = text if text.startswith("<b>") else escaped(text)
     note = {"x": x, "y": y, "text": plain, "showarrow": False, "font": {"color": color(shade)}}
     return note | changes
@@ -147,7 +147,7 @@ def _lines(
     *,
     shade: str,
     width: float,
-) -> dict[str, Any]:
+) -> Plotly:
     """One trace of many lines, with gaps between them."""
     x: list[float | None] = []
     y: list[float | None] = []

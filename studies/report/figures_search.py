@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from aesearch.studies.report.look import MSE, Figure, color, escaped, loss_axis, spelled
+from aesearch.studies.report.look import MSE, Figure, Plotly, color, escaped, loss_axis, spelled
 from aesearch.studies.results.records import StudySnapshot, TrialRecord
 from aesearch.studies.results.selection import eligible_trials
-from aesearch.studies.results.summary import parameter_text, value_text
+from aesearch.studies.results.text import parameter_text, value_text
 
 
 def hover(trial: TrialRecord) -> str:
@@ -33,7 +32,7 @@ def history(snapshot: StudySnapshot) -> Figure | str:
     finished = [trial for trial in valued if trial.state in ("complete", "pruned")]
     if not finished:
         return "No trial has a value yet, so there is no optimisation history to draw."
-    kinds: list[tuple[str, list[TrialRecord], dict[str, Any]]] = [
+    kinds: list[tuple[str, list[TrialRecord], Plotly]] = [
         (
             "stopped early",
             [trial for trial in finished if trial.state == "pruned"],
@@ -103,7 +102,7 @@ def history(snapshot: StudySnapshot) -> Figure | str:
     )
 
 
-def _best_so_far(trials: Sequence[TrialRecord]) -> dict[str, Any]:
+def _best_so_far(trials: Sequence[TrialRecord]) -> Plotly:
     numbers, values = [], []
     best = math.inf
     for trial in sorted(trials, key=lambda trial: trial.number):

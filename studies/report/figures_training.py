@@ -10,7 +10,7 @@ import pandas as pd
 
 from aesearch.studies.report.look import Figure, color, loss_axis
 from aesearch.studies.results.records import RetrainPoint, TrialRecord
-from aesearch.studies.results.summary import value_text
+from aesearch.studies.results.text import value_text
 
 
 def fold_curves(

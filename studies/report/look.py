@@ -13,6 +13,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+Plotly = dict[str, Any]  # a part of a figure, as plotly's JSON has it
+
 DIGITS = 6  # significant digits of a number in a figure: no screen shows more
 MSE = "mean squared error per pixel"
 
@@ -44,14 +46,14 @@ class Figure:
     name: str
     title: str
     alt: str
-    data: list[dict[str, Any]]
-    layout: dict[str, Any] = field(default_factory=dict)
+    data: list[Plotly]
+    layout: Plotly = field(default_factory=dict)
     height: int = 340
     caption: str = ""
     wide: bool = False
     least_width: int = 0
 
-    def drawing(self) -> dict[str, Any]:
+    def drawing(self) -> Plotly:
         """Give what the page's script needs, in values that JSON can hold."""
         layout = {"height": self.height} | self.layout
         return {"name": self.name, "data": clean(self.data), "layout": clean(layout)}
@@ -109,7 +111,7 @@ def log_ticks(low: float, high: float) -> list[float]:
     return []
 
 
-def loss_axis(values: Sequence[float | None], title: str = "MSE") -> dict[str, Any]:
+def loss_axis(values: Sequence[float | None], title: str = "MSE") -> Plotly:
     """Give an axis of losses: logarithmic where they are positive and lie far enough apart."""
     known = [value for value in values if value is not None and math.isfinite(value)]
     ticks = log_ticks(min(known), max(known)) if known and min(known) > 0 else []
@@ -134,7 +136,7 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-TEMPLATE: dict[str, Any] = {
+TEMPLATE: Plotly = {
     "layout": {
         "font": {"family": "var(--font)", "size": 13, "color": color("muted")},
         "paper_bgcolor": "rgba(0,0,0,0)",

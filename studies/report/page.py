@@ -3,8 +3,8 @@
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
-from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
@@ -21,14 +21,14 @@ from aesearch.studies.report import (
 )
 from aesearch.studies.report.importances import shares
 from aesearch.studies.report.look import TEMPLATE, Figure, script_json, spelled
-from aesearch.studies.results.records import RetrainPoint, StudySnapshot
+from aesearch.studies.results.evaluation import Evaluation
+from aesearch.studies.results.records import Picture, RetrainPoint, StudySnapshot
 from aesearch.studies.results.selection import eligible_trials
-from aesearch.studies.results.summary import parameter_text, summary
-from aesearch.studies.spec.dimensions import Dimension
-from aesearch.studies.spec.load import spec_from_mapping, to_yaml
-from aesearch.studies.spec.study import StudySpec
-
-Picture = tuple[str, str, bytes]  # name, alternative text, PNG
+from aesearch.studies.results.summary import summary
+from aesearch.studies.results.text import parameter_text
+from aesearch.studies.spec.dimensions import Dimension, Params
+from aesearch.studies.spec.load import to_yaml
+from aesearch.studies.spec.resolved import ResolvedSpec
 
 
 def report_page(
@@ -36,7 +36,7 @@ def report_page(
     curves: pd.DataFrame,
     *,
     retrain_curves: Sequence[RetrainPoint] = (),
-    document: Mapping[str, Any] | None = None,
+    evaluation: Evaluation | None = None,
     pictures: Sequence[Picture] = (),
 ) -> str:
     """Write the report of a study at any moment of its life.
@@ -48,9 +48,9 @@ def report_page(
     curves : DataFrame
         Of ``frames.curves``; those of the winner, or of the best so far, are enough.
     retrain_curves : sequence of RetrainPoint
-    document : mapping or None
-        The evaluation on the test set, as the store keeps it.
-    pictures : sequence of (name, alt, png)
+    evaluation : Evaluation or None
+        On the test set.
+    pictures : sequence of Picture
 
     Returns
     -------
@@ -58,16 +58,15 @@ def report_page(
         One HTML file that asks for nothing: equal arguments give equal text. What is absent
         is said in its place.
     """
-    spec = spec_from_mapping(snapshot.spec, f"the specification of study {snapshot.name!r}")
-    facts = summary(snapshot)
-    drawn = _figures(snapshot, spec, curves, retrain_curves, document)
+    spec, found = snapshot.spec, summary(snapshot)
+    drawn = _figures(snapshot, spec, curves, retrain_curves, evaluation)
     dimensions = spec.space.dimensions()
     ranked = eligible_trials(snapshot.trials)
     trial = next((t for t in snapshot.trials if t.number == snapshot.chosen), None)
     trial = trial or (ranked[0] if ranked else None)
     configuration = [] if trial is None else _configuration(spec, trial.params)
     rows = figures_dimension.dimension_rows(
-        snapshot, spec.model.encoding_dim, _pca_curve(spec, document)
+        snapshot, spec.model.encoding_dim, _pca_curve(spec, evaluation)
     )
     script, styles = _text("page.js"), _text("page.css")
     plotly = (resources.files("plotly") / "package_data" / "plotly.min.js").read_text("utf-8")
@@ -84,21 +83,21 @@ def report_page(
         data=script_json(data),
         snapshot=snapshot,
         spec=spec,
-        facts=facts,
-        status=words.status(facts),
+        found=found,
+        status=words.status(found),
         subtitle=words.subtitle(snapshot),
-        lead=words.lead(snapshot, facts, document),
-        tiles=words.tiles(snapshot, facts, document),
+        lead=words.lead(snapshot, found, evaluation),
+        tiles=words.tiles(snapshot, found, evaluation),
         trial=trial,
         configuration=configuration,
         figures=drawn,
-        document=document,
-        pictures=[_picture(*picture) for picture in _ordered(pictures, document)],
+        evaluation=evaluation,
+        pictures=[_picture(picture) for picture in _ordered(pictures, evaluation)],
         trials_table=tables.trials(snapshot, list(dimensions)),
         dimensions_table=tables.dimensions(rows) if len(rows) > 1 else None,
-        metrics_table=tables.metrics(document) if document else None,
-        robustness_table=tables.robustness((document or {}).get("robustness") or ()),
-        retrained_table=tables.retrained(snapshot.retrains, denoises=bool(facts["denoising"]))
+        metrics_table=tables.metrics(evaluation) if evaluation else None,
+        robustness_table=tables.robustness(evaluation.robustness) if evaluation else None,
+        retrained_table=tables.retrained(snapshot.retrains, denoises=found.denoising is not None)
         if snapshot.retrains
         else None,
         searched=_space(dimensions),
@@ -109,19 +108,18 @@ def report_page(
 
 def _figures(
     snapshot: StudySnapshot,
-    spec: StudySpec,
+    spec: ResolvedSpec,
     curves: pd.DataFrame,
     retrain_curves: Sequence[RetrainPoint],
-    document: Mapping[str, Any] | None,
+    evaluation: Evaluation | None,
 ) -> dict[str, Figure | str]:
     """Draw everything; a sentence stands where a figure is absent."""
     dimensions = spec.space.dimensions()
     ranked = eligible_trials(snapshot.trials)
     winner = next((t for t in snapshot.trials if t.number == snapshot.chosen), None)
     default_dim = spec.model.encoding_dim
-    pca = _pca_curve(spec, document)
+    pca = _pca_curve(spec, evaluation)
     rows = figures_dimension.dimension_rows(snapshot, default_dim, pca)
-    score_epochs = spec.search.score_epochs
     best_epochs = {record.seed_index: record.best_epoch for record in snapshot.retrains}
     drawn = {
         "history": figures_search.history(snapshot),
@@ -131,29 +129,29 @@ def _figures(
         "folds": figures_training.fold_curves(
             winner or (ranked[0] if ranked else None),
             curves,
-            score_epochs=score_epochs if isinstance(score_epochs, int) else 1,
+            score_epochs=spec.search.score_epochs,
         ),
         "retraining": figures_training.retraining(retrain_curves, best_epochs),
     }
-    if document is not None:
+    if evaluation is not None:
         drawn |= {
-            "classes": figures_evaluation.per_class(document["metrics"]),
-            "robustness": figures_evaluation.robustness(document.get("robustness") or ()),
-            "latent": figures_evaluation.latent(document.get("latent")),
+            "classes": figures_evaluation.per_class(evaluation.metrics),
+            "robustness": figures_evaluation.robustness(evaluation.robustness),
+            "latent": figures_evaluation.latent(evaluation.latent),
         }
     return drawn
 
 
-def _pca_curve(spec: StudySpec, document: Mapping[str, Any] | None) -> dict[int, float]:
+def _pca_curve(spec: ResolvedSpec, evaluation: Evaluation | None) -> dict[int, float]:
     """Test MSE of PCA by number of components; {} where trials are scored on corrupted images."""
-    if spec.training.corruption != "none":
+    if spec.training.corruption != "none" or evaluation is None:
         return {}
-    pca = (document or {}).get("pca") or {}
-    found = {int(row["encoding_dim"]): float(row["mse"]) for row in pca.get("curve") or ()}
-    return found | ({int(pca["encoding_dim"]): float(pca["mse"])} if pca else {})
+    pca = evaluation.pca
+    found = {point.encoding_dim: point.mse for point in pca.curve}
+    return found | {pca.encoding_dim: pca.mse}
 
 
-def _configuration(spec: StudySpec, params: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
+def _configuration(spec: ResolvedSpec, params: Params) -> list[tuple[str, str, bool]]:
     """Name, value, and whether it was searched, of everything that makes the configuration."""
     whole = spec.configuration(params)
     names = ["architecture", "encoding_dim", "learning_rate", "weight_decay", "dropout"]
@@ -199,18 +197,30 @@ _TITLES = {
 }
 
 
-def _ordered(pictures: Sequence[Picture], document: Mapping[str, Any] | None) -> list[Picture]:
-    names = [row["name"] for row in (document or {}).get("pictures") or ()]
+def _ordered(pictures: Sequence[Picture], evaluation: Evaluation | None) -> list[Picture]:
+    names = [picture.name for picture in evaluation.pictures] if evaluation else []
     order = {name: position for position, name in enumerate(names)}
-    return sorted(pictures, key=lambda picture: (order.get(picture[0], len(order)), picture[0]))
+    return sorted(pictures, key=lambda picture: (order.get(picture.name, len(order)), picture.name))
 
 
-def _picture(name: str, alt: str, png: bytes) -> dict[str, Any]:
-    """Give a picture as a data URI with its size, so that the page does not jump."""
+@dataclass(frozen=True)
+class _Shown:
+    """A picture as a data URI with its size, so that the page does not jump."""
+
+    title: str
+    alt: str
+    source: str
+    width: int
+    height: int
+
+
+def _picture(picture: Picture) -> _Shown:
+    name, alt, png = picture
     width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
     title = _TITLES.get(name, name.replace("-", " ").capitalize())
-    source = "data:image/png;base64," + base64.b64encode(png).decode()
-    return {"title": title, "alt": alt, "source": source, "width": width, "height": height}
+    return _Shown(
+        title, alt, f"data:image/png;base64,{base64.b64encode(png).decode()}", width, height
+    )
 
 
 def _text(name: str) -> str:

@@ -22,6 +22,6 @@ def report_of(contents: StudyContents) -> str:
         contents.snapshot,
         frames.curves(contents.curves),
         retrain_curves=contents.retrain_curves,
-        document=contents.evaluation,
+        evaluation=contents.evaluation,
         pictures=contents.pictures,
     )

@@ -1,15 +1,15 @@
 """The tables of the report as headings and cells; how they are drawn is the template's."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from aesearch.studies.report.figures_dimension import DimensionRow
 from aesearch.studies.report.figures_evaluation import corruption_name
 from aesearch.studies.report.look import spelled
+from aesearch.studies.results.evaluation import Corrupted, Evaluation
 from aesearch.studies.results.records import RetrainRecord, StudySnapshot, TrialRecord
-from aesearch.studies.results.summary import parameter_text, value_text
+from aesearch.studies.results.text import parameter_text, value_text
 
 ABSENT = "\N{EN DASH}"
 STATE_WORDS = {"pruned": "stopped early"}
@@ -107,20 +107,19 @@ _METRICS = (
 )
 
 
-def metrics(document: Mapping[str, Any]) -> Table:
+def metrics(evaluation: Evaluation) -> Table:
     """The retrained model on the test set, beside PCA of the same size."""
-    overall, pca = document["metrics"]["overall"], document.get("pca") or {}
+    overall, pca = evaluation.metrics.overall, evaluation.pca
     rows = []
     for key, name, meaning, form in _METRICS:
-        found = overall.get(key)
+        found, baseline = getattr(overall, key), getattr(pca, key)
         if found is None:
             continue
-        baseline = pca.get(key)
         rows.append(
             (
                 Cell(name, note=meaning),
-                Cell(format(found["mean"], form), "", "number strong"),
-                Cell(f"{found['low']:{form}} to {found['high']:{form}}", "", "number"),
+                Cell(format(found.mean, form), "", "number strong"),
+                Cell(f"{found.low:{form}} to {found.high:{form}}", "", "number"),
                 Cell(ABSENT if baseline is None else format(baseline, form), "", "number"),
             )
         )
@@ -128,7 +127,7 @@ def metrics(document: Mapping[str, Any]) -> Table:
     return Table("The retrained model on the test set", headings, tuple(rows))
 
 
-def robustness(rows: Sequence[Mapping[str, Any]]) -> Table:
+def robustness(rows: Sequence[Corrupted]) -> Table:
     """Every corruption with the error of the input and of its reconstruction."""
     headings = ("corruption", "input MSE", "MSE", "input PSNR in dB", "PSNR in dB")
     return Table(
@@ -137,10 +136,10 @@ def robustness(rows: Sequence[Mapping[str, Any]]) -> Table:
         tuple(
             (
                 Cell(corruption_name(row)),
-                number_cell(row["input_mse"]),
-                number_cell(row["mse"]),
-                number_cell(row["input_psnr"], form=".1f"),
-                number_cell(row["psnr"], form=".1f"),
+                number_cell(row.input_mse),
+                number_cell(row.mse),
+                number_cell(row.input_psnr, form=".1f"),
+                number_cell(row.psnr, form=".1f"),
             )
             for row in rows
         ),

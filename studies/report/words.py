@@ -1,18 +1,19 @@
 """What the report says in plain words; every text of the study is escaped by ``Markup.format``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 from markupsafe import Markup
 
 from aesearch.studies.report.look import count, spelled
-from aesearch.studies.report.words_evaluation import baseline, retrained, scale
-from aesearch.studies.results.evaluation_text import own_corruption
+from aesearch.studies.report.words_evaluation import retrained, scale
+from aesearch.studies.results.evaluation import Evaluation
 from aesearch.studies.results.output_files import SPECIFICATION
 from aesearch.studies.results.records import StudySnapshot
-from aesearch.studies.results.summary import edge_text, parameter_text, value_text
+from aesearch.studies.results.summary import Summary, TrialSummary
+from aesearch.studies.results.summary_text import edge_text
+from aesearch.studies.results.text import parameter_text, value_text
 
 
 @dataclass(frozen=True)
@@ -25,20 +26,19 @@ class Tile:
     kind: str = ""
 
 
-def status(facts: Mapping[str, Any]) -> tuple[str, str]:
+def status(found: Summary) -> tuple[str, str]:
     """Say how far the study is: a word for the style sheet, and a few for the reader."""
-    counts = facts["trials"]
-    finished = counts["complete"] + counts["pruned"] + counts["failed"]
-    if not facts["finished"] and facts["winner"] is None:
-        running = f", {counts['running']} running" if counts["running"] else ""
-        return "open", f"In mid-search: {finished} of {facts['n_trials']} trials finished{running}"
-    if facts["winner"] is None:
+    finished = found.trials.finished
+    if not found.finished and found.winner is None:
+        running = f", {found.trials.running} running" if found.trials.running else ""
+        return "open", f"In mid-search: {finished} of {found.n_trials} trials finished{running}"
+    if found.winner is None:
         return "open", f"{count(finished, 'trial')} finished, nothing chosen yet"
-    if facts["retrain"] is None or facts["retraining"]:
+    if found.retrain is None or found.retraining:
         return "open", "Search finished, retraining not finished"
-    if not facts["finished"]:
-        return "open", f"Stopped early: {finished} of {facts['n_trials']} trials finished"
-    return "done", f"Finished: {count(facts['n_trials'], 'trial')}"
+    if not found.finished:
+        return "open", f"Stopped early: {finished} of {found.n_trials} trials finished"
+    return "done", f"Finished: {count(found.n_trials, 'trial')}"
 
 
 def subtitle(snapshot: StudySnapshot) -> str:
@@ -58,37 +58,34 @@ def subtitle(snapshot: StudySnapshot) -> str:
     return " · ".join(parts)
 
 
-def lead(
-    snapshot: StudySnapshot, facts: Mapping[str, Any], document: Mapping[str, Any] | None
-) -> list[Markup]:
+def lead(snapshot: StudySnapshot, found: Summary, evaluation: Evaluation | None) -> list[Markup]:
     """Tell what was searched and what was found, in a few short paragraphs."""
-    paragraphs = [_searched(snapshot, facts), _won(facts), _edges(facts), _ties(facts)]
-    paragraphs += [retrained(facts, document), scale(snapshot, facts, document)]
+    paragraphs = [_searched(snapshot, found), _won(found), _edges(found), _ties(found)]
+    paragraphs += [retrained(found, evaluation), scale(snapshot, evaluation)]
     return [paragraph for paragraph in paragraphs if paragraph]
 
 
-def _searched(snapshot: StudySnapshot, facts: Mapping[str, Any]) -> Markup:
-    counts = facts["trials"]
-    search = snapshot.spec.get("search", {})
-    finished = counts["complete"] + counts["pruned"] + counts["failed"]
-    aim = "cleans these images" if facts["denoising"] else "gives these images back"
+def _searched(snapshot: StudySnapshot, found: Summary) -> Markup:
+    counts, folds = found.trials, snapshot.spec.search.folds
+    finished = counts.finished
+    aim = "cleans these images" if found.denoising else "gives these images back"
     text = Markup(
         "aesearch looks for the autoencoder that {} best. It has tried <strong>{} of {} "
         "configurations</strong>, each trained and judged on {} folds of the images"
-    ).format(aim, finished, facts["n_trials"], search.get("folds", "several"))
-    if finished == facts["n_trials"]:
+    ).format(aim, finished, found.n_trials, folds)
+    if finished == found.n_trials:
         text = Markup(
             "aesearch looked for the autoencoder that {} best. It tried <strong>{}</strong>, "
             "each trained and judged on {} folds of the images"
-        ).format(aim, count(finished, "configuration"), search.get("folds", "several"))
+        ).format(aim, count(finished, "configuration"), folds)
     ends = []
-    if counts["pruned"]:
-        were = "was" if counts["pruned"] == 1 else "were"
-        ends.append(f"{counts['pruned']} {were} stopped early as hopeless")
-    if facts["unstable"]:
-        ends.append(f"{len(facts['unstable'])} set aside as unstable")
-    if counts["failed"]:
-        ends.append(f"{counts['failed']} failed")
+    if counts.pruned:
+        were = "was" if counts.pruned == 1 else "were"
+        ends.append(f"{counts.pruned} {were} stopped early as hopeless")
+    if found.unstable:
+        ends.append(f"{len(found.unstable)} set aside as unstable")
+    if counts.failed:
+        ends.append(f"{counts.failed} failed")
     return text + (Markup("; {}.").format(_joined(ends)) if ends else Markup("."))
 
 
@@ -96,75 +93,73 @@ def _joined(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def described(trial: Mapping[str, Any]) -> str:
+def described(trial: TrialSummary) -> str:
     """Put a configuration into one phrase."""
-    params = {k: v for k, v in trial["params"].items() if k != "architecture"}
-    kind = "" if trial["architecture"] is None else f"a {trial['architecture']} network"
+    params = {k: v for k, v in trial.params.items() if k != "architecture"}
+    kind = f"a {trial.architecture} network"
     pairs = [f"{spelled(name)} {parameter_text(value)}" for name, value in params.items()]
-    if not kind:
-        return ", ".join(pairs)
     return f"{kind} with {_joined(pairs)}" if pairs else kind
 
 
-def _won(facts: Mapping[str, Any]) -> Markup:
-    trial = facts["winner"] or facts["best"]
+def _won(found: Summary) -> Markup:
+    trial = found.winner or found.best
     if trial is None:
         return Markup("No trial is complete and stable yet, so there is no winner.")
-    error = "" if trial["standard_error"] is None else " ± standard error"
-    said = "The winner is" if facts["winner"] else "Best so far is"
+    error = "" if trial.standard_error is None else " ± standard error"
+    said = "The winner is" if found.winner else "Best so far is"
     text = Markup(
         "{} <strong>trial {}</strong>: {}. On images that it did not see in training{} its mean "
         "squared error per pixel is <strong>{}</strong> (mean{} over {})."
     ).format(
         said,
-        trial["number"],
+        trial.number,
         described(trial),
-        _corrupted(facts),
-        value_text(trial["value"], trial["standard_error"]),
+        _corrupted(found),
+        value_text(trial.value, trial.standard_error),
         error,
-        count(len(trial["fold_scores"]), "fold"),
+        count(len(trial.fold_scores), "fold"),
     )
-    best = facts["best"]
-    if facts["winner"] and best is not None and best["number"] != trial["number"]:
+    best = found.best
+    if found.winner and best is not None and best.number != trial.number:
         text += Markup(
             " It was chosen by the rule {} although trial {} has the lowest mean, {}."
         ).format(
-            facts["selection"],
-            best["number"],
-            value_text(best["value"], best["standard_error"]),
+            found.selection,
+            best.number,
+            value_text(best.value, best.standard_error),
         )
     return text
 
 
-def _corrupted(facts: Mapping[str, Any]) -> str:
-    noise = facts["denoising"]
+def _corrupted(found: Summary) -> str:
+    noise = found.denoising
     if noise is None:
         return ""
-    kind = str(noise["corruption"]).replace("-", " ")
-    return f", corrupted by {kind} {noise['level']:g} and to be given back clean,"
+    kind = noise.corruption.replace("-", " ")
+    return f", corrupted by {kind} {noise.level:g} and to be given back clean,"
 
 
-def _edges(facts: Mapping[str, Any]) -> Markup:
-    sentences = [edge_text(edge) for edge in facts["edges"]]
+def _edges(found: Summary) -> Markup:
+    sentences = [edge_text(edge) for edge in found.edges]
     return Markup("{}.").format("; ".join(sentences)) if sentences else Markup("")
 
 
-def _ties(facts: Mapping[str, Any]) -> Markup:
-    ties = facts["indistinguishable"]
-    if facts["winner"] is None:
+def _ties(found: Summary) -> Markup:
+    ties = found.indistinguishable
+    if found.winner is None:
         return Markup("")
     if ties is None:
         return Markup("Whether other trials can be told apart from it was not tested.")
-    if not ties["n_compared"]:
+    if not ties.n_compared:
         return Markup("There is no other complete, stable trial to compare it with.")
     how = Markup('<span class="aside">({}, each by itself, {} {:g})</span>')
-    if not ties["trials"]:
-        told = how.format(ties["test"], "p <", ties["alpha"])
+    if not ties.trials:
+        told = how.format(ties.test, "p <", ties.alpha)
         return Markup(
             "Every other complete, stable trial can be told apart from it by these folds {}."
         ).format(told)
-    told = how.format(ties["test"], "p ≥", ties["alpha"])
-    numbers = [str(tie["number"]) for tie in ties["trials"]]
+    told = how.format(ties.test, "p ≥", ties.alpha)
+    numbers = [str(tie.number) for tie in ties.trials]
     if len(numbers) == 1:
         return Markup(
             "<strong>Trial {}</strong> cannot be told apart from it by these folds {}."
@@ -175,45 +170,45 @@ def _ties(facts: Mapping[str, Any]) -> Markup:
     ).format(len(numbers), told, _joined(shown))
 
 
-def tiles(
-    snapshot: StudySnapshot, facts: Mapping[str, Any], document: Mapping[str, Any] | None
-) -> list[Tile]:
+def tiles(snapshot: StudySnapshot, found: Summary, evaluation: Evaluation | None) -> list[Tile]:
     """Give the few numbers that stand at the top."""
-    found = []
-    trial = facts["winner"] or facts["best"]
+    shown = []
+    trial = found.winner or found.best
     if trial is not None:
-        found.append(
+        shown.append(
             Tile(
                 "cross-validated MSE",
-                value_text(trial["value"], trial["standard_error"]),
-                f"trial {trial['number']}, {count(len(trial['fold_scores']), 'fold')}",
+                value_text(trial.value, trial.standard_error),
+                f"trial {trial.number}, {count(len(trial.fold_scores), 'fold')}",
                 "winner",
             )
         )
-    test = (facts["retrain"] or {}).get("test_mse")
+    test = None if found.retrain is None else found.retrain.test_mse
     if test is not None:
-        seeds = count(test["n_seeds"], "seed")
-        what = "test MSE, clean images" if facts["denoising"] else "test MSE"
-        found.append(Tile(what, value_text(test["mean"], test["sd"]), seeds, "accent"))
-    pca, _ = baseline(document)
-    row = own_corruption(document, snapshot.spec["training"])
+        seeds = count(test.n_seeds, "seed")
+        what = "test MSE, clean images" if found.denoising else "test MSE"
+        shown.append(Tile(what, value_text(test.mean, test.sd), seeds, "accent"))
+    row = None
+    if evaluation is not None:
+        row = evaluation.under_own_corruption(snapshot.spec.training)
     if row is not None:
-        note = f"from {value_text(row['input_mse'])} with noise"
-        found.append(Tile("test MSE, cleaned images", value_text(row["mse"]), note, "baseline"))
-    elif pca is not None and document is not None:
-        dim = document["pca"]["encoding_dim"]
-        found.append(Tile("PCA, test MSE", value_text(pca), count(dim, "component"), "baseline"))
-    ties = facts["indistinguishable"]
-    if ties is not None and ties["n_compared"]:
-        n_ties = len(ties["trials"])
-        found.append(
+        note = f"from {value_text(row.input_mse)} with noise"
+        shown.append(Tile("test MSE, cleaned images", value_text(row.mse), note, "baseline"))
+    elif evaluation is not None:
+        pca = evaluation.pca
+        note = count(pca.encoding_dim, "component")
+        shown.append(Tile("PCA, test MSE", value_text(pca.mse), note, "baseline"))
+    ties = found.indistinguishable
+    if ties is not None and ties.n_compared:
+        n_ties = len(ties.trials)
+        shown.append(
             Tile(
                 "as good within the noise",
                 str(n_ties),
-                f"of {count(ties['n_compared'], 'other complete trial')}",
+                f"of {count(ties.n_compared, 'other complete trial')}",
             )
         )
-    return found
+    return shown
 
 
 def reproducing_commands(snapshot: StudySnapshot) -> list[str]:
@@ -222,7 +217,7 @@ def reproducing_commands(snapshot: StudySnapshot) -> list[str]:
     There are several where more trials were asked for in the middle of a generation: those
     after it were suggested from other results than if all had been asked for at once.
     """
-    generation_size = snapshot.spec["search"]["generation_size"]
+    generation_size = snapshot.spec.search.generation_size
     sizes = [lease.size for lease in snapshot.leases if lease.kind == "search"]
     ends = accumulate(sizes)
     command = f"aesearch run --spec {SPECIFICATION}"

@@ -20,7 +20,7 @@ Where the share of the training images that only stopped the training is large, 
 c_i are out-of-fold errors of all training images, so that few images calibrate finely: c_i = s o_i
 with s^2 = sum d_i^2 / sum o_i^2 over the held-out images, because the delivered network trains on
 more images than those of the folds and errs less. Squares, because large errors decide about what
-is odd. Measured in docs/decisions.md, 32.
+is odd. Measured in docs/decisions.md, 34.
 """
 
 import json
@@ -32,6 +32,7 @@ from zlib import crc32
 import numpy as np
 
 from aesearch.studies.errors import AesearchError
+from aesearch.studies.results.evaluation import ShareBelow
 from aesearch.studies.results.evaluation_files import CALIBRATION
 
 # Held-out images that calibrate alone: a share of 0.05 of them is known to a tenth.
@@ -240,6 +241,6 @@ def read_calibration(model: Path, weights_sha256: str) -> Calibration | None:
     return found if found.weights_sha256 == weights_sha256 else None
 
 
-def shares_below(found: np.ndarray) -> list[dict[str, float]]:
+def shares_below(found: np.ndarray) -> list[ShareBelow]:
     """Say which share of p-values is at most 0.01 and 0.05."""
-    return [{"p_value": t, "share": float((found <= t).mean())} for t in THRESHOLDS]
+    return [ShareBelow(level, float((found <= level).mean())) for level in THRESHOLDS]

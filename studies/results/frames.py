@@ -36,7 +36,7 @@ def trials(snapshot: StudySnapshot) -> pd.DataFrame:
         One column per searched name, missing where it did not apply or the trial waits:
         Int64 (``encoding_dim``), float64 (``learning_rate``) or string (``architecture``).
     """
-    n_folds = int(snapshot.spec["search"]["folds"])
+    n_folds = snapshot.spec.search.folds
     rows = snapshot.trials
     columns: dict[str, pd.Series] = {
         "number": pd.Series([row.number for row in rows], dtype="int64"),

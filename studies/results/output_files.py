@@ -1,16 +1,13 @@
 """What a study leaves as files: written whole or not at all; tensors arrive here as bytes."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from aesearch.studies.errors import AesearchError
 from aesearch.studies.files import whole_file
-from aesearch.studies.results import frames
-from aesearch.studies.results.records import StudySnapshot
+from aesearch.studies.results.best_result import Result
 from aesearch.studies.spec.space import hidden_name
 from aesearch.studies.spec.study import Configuration, StudySpec
 
@@ -53,14 +50,6 @@ def write_whole(path: Path, content: bytes | str) -> None:
         raise OutputError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def write_tables(
-    folder: Path, snapshot: StudySnapshot, curves: Sequence[tuple[int, int, int, float, float]]
-) -> None:
-    """Write ``trials.csv`` and ``curves.csv``."""
-    write_whole(folder / "trials.csv", frames.trials(snapshot).to_csv(index=False))
-    write_whole(folder / "curves.csv", frames.curves(curves).to_csv(index=False))
-
-
 def chosen_spec(spec: StudySpec, configuration: Configuration) -> StudySpec:
     """Give the spec whose defaults are the chosen configuration: ``train`` needs no more."""
     model = spec.model.model_dump()
@@ -84,20 +73,20 @@ def chosen_spec(spec: StudySpec, configuration: Configuration) -> StudySpec:
     return StudySpec.model_validate(document)
 
 
-def best_yaml(spec_yaml: str, result: Mapping[str, Any]) -> str:
+def best_yaml(spec_yaml: str, result: Result) -> str:
     """Join the chosen spec and what came of it into one file.
 
     Parameters
     ----------
     spec_yaml : str
         ``chosen_spec`` as YAML.
-    result : mapping
-        Plain values only; no times, so that the same study gives the same bytes.
+    result : Result
+        Without times, so that the same study gives the same bytes.
     """
     head = (
         "# The best configuration of a study, and what it reached.\n"
         "#   aesearch train best.yaml     retrains it from this file alone\n"
         "#   aesearch verify best.yaml    retrains it and compares the test number\n"
     )
-    tail = yaml.safe_dump({"result": dict(result)}, sort_keys=False, allow_unicode=True)
+    tail = yaml.safe_dump({"result": result.to_dict()}, sort_keys=False, allow_unicode=True)
     return head + spec_yaml + tail

@@ -1,9 +1,91 @@
 """What one study looks like from outside: plain rows, made by the store, read by everyone else."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from typing_extensions import TypedDict  # that of Python 3.11 has no JSON Schema
+
+from aesearch.studies.spec.dimensions import Params
+from aesearch.studies.spec.resolved import ResolvedSpec
+
 TrialState = Literal["waiting", "running", "complete", "pruned", "failed"]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A record whose fields, by name and in order, are the keys of a JSON object."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it in plain values, as ``--json`` prints it and files hold it."""
+        return asdict(self)
+
+    def __getitem__(self, name: str) -> Any:
+        """Read a field as a key: until 0.2, for what was a dict in 0.1."""
+        return getattr(self, name)
+
+
+@dataclass(frozen=True)
+class TrialCounts(Document):
+    """How many trials are in each state."""
+
+    waiting: int = 0
+    running: int = 0
+    complete: int = 0
+    pruned: int = 0
+    failed: int = 0
+
+    @property
+    def finished(self) -> int:
+        """How many are finished."""
+        return self.complete + self.pruned + self.failed
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+        return self.finished + self.waiting + self.running
+
+    def text(self) -> str:
+        """Tell those that there are: ``4 complete, 1 pruned``."""
+        return ", ".join(f"{count} {state}" for state, count in self.to_dict().items() if count)
+
+
+class PcaOfSize(TypedDict):
+    """Error of principal components: mean squared error per pixel, mean over the folds."""
+
+    encoding_dim: int
+    mse: float
+
+
+class Facts(TypedDict, total=False):
+    """What the store keeps of a study's images, to know them and their split again.
+
+    ``pca`` came later than the rest; it is empty where the searched sizes are a range.
+    """
+
+    dataset: str
+    image_shape: list[int]  # channel, height, width
+    n_images: int
+    n_test: int
+    test_set: str
+    n_train_per_fold: int
+    n_validation_per_fold: int
+    fingerprint: str
+    split_sha256: str
+    versions: dict[str, str]
+    pca: list[PcaOfSize]
+
+
+class Progress(TypedDict, total=False):
+    """How far the owner of a unit of work is; empty before the first epoch.
+
+    ``trials`` are numbers, ``seeds`` indices of retrained seeds.
+    """
+
+    epoch: int
+    n_epochs: int
+    n_members: int
+    trials: list[int]
+    seeds: list[int]
 
 
 @dataclass(frozen=True)
@@ -14,7 +96,7 @@ class TrialRecord:
     ----------
     number : int
         Trial number = slot, from 0.
-    params : dict[str, Any]
+    params : dict
         What was searched, by the names of the space; empty while the trial waits.
     value : float or None
         Mean over folds of the fold scores (validation MSE per pixel); the last
@@ -35,7 +117,7 @@ class TrialRecord:
 
     number: int
     state: TrialState
-    params: dict[str, Any] = field(default_factory=dict)
+    params: Params = field(default_factory=dict)
     value: float | None = None
     standard_error: float | None = None
     fold_scores: tuple[float, ...] = ()
@@ -93,9 +175,8 @@ class LeaseRecord:
         Who holds it (host:process), None when nobody does.
     seconds_left : float or None
         Seconds until the lease expires, by the database's clock.
-    progress : dict
-        What the owner last said: ``epoch``, ``n_epochs``, ``n_members``, ``trials``
-        (numbers) and, in a retraining, ``seeds``; empty before the first epoch.
+    progress : Progress
+        What the owner last said.
     size : int
         How many trials or seeds it is of.
     """
@@ -106,7 +187,7 @@ class LeaseRecord:
     owner: str | None = None
     attempt: int = 0
     seconds_left: float | None = None
-    progress: dict[str, Any] = field(default_factory=dict)
+    progress: Progress = field(default_factory=Progress)
     size: int = 1
 
 
@@ -129,13 +210,20 @@ class RetrainRecord:
 
 
 @dataclass(frozen=True)
+class TrainedSeed(RetrainRecord):
+    """A retrained seed with its weights, which are a ``model.safetensors`` file."""
+
+    weights: bytes = field(repr=False, kw_only=True)
+
+
+@dataclass(frozen=True)
 class StudySnapshot:
     """A study at one moment.
 
     Attributes
     ----------
-    spec : dict
-        The resolved specification the study was created with.
+    spec : ResolvedSpec
+        What the study was created with.
     n_trials : int
         How many slots the study has.
     chosen : int or None
@@ -145,11 +233,11 @@ class StudySnapshot:
     """
 
     name: str
-    spec: dict[str, Any]
+    spec: ResolvedSpec
     n_trials: int
     trials: tuple[TrialRecord, ...]
     leases: tuple[LeaseRecord, ...] = ()
     retrains: tuple[RetrainRecord, ...] = ()
     chosen: int | None = None
     test_looks: int = 0
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Facts = field(default_factory=Facts)

@@ -29,15 +29,16 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from aesearch.studies.errors import RunFailedError
-from aesearch.studies.results.records import TrialRecord
+from aesearch.studies.results.records import RetrainRecord, TrialRecord
 from aesearch.studies.results.stability import end_above_limit
 
+Seed = TypeVar("Seed", bound=RetrainRecord)
 SelectionRule = Literal["best", "one-se"]
 
 
@@ -372,6 +373,6 @@ def _round_above(value: float) -> float:
     return next(step * power for step in steps if step * power >= 1.1 * value)
 
 
-def best_seed(rows: Sequence[Any]) -> Any:
+def best_seed(rows: Sequence[Seed]) -> Seed:
     """Choose the retrained seed to export: the lowest validation loss, then the lowest index."""
     return min(rows, key=lambda row: (row.validation_loss, row.seed_index))

@@ -1,8 +1,12 @@
 """Whether a configuration lies at an end of its space, beyond which a better one may lie."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
+
+from aesearch.studies.results.records import Document
+from aesearch.studies.spec.dimensions import Choices, Dimension, Params
+from aesearch.studies.spec.space import SpaceSpec
 
 NEAR = 0.02  # of a range, on its own scale, counts as its end
 
@@ -15,52 +19,51 @@ _ENDS_ALREADY = {
 }
 
 
-def edges(params: Mapping[str, Any], space: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Find the parameters that lie at an end of their range or of their numeric choices.
+@dataclass(frozen=True)
+class Edge(Document):
+    """A parameter that lies at one end of what was searched, ``low`` to ``high``."""
 
-    Parameters
-    ----------
-    params : mapping
-        Of a trial.
-    space : mapping
-        The section ``space`` of its specification, as plain data.
+    name: str
+    value: float | int
+    end: Literal["lower", "upper"]
+    low: float | int
+    high: float | int
 
-    Returns
-    -------
-    list of dict
-        ``name, value, end`` ("lower" or "upper"), ``low, high``; without ends that mean
-        nothing, such as a dropout of 0 or the largest code.
+
+def edges(params: Params, space: SpaceSpec) -> list[Edge]:
+    """Find the parameters of a trial that lie at an end of their range or numeric choices.
+
+    Ends that mean nothing, such as a dropout of 0 or the largest code, are left out.
     """
-    found = []
+    dimensions, found = space.dimensions(), []
     for name, value in params.items():
-        ends = _ends(space.get(name))
-        if ends is None or not isinstance(value, int | float):
+        dimension = dimensions.get(name)
+        ends = None if dimension is None else _ends(dimension)
+        if dimension is None or ends is None or isinstance(value, str):
             continue
-        low, high = ends
-        end = _end(value, low, high, space[name])
+        end = _end(value, *ends, dimension)
         if end is not None and (name, end) not in _ENDS_ALREADY:
-            found.append({"name": name, "value": value, "end": end, "low": low, "high": high})
+            found.append(Edge(name, value, end, *ends))
     return found
 
 
-def _end(value: float, low: float, high: float, dimension: Mapping[str, Any]) -> str | None:
+def _end(
+    value: float, low: float, high: float, dimension: Dimension
+) -> Literal["lower", "upper"] | None:
     """Which end a value lies at: a choice exactly, a point of a range within ``NEAR`` of it."""
-    if dimension.get("choices") is not None:
-        return {low: "lower", high: "upper"}.get(value)
-    scale = math.log if dimension.get("log") else float
+    if isinstance(dimension, Choices):
+        return "lower" if value == low else "upper" if value == high else None
+    scale = math.log if dimension.log else float
     place = (scale(value) - scale(low)) / (scale(high) - scale(low))
     return "lower" if place <= NEAR else "upper" if place >= 1 - NEAR else None
 
 
-def _ends(dimension: Any) -> tuple[float, float] | None:
+def _ends(dimension: Dimension) -> tuple[float, float] | None:
     """Lower and upper end; None without two of them."""
-    if not isinstance(dimension, Mapping):
-        return None
-    choices = dimension.get("choices")
-    if choices is None:
-        low, high = dimension["low"], dimension["high"]
-    elif len(choices) > 2 and all(type(choice) in (int, float) for choice in choices):
-        low, high = min(choices), max(choices)
+    if not isinstance(dimension, Choices):
+        low, high = dimension.low, dimension.high
+    elif len(dimension.choices) > 2 and all(type(c) in (int, float) for c in dimension.choices):
+        low, high = min(dimension.choices), max(dimension.choices)
     else:
         return None
     return (low, high) if low < high else None

@@ -40,7 +40,7 @@ def placement(*, device: str, n_train: int, pixels: int, fast_bfloat16: bool = F
 
     Parameters
     ----------
-    device : {"cpu", "cuda"}
+    device : {"cpu", "cuda", "mps"}
     n_train : int
         Training samples, all folds together; >= 1.
     pixels : int
@@ -55,9 +55,12 @@ def placement(*, device: str, n_train: int, pixels: int, fast_bfloat16: bool = F
     ======  ==================  ==========  ===============  =========  =======
     cpu     below 2,000,000 *   64          5                2          1
     cpu     2,000,000 and more  1           1                4          1
-    cuda    any *               256         10               2          1
-    cuda    larger images       256         2                4          1
+    GPU     any *               256         10               2          1
+    GPU     larger images       256         2                4          1
     ======  ==================  ==========  ===============  =========  =======
+
+    A GPU whose memory is too small for so many trains fewer at a time: which is a matter of the
+    worker, and changes the last bits of a result only.
 
     * and at most 4,096 pixels; larger images go to the row below.
 
@@ -70,14 +73,14 @@ def placement(*, device: str, n_train: int, pixels: int, fast_bfloat16: bool = F
     Raises
     ------
     ValueError
-        If the device is neither.
+        If the device is none of them.
     """
-    if device == "cuda" and pixels > SMALL_IMAGE:
+    if device in ("cuda", "mps") and pixels > SMALL_IMAGE:
         return Placement(population=256, generation_size=2, lookahead=4, threads=1)
-    if device == "cuda":
+    if device in ("cuda", "mps"):
         return Placement(population=256, generation_size=10, lookahead=2, threads=1)
     if device != "cpu":
-        raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
+        raise ValueError(f"device must be 'cpu', 'cuda' or 'mps', got {device!r}")
     if n_train * pixels < SMALL_PROBLEM and pixels <= SMALL_IMAGE:
         return Placement(population=64, generation_size=5, lookahead=2, threads=1)
     precision = "bfloat16" if fast_bfloat16 else "float32"

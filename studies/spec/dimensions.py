@@ -32,6 +32,9 @@ Dropout = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, title="Dropout
 EncodingDim = Annotated[int, Field(ge=1, title="EncodingDim")]
 CorruptionLevel = Annotated[float, Field(ge=0, allow_inf_nan=False, title="CorruptionLevel")]
 
+# The parameters of one trial by the names of the space; hidden widths are a word.
+Params = dict[str, float | int | str]
+
 Value = TypeVar("Value")
 
 
@@ -41,7 +44,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-def hidden_widths(value: str | int | Sequence[int]) -> tuple[int, ...]:
+def hidden_widths(value: str | float | Sequence[int]) -> tuple[int, ...]:
     """Read hidden widths from any of their spellings.
 
     Parameters

@@ -11,7 +11,7 @@ import yaml
 from aesearch.studies.errors import SpecError
 from aesearch.studies.spec.problems import validated
 from aesearch.studies.spec.space import SEARCHABLE, SpaceSpec
-from aesearch.studies.spec.strict_yaml import KeyPath, StrictDumper, parse, read_text
+from aesearch.studies.spec.strict_yaml import Flags, KeyPath, StrictDumper, Tree, parse, read_text
 from aesearch.studies.spec.study import L2_WEIGHT_DECAYS, StudySpec, adds_decay
 
 _PRESETS = "aesearch.studies.presets"
@@ -79,7 +79,7 @@ def load_spec(
     file: Path | None = None,
     text: str | None = None,
     overrides: Sequence[str] = (),
-    flags: Mapping[str, Any] | None = None,
+    flags: Flags | None = None,
     *,
     spec: StudySpec | None = None,
 ) -> StudySpec:
@@ -121,7 +121,7 @@ def load_spec(
 
 def read_base(
     preset: str | None, file: Path | None, text: str | None, spec: StudySpec | None
-) -> tuple[dict[str, Any], dict[KeyPath, int], str]:
+) -> tuple[Tree, dict[KeyPath, int], str]:
     """Read what a specification starts from: its keys, their lines, and what errors call it.
 
     Raises
@@ -151,11 +151,11 @@ def read_base(
 
 
 def layered(
-    raw: dict[str, Any],
+    raw: Tree,
     lines: Mapping[KeyPath, int],
     source: str,
     *,
-    flags: Mapping[str, Any],
+    flags: Flags,
     overrides: Sequence[str],
     of_preset: bool,
 ) -> StudySpec:
@@ -184,7 +184,7 @@ def layered(
     return validated(StudySpec, tree, source=source, lines=lines, known_problems=problems)
 
 
-def _dataset_of(tree: Mapping[str, Any]) -> str:
+def _dataset_of(tree: Tree) -> str:
     """Give the data set in one spelling; names may be in capitals and have other hyphens."""
     data = tree.get("data")
     given = data.get("dataset") if isinstance(data, dict) else None
@@ -203,7 +203,7 @@ def spec_from_mapping(mapping: Mapping[str, Any], source: str) -> StudySpec:
     return validated(StudySpec, mapping, source=source)
 
 
-def _without_empty_sections(raw: dict[str, Any]) -> dict[str, Any]:
+def _without_empty_sections(raw: Tree) -> Tree:
     tree = copy.deepcopy(raw)
     for *parents, last in reversed(_SECTIONS):
         section: Any = tree
@@ -214,7 +214,7 @@ def _without_empty_sections(raw: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _put(tree: dict[str, Any], key: str, value: Any, lines: dict[KeyPath, int]) -> list[str]:
+def _put(tree: Tree, key: str, value: Any, lines: dict[KeyPath, int]) -> list[str]:
     """Set a nested value; sections that are absent are made. Return what was in the way."""
     path = tuple(part.strip() for part in key.split("."))
     for place in [place for place in lines if place[: len(path)] == path]:
@@ -224,10 +224,11 @@ def _put(tree: dict[str, Any], key: str, value: Any, lines: dict[KeyPath, int]) 
         if section.get(part) is None:
             is_dimension = path[:depth] == ("space", part)
             section[part] = _default_dimension(part, tree) if is_dimension else {}
-        section = section[part]
-        if not isinstance(section, dict):
+        below = section[part]
+        if not isinstance(below, dict):
             dotted = ".".join(path[:depth])
-            return [f"{dotted}: must be a mapping of keys to values, got {section!r:.60}"]
+            return [f"{dotted}: must be a mapping of keys to values, got {below!r:.60}"]
+        section = below
     last = path[-1]
     if len(path) == 3 and path[0] == "space":
         kept = without_other_form(section, {last: value})
@@ -237,7 +238,7 @@ def _put(tree: dict[str, Any], key: str, value: Any, lines: dict[KeyPath, int]) 
     return []
 
 
-def without_other_form(dimension: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def without_other_form(dimension: Tree, given: Tree) -> Tree:
     """Drop what a dimension cannot keep beside the keys that are given.
 
     It has one of two forms; what sets a key of one form leaves the other.
@@ -250,16 +251,16 @@ def without_other_form(dimension: Mapping[str, Any], given: Mapping[str, Any]) -
     return {key: value for key, value in dimension.items() if key not in other}
 
 
-def _default_dimension(name: str, tree: Mapping[str, Any]) -> dict[str, Any]:
-    if tree["space"].get("defaults") is False or name not in SEARCHABLE:
+def _default_dimension(name: str, tree: Tree) -> Tree:
+    space, training = tree["space"], tree.get("training")
+    if (isinstance(space, dict) and space.get("defaults") is False) or name not in SEARCHABLE:
         return {}
-    training = tree.get("training")
     if name == "weight_decay" and isinstance(training, dict) and adds_decay(training):
         return dict(L2_WEIGHT_DECAYS)
     dimension = getattr(SpaceSpec(), name)
     if dimension is None or dimension == "auto":
         return {}
-    written: dict[str, Any] = dimension.model_dump(mode="json", exclude_none=True)
+    written: Tree = dimension.model_dump(mode="json", exclude_none=True)
     return written
 
 
@@ -276,13 +277,13 @@ def to_yaml(spec: StudySpec) -> str:
     return yaml.dump(tree, Dumper=StrictDumper, sort_keys=False, allow_unicode=True, width=100)
 
 
-def _written_dimension(value: dict[str, Any] | str) -> _Inline | str:
+def _written_dimension(value: Tree | str) -> _Inline | str:
     if isinstance(value, str):
         return value
     given = {key: inner for key, inner in value.items() if inner is not None}
     # The condition reads better at the end.
     when = given.pop("when", None)
-    return _Inline(given if when is None else given | {"when": _Inline(when)})
+    return _Inline(given | {"when": _Inline(when)} if isinstance(when, dict) else given)
 
 
 def json_schema() -> dict[str, Any]:

@@ -71,7 +71,7 @@ class ResolvedRetrain(RetrainSpec):
 class ResolvedCompute(ComputeSpec):
     """A known device, and how much trains together on it."""
 
-    device: Literal["cpu", "cuda"]
+    device: Literal["cpu", "cuda", "mps"]
     precision: Literal["float32", "bfloat16"]
     population: int
     threads: int
@@ -111,7 +111,7 @@ def resolve(
     image_shape : (channel, height, width)
     n_train : int
         Training images, all folds together.
-    device : {"cpu", "cuda"}
+    device : {"cpu", "cuda", "mps"}
         What the caller decided on.
     fast_bfloat16 : bool
         Whether the CPU has bfloat16 products of its own.

@@ -339,8 +339,9 @@ class EvaluationSpec(Section):
 class ComputeSpec(Section):
     """Where and how it is computed."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="auto is a GPU where there is one."
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto",
+        description="auto is cuda where there is such a GPU, else cpu; mps is a GPU of Apple.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",

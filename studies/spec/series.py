@@ -12,7 +12,7 @@ from typing import Any
 from aesearch.studies.errors import SpecError
 from aesearch.studies.spec.load import layered, read_base, without_other_form
 from aesearch.studies.spec.quick import quick_spec
-from aesearch.studies.spec.strict_yaml import KeyPath
+from aesearch.studies.spec.strict_yaml import Flags, KeyPath, Tree
 from aesearch.studies.spec.study import StudySpec
 
 KEY = "studies"
@@ -25,7 +25,7 @@ def load_series(
     file: Path | None = None,
     text: str | None = None,
     overrides: Sequence[str] = (),
-    flags: Mapping[str, Any] | None = None,
+    flags: Flags | None = None,
     *,
     spec: StudySpec | None = None,
     quick: bool = False,
@@ -82,9 +82,7 @@ def load_series(
     return [_quick(spec, source, given, overrides) for spec in found] if quick else found
 
 
-def _quick(
-    spec: StudySpec, source: str, flags: Mapping[str, Any], overrides: Sequence[str]
-) -> StudySpec:
+def _quick(spec: StudySpec, source: str, flags: Flags, overrides: Sequence[str]) -> StudySpec:
     """Make the small version; what was asked for by a flag or override stays as it was asked."""
     return layered(
         quick_spec(spec).model_dump(mode="json"),
@@ -104,7 +102,7 @@ def _stem(file: Path | None) -> str:
     return "series" if file is None else Path(file).stem
 
 
-def _checked(variants: Any, source: str) -> dict[str, dict[str, Any]]:
+def _checked(variants: Any, source: str) -> dict[str, Tree]:
     if not isinstance(variants, dict) or not variants:
         problem = "must be a mapping of names to what differs, with one study at least"
         raise SpecError(source, [f"{KEY}: {problem}, got {variants!r:.60}"])
@@ -123,9 +121,7 @@ def _checked(variants: Any, source: str) -> dict[str, dict[str, Any]]:
     return {word: variant or {} for word, variant in variants.items()}
 
 
-def _merged(
-    base: Mapping[str, Any], own: Mapping[str, Any], section: str | None = None
-) -> dict[str, Any]:
+def _merged(base: Tree, own: Tree, section: str | None = None) -> Tree:
     """Lay one tree over another: mappings are merged, everything else is replaced."""
     merged = dict(base)
     for key, value in own.items():

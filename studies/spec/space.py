@@ -22,6 +22,7 @@ from aesearch.studies.spec.dimensions import (
     HiddenChoice,
     LearningRate,
     LearningRateDimension,
+    Params,
     Range,
     Section,
     WeightDecay,
@@ -169,7 +170,7 @@ class SpaceSpec(Section):
             The shorter side of an image, in pixels.
         n_train : int
             Training images, all folds together.
-        device : {"cpu", "cuda"}
+        device : {"cpu", "cuda", "mps"}
         """
         if self.architecture != "auto":
             return self
@@ -258,7 +259,7 @@ class SpaceSpec(Section):
             for branch in self._branches()
         )
 
-    def grid_configurations(self) -> list[dict[str, Any]]:
+    def grid_configurations(self) -> list[Params]:
         """List every configuration of the grid, conditional dimensions only where they apply.
 
         The order is fixed: architecture first, the last name varies fastest.

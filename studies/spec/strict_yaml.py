@@ -6,6 +6,7 @@ and repeated keys are refused: they execute code, blow up, or hide a mistake.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,11 @@ LARGEST_BYTES = 1_000_000
 DEEPEST_NESTING = 20
 
 KeyPath = tuple[str | int, ...]
+# What a YAML document holds; of a specification, its keys with values that nobody checked yet.
+Yaml = None | bool | int | float | str | list["Yaml"] | dict[str, "Yaml"]
+Tree = dict[str, Yaml]
+# Values by dotted path that are laid over it: NumPy's too, as they were given.
+Flags = Mapping[str, Any]
 
 _FLOAT = re.compile(
     r"^[-+]?(?:[0-9]+\.?[0-9]*(?:[eE][-+]?[0-9]+)?|\.[0-9]+(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))$"

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from aesearch.studies.spec.dimensions import (
     SHARES,
+    Params,
     Range,
     Section,
     hidden_name,
@@ -129,7 +130,7 @@ class StudySpec(Section):
         trials = self.search.trials
         return min(trials, self.space.grid_size) if self.search.sampler == "grid" else trials
 
-    def default_configuration_params(self) -> dict[str, Any]:
+    def default_configuration_params(self) -> Params:
         """Give the unsearched configuration as parameters of the space: the first trial.
 
         A value outside its dimension moves to the nearest one inside.
@@ -149,7 +150,7 @@ class StudySpec(Section):
         active = self.space.active(str(wanted["architecture"]))
         return {name: dimension.nearest(wanted[name]) for name, dimension in active.items()}
 
-    def configuration(self, params: Mapping[str, Any]) -> "Configuration":
+    def configuration(self, params: Params) -> "Configuration":
         """Give the whole configuration of one trial: its parameters over the defaults.
 
         Parameters
@@ -166,11 +167,11 @@ class StudySpec(Section):
         if unknown:
             raise ValueError(f"params must be named {', '.join(SEARCHABLE)}, got {unknown[0]!r}")
         model, training = self.model, self.training
-        architecture = params.get("architecture", model.architecture)
+        architecture = str(params.get("architecture", model.architecture))
         hidden = params.get("hidden", model.dense.hidden) if architecture == "dense" else ()
         if hidden == "auto":
             raise ValueError("model.dense.hidden must be widths, got 'auto'; call resolve first")
-        code_activation = params.get("code_activation", model.code_activation)
+        code_activation = str(params.get("code_activation", model.code_activation))
         return Configuration(
             architecture=architecture,
             hidden=hidden_widths(hidden),

@@ -1,12 +1,11 @@
 """All that a store holds of one study, read in one transaction: what everything else is made of."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
 
-from aesearch.studies.results.records import Picture, RetrainPoint, StudySnapshot
+from aesearch.studies.results.evaluation import Evaluation
+from aesearch.studies.results.records import Picture, RetrainPoint, StudySnapshot, TrainedSeed
 from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.store.database import reading
 from aesearch.studies.store.evaluation_results import read_evaluation_in, read_pictures_in
@@ -17,7 +16,6 @@ from aesearch.studies.store.study_rows import (
     curves_in,
     find_study_in,
     snapshot_in,
-    stored_spec,
 )
 
 
@@ -30,29 +28,29 @@ class StudyContents:
     row : StudyRow
     snapshot : StudySnapshot
         Trials, leases, retrained seeds.
-    evaluation : dict or None
+    evaluation : Evaluation or None
         What the exported seed reached on the test set, once it has been evaluated.
     curves : list of (number, fold, epoch, train_loss, validation_loss)
         Empty where they were not asked for, as all that follows.
     retrain_curves : list of RetrainPoint
     pictures : list of Picture
         Of the evaluation.
-    retrained : list of rows
+    retrained : list of TrainedSeed
         The retrained seeds with their weights, which may be hundreds of megabytes.
     """
 
     row: StudyRow
     snapshot: StudySnapshot
-    evaluation: dict[str, Any] | None
+    evaluation: Evaluation | None
     curves: list[tuple[int, int, int, float, float]] = field(default_factory=list)
     retrain_curves: list[RetrainPoint] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
-    retrained: list[Any] = field(default_factory=list)
+    retrained: list[TrainedSeed] = field(default_factory=list)
 
-    @cached_property
+    @property
     def spec(self) -> ResolvedSpec:
         """The resolved specification."""
-        return stored_spec(self.row)
+        return self.snapshot.spec
 
 
 @repeatable

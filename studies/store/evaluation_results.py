@@ -1,34 +1,31 @@
 """The evaluation of the retrained model in the store: one document and its pictures."""
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from aesearch.studies.results.evaluation import Evaluation
 from aesearch.studies.results.records import Picture
 from aesearch.studies.store import tables
 from aesearch.studies.store.database import reading, writing
 from aesearch.studies.store.retry import repeatable
 from aesearch.studies.store.study_rows import StudyRow
 
-_BESIDE = ("psnr", "binary_accuracy", "ssim")
-
 
 @repeatable
-def read_evaluation(engine: Engine, study: StudyRow) -> dict[str, Any] | None:
+def read_evaluation(engine: Engine, study: StudyRow) -> Evaluation | None:
     """Read what ``aesearch.evaluation.evaluate`` found; None where nothing was evaluated."""
     with reading(engine) as connection:
         return read_evaluation_in(connection, study)
 
 
-def read_evaluation_in(connection: Connection, study: StudyRow) -> dict[str, Any] | None:
+def read_evaluation_in(connection: Connection, study: StudyRow) -> Evaluation | None:
     """Read an evaluation, as ``read_evaluation``, inside a transaction."""
     text = connection.execute(
         sa.select(tables.evaluation.c.document).where(*_of(tables.evaluation, study))
     ).scalar()
-    return None if text is None else json.loads(text)
+    return None if text is None else Evaluation.from_json(text)
 
 
 @repeatable
@@ -49,31 +46,10 @@ def read_pictures_in(connection: Connection, study: StudyRow) -> list[Picture]:
     return [Picture(row.name, row.alt, bytes(row.png)) for row in connection.execute(query)]
 
 
-def main_numbers(document: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Give the few numbers that stand in a ``best.yaml`` beside the error; none of nothing.
-
-    Returns
-    -------
-    dict
-        ``mse_interval`` (low, high); ``psnr``, ``binary_accuracy``, ``ssim`` (None where it is
-        undefined); ``n_live_units``; ``pca_mse``.
-    """
-    if document is None:
-        return {}
-    overall = document["metrics"]["overall"]
-    means = {name: overall[name] and overall[name]["mean"] for name in _BESIDE}
-    return {
-        "mse_interval": [overall["mse"]["low"], overall["mse"]["high"]],
-        **means,
-        "n_live_units": document["n_live_units"],
-        "pca_mse": document["pca"]["mse"],
-    }
-
-
 def write_look(
     engine: Engine,
     study: StudyRow,
-    document: Mapping[str, Any],
+    evaluation: Evaluation,
     pictures: Sequence[Picture],
     *,
     replace: bool,
@@ -99,7 +75,7 @@ def write_look(
         ).first()
         kept = replace or there is None
         if kept:
-            insert_evaluation(connection, study.study_id, study.retrain_key, document, pictures)
+            insert_evaluation(connection, study.study_id, study.retrain_key, evaluation, pictures)
     return looks, kept
 
 
@@ -107,7 +83,7 @@ def insert_evaluation(
     connection: Connection,
     study_id: int,
     retrain_key: str,
-    document: Mapping[str, Any],
+    evaluation: Evaluation,
     pictures: Sequence[Picture],
 ) -> None:
     """Put an evaluation in the place of the one there may be, within a transaction."""
@@ -116,8 +92,8 @@ def insert_evaluation(
         connection.execute(
             table.delete().where(table.c.study_id == study_id, table.c.retrain_key == retrain_key)
         )
-    text = json.dumps(document, allow_nan=False)
-    connection.execute(tables.evaluation.insert().values(**key, document=text))
+    document = evaluation.to_json()
+    connection.execute(tables.evaluation.insert().values(**key, document=document))
     if pictures:
         connection.execute(
             tables.picture.insert(), [key | picture._asdict() for picture in pictures]

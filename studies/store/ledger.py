@@ -8,13 +8,14 @@ the present owner writes, and that one who slept too long is told.
 
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from aesearch.studies.results.records import Progress
 from aesearch.studies.store import tables
 from aesearch.studies.store.database import reading, writing
 from aesearch.studies.store.retry import lease_s, repeatable
@@ -253,9 +254,7 @@ def forgive(engine: Engine, study: StudyRow) -> None:
         )
 
 
-def renew(
-    engine: Engine, lease: Lease, progress: Mapping[str, Any], seconds: float | None = None
-) -> None:
+def renew(engine: Engine, lease: Lease, progress: Progress, seconds: float | None = None) -> None:
     """Keep a claim and say how far it is; raises LeaseLostError when it is somebody else's.
 
     Not repeated while the store is away: the next renewal is as good.

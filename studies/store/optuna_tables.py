@@ -21,6 +21,11 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from aesearch.studies.spec.dimensions import Params
+
+# Of a trial, as Optuna keeps them: values that JSON can hold.
+Attributes = Mapping[str, str | float | list[float]]
+
 STUDIES = models.StudyModel.__table__
 DIRECTIONS = models.StudyDirectionModel.__table__
 TRIALS = models.TrialModel.__table__
@@ -101,7 +106,7 @@ def trial_ids(connection: Connection, study_id: int) -> dict[int, int]:
 def start_trial(
     connection: Connection,
     trial_id: int,
-    params: Mapping[str, Any],
+    params: Params,
     distributions: Mapping[str, BaseDistribution],
 ) -> None:
     """Give a WAITING trial its parameters and set it RUNNING; does nothing to any other."""
@@ -162,8 +167,8 @@ def finish_trial(
     state: TrialState,
     *,
     value: float | None = None,
-    user_attributes: Mapping[str, Any] | None = None,
-    system_attributes: Mapping[str, Any] | None = None,
+    user_attributes: Attributes | None = None,
+    system_attributes: Attributes | None = None,
 ) -> bool:
     """End a trial that is not finished yet.
 

@@ -2,19 +2,19 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from aesearch.studies.results.records import Picture, RetrainPoint
+from aesearch.studies.results.evaluation import Evaluation
+from aesearch.studies.results.records import Picture, RetrainPoint, TrainedSeed
 from aesearch.studies.spec.former import with_former_settings
 from aesearch.studies.store import optuna_tables, tables
 from aesearch.studies.store.database import reading, writing
 from aesearch.studies.store.evaluation_results import insert_evaluation
 from aesearch.studies.store.ledger import Lease, mark_done, no_search_left, require_held, this_work
 from aesearch.studies.store.retry import repeatable
-from aesearch.studies.store.study_rows import StudyRow, from_sql, lease_row, to_sql
+from aesearch.studies.store.study_rows import StudyRow, from_sql, lease_row, retrain_record, to_sql
 
 
 @repeatable
@@ -121,7 +121,7 @@ def write_retrained(
     engine: Engine,
     lease: Lease,
     retrain_key: str,
-    seeds: Sequence[Mapping[str, Any]],
+    seeds: Sequence[TrainedSeed],
     curves: Mapping[int, Sequence[tuple[float, float, float]]],
 ) -> None:
     """Record the retrained seeds of one chunk with their weights and curves; the chunk is done.
@@ -133,7 +133,7 @@ def write_retrained(
         require_held(connection, lease)
         key = {"study_id": lease.study_id, "retrain_key": retrain_key}
         for seed in seeds:  # one by one: the weights of one can be most of what a message holds
-            optuna_tables.insert_new(connection, tables.retrain, [key | dict(seed)])
+            optuna_tables.insert_new(connection, tables.retrain, [key | vars(seed)])
         rows = [
             key
             | {
@@ -152,21 +152,24 @@ def write_retrained(
 
 
 @repeatable
-def retrained(engine: Engine, study: StudyRow) -> list[Any]:
-    """Rows of the retrained seeds of the chosen configuration, weights included, by seed index."""
+def retrained(engine: Engine, study: StudyRow) -> list[TrainedSeed]:
+    """The retrained seeds of the chosen configuration, weights included, by seed index."""
     with reading(engine) as connection:
         return retrained_in(connection, study)
 
 
-def retrained_in(connection: Connection, study: StudyRow) -> list[Any]:
-    """Rows of the retrained seeds, as ``retrained``, inside a transaction."""
+def retrained_in(connection: Connection, study: StudyRow) -> list[TrainedSeed]:
+    """The retrained seeds, as ``retrained``, inside a transaction."""
     table = tables.retrain
     query = (
         sa.select(table)
         .where(table.c.study_id == study.study_id, table.c.retrain_key == study.retrain_key)
         .order_by(table.c.seed_index)
     )
-    return list(connection.execute(query))
+    return [
+        TrainedSeed(**vars(retrain_record(row)), weights=row.weights)
+        for row in connection.execute(query)
+    ]
 
 
 @repeatable
@@ -175,7 +178,7 @@ def write_test(
     lease: Lease,
     retrain_key: str,
     mse: Mapping[int, float],
-    evaluation: tuple[Mapping[str, Any], Sequence[Picture]] | None = None,
+    evaluation: tuple[Evaluation, Sequence[Picture]] | None = None,
 ) -> None:
     """Record the one look at the test set, and that it was one.
 
@@ -183,7 +186,7 @@ def write_test(
     ----------
     mse : mapping
         Mean squared error per pixel by seed index.
-    evaluation : (document, pictures), optional
+    evaluation : (Evaluation, pictures), optional
         Of the exported seed.
     """
     with writing(engine) as connection:

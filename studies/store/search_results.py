@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 from optuna.distributions import BaseDistribution
@@ -12,9 +11,11 @@ from sqlalchemy.engine import Connection, Engine
 from aesearch.studies.dashboard.publishing import note_trials
 from aesearch.studies.errors import StudyNotFoundError
 from aesearch.studies.results.records import Picture
+from aesearch.studies.spec.dimensions import Params
 from aesearch.studies.store import optuna_tables, tables
 from aesearch.studies.store.database import reading, writing
 from aesearch.studies.store.ledger import Lease, mark_done, require_held, this_work
+from aesearch.studies.store.optuna_tables import Attributes
 from aesearch.studies.store.retry import repeatable
 from aesearch.studies.store.study_rows import StudyRow, to_sql
 
@@ -40,8 +41,8 @@ class Outcome:
     state: TrialState
     value: float | None = None
     fold_scores: tuple[float, ...] = ()
-    user_attributes: Mapping[str, Any] | None = None
-    system_attributes: Mapping[str, Any] | None = None
+    user_attributes: Attributes | None = None
+    system_attributes: Attributes | None = None
     pictures: tuple[Picture, ...] = ()
 
 
@@ -114,7 +115,7 @@ def history(
 def write_suggestions(
     engine: Engine,
     generation: Lease,
-    suggestions: Sequence[Mapping[str, Any]],
+    suggestions: Sequence[Params],
     distributions: Mapping[str, BaseDistribution],
 ) -> None:
     """Give a generation's trials their parameters; the first writer wins."""

@@ -3,14 +3,15 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from optuna.trial import TrialState
 from sqlalchemy.engine import Connection, Engine
 
 from aesearch.studies.errors import StudyNotFoundError
+from aesearch.studies.results.records import Document, Progress, TrialCounts
 from aesearch.studies.store import optuna_tables, tables
 from aesearch.studies.store.database import reading
 from aesearch.studies.store.retry import repeatable
@@ -21,7 +22,7 @@ FINISHED = ("complete", "pruned", "failed")
 
 
 @dataclass(frozen=True)
-class WorkerStatus:
+class WorkerStatus(Document):
     """One unit of work that somebody holds, or held last and did not finish.
 
     Attributes
@@ -36,24 +37,22 @@ class WorkerStatus:
     age_s, expires_s : float or None
         Seconds since it was claimed, and until its lease expires (negative: it has), by the
         database's clock.
-    progress : dict
-        What its owner last said: ``epoch``, ``n_epochs``, ``n_members``.
+    progress : Progress
+        What its owner last said.
+    alive : bool
+        Whether its lease still runs.
     """
 
     owner: str | None
-    kind: str
+    kind: Literal["search", "retrain", "evaluate"]
     position: int
     first: int
     size: int
     attempt: int
     age_s: float | None
     expires_s: float | None
-    progress: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def alive(self) -> bool:
-        """Whether its lease still runs."""
-        return self.expires_s is not None and self.expires_s > 0
+    progress: Progress
+    alive: bool
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,7 @@ class StudyStatus:
 
     Attributes
     ----------
-    trials : dict
-        How many are waiting, running, complete, pruned, failed.
+    trials : TrialCounts
     best, chosen : (number, value) or None
         The stable complete trial with the lowest mean over folds (MSE per pixel), and the winner.
     open_work : dict
@@ -80,7 +78,7 @@ class StudyStatus:
     dataset: str | None
     device: str
     created: float
-    trials: dict[str, int]
+    trials: TrialCounts
     best: tuple[int, float] | None
     chosen: tuple[int, float] | None
     open_work: dict[str, int]
@@ -92,12 +90,12 @@ class StudyStatus:
     @property
     def n_trials(self) -> int:
         """How many slots it has."""
-        return sum(self.trials.values())
+        return self.trials.total
 
     @property
     def finished(self) -> int:
         """How many trials are finished."""
-        return sum(self.trials[state] for state in FINISHED)
+        return self.trials.finished
 
     @property
     def searched(self) -> bool:
@@ -144,7 +142,7 @@ def state_words(
 
 
 @repeatable
-def trial_counts(engine: Engine, study: StudyRow) -> dict[str, int]:
+def trial_counts(engine: Engine, study: StudyRow) -> TrialCounts:
     """Count the trials of a study by state."""
     with reading(engine) as connection:
         return _counts(connection, [study.study_id])[study.study_id]
@@ -187,14 +185,14 @@ def statuses(engine: Engine, name: str | None = None) -> list[StudyStatus]:
 
 def _status(  # noqa: PLR0917 - one row of each query
     row: Any,
-    trials: dict[str, int],
+    trials: TrialCounts,
     open_work: dict[str, int],
     workers: tuple[WorkerStatus, ...],
     per_second: float | None,
     best: tuple[int, float] | None,
     chosen: tuple[int, float] | None,
 ) -> StudyStatus:
-    left = trials["waiting"] + trials["running"]
+    left = trials.waiting + trials.running
     working = any(worker.alive and worker.kind == "search" for worker in workers)
     return StudyStatus(
         name=row.study_name,
@@ -224,10 +222,9 @@ def _studies(connection: Connection, name: str | None) -> list[Any]:
     return list(connection.execute(query))
 
 
-def _counts(connection: Connection, ids: list[int]) -> Mapping[int, dict[str, int]]:
+def _counts(connection: Connection, ids: list[int]) -> dict[int, TrialCounts]:
     trials = optuna_tables.TRIALS
-    states = [str(state) for state in STATES.values()]
-    found = {study_id: dict.fromkeys(states, 0) for study_id in ids}
+    found: dict[int, dict[str, int]] = {study_id: {} for study_id in ids}
     query = (
         sa.select(trials.c.study_id, trials.c.state, sa.func.count())
         .where(trials.c.study_id.in_(ids))
@@ -235,7 +232,7 @@ def _counts(connection: Connection, ids: list[int]) -> Mapping[int, dict[str, in
     )
     for study_id, state, count in connection.execute(query):
         found[study_id][STATES[state]] = count
-    return found
+    return {study_id: TrialCounts(**counts) for study_id, counts in found.items()}
 
 
 def _open_work(connection: Connection, ids: list[int]) -> Mapping[int, dict[str, int]]:
@@ -266,6 +263,7 @@ def _workers(connection: Connection, ids: list[int]) -> Mapping[int, list[Worker
     )
     found: dict[int, list[WorkerStatus]] = defaultdict(list)
     for row in connection.execute(query):
+        left = None if row.expires is None else row.expires - moment
         found[row.study_id].append(
             WorkerStatus(
                 owner=row.owner,
@@ -275,8 +273,9 @@ def _workers(connection: Connection, ids: list[int]) -> Mapping[int, list[Worker
                 size=row.size,
                 attempt=row.attempt,
                 age_s=None if row.claimed is None else moment - row.claimed,
-                expires_s=None if row.expires is None else row.expires - moment,
+                expires_s=left,
                 progress=json.loads(row.progress) if row.progress else {},
+                alive=left is not None and left > 0,
             )
         )
     return found

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,13 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Connection, Engine
 
 from aesearch.studies.errors import StoreError, StudyNotFoundError
-from aesearch.studies.results.records import LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
+from aesearch.studies.results.records import (
+    Facts,
+    LeaseRecord,
+    RetrainRecord,
+    StudySnapshot,
+    TrialRecord,
+)
 from aesearch.studies.results.records import TrialState as RecordedState
 from aesearch.studies.results.selection import with_pooled_errors
 from aesearch.studies.spec.former import with_former_settings
@@ -39,7 +45,7 @@ class StudyRow:
     study_id: int
     name: str
     spec: dict[str, Any]
-    facts: dict[str, Any]
+    facts: Facts
     chosen_trial_id: int | None
     retrain_key: str | None
     test_looks: int
@@ -128,8 +134,8 @@ def create_study(
     engine: Engine,
     name: str,
     *,
-    spec: Mapping[str, Any],
-    facts: Mapping[str, Any],
+    spec: ResolvedSpec,
+    facts: Facts,
     n_trials: int,
     generation_size: int,
     version: str,
@@ -156,7 +162,7 @@ def create_study(
             connection.execute(
                 tables.study.insert().values(
                     study_id=study_id,
-                    spec=json.dumps(spec),
+                    spec=json.dumps(spec.model_dump(mode="json")),
                     facts=json.dumps(facts),
                     created=now(connection),
                     aesearch_version=version,
@@ -172,7 +178,7 @@ def create_study(
 
 @repeatable
 def replace_spec(
-    engine: Engine, study: StudyRow, spec: Mapping[str, Any], *, timeout: float | None = None
+    engine: Engine, study: StudyRow, spec: ResolvedSpec, *, timeout: float | None = None
 ) -> None:
     """Store the spec again after a part of it that may change did; the time limit starts anew."""
     with database.writing(engine) as connection:
@@ -180,7 +186,7 @@ def replace_spec(
             tables.study.update()
             .where(tables.study.c.study_id == study.study_id)
             .values(
-                spec=json.dumps(spec),
+                spec=json.dumps(spec.model_dump(mode="json")),
                 deadline=None if timeout is None else clock(connection) + timeout,
             )
         )
@@ -349,13 +355,13 @@ def snapshot(engine: Engine, name: str) -> StudySnapshot:
 
 
 def snapshot_in(
-    connection: Connection, row: StudyRow, retrained: Sequence[Any] | None = None
+    connection: Connection, row: StudyRow, retrained: Sequence[RetrainRecord] | None = None
 ) -> StudySnapshot:
     """Read a study as it is inside a transaction, with eight statements at most.
 
     Parameters
     ----------
-    retrained : sequence of rows, optional
+    retrained : sequence of RetrainRecord, optional
         Its retrained seeds, where they were read already.
     """
     trials = optuna_tables.frozen_trials(connection, row.study_id)
@@ -367,18 +373,19 @@ def snapshot_in(
     if retrained is None:
         # All but the weights, which may be hundreds of megabytes.
         columns = [tables.retrain.c[name] for name in RetrainRecord.__dataclass_fields__]
-        retrained = connection.execute(
+        query = (
             sa.select(*columns)
             .where(
                 tables.retrain.c.study_id == row.study_id,
                 tables.retrain.c.retrain_key == row.retrain_key,
             )
             .order_by(tables.retrain.c.seed_index)
-        ).all()
+        )
+        retrained = list(map(retrain_record, connection.execute(query)))
     numbers = {trial._trial_id: trial.number for trial in trials}  # noqa: SLF001 - has no public name
     return StudySnapshot(
         name=row.name,
-        spec=row.spec,
+        spec=stored_spec(row),
         n_trials=len(trials),
         trials=with_pooled_errors(list(map(trial_record, trials))),
         leases=tuple(
@@ -394,18 +401,7 @@ def snapshot_in(
             )
             for lease in leases
         ),
-        retrains=tuple(
-            RetrainRecord(
-                seed_index=item.seed_index,
-                seed=item.seed,
-                epochs=item.epochs,
-                best_epoch=item.best_epoch,
-                validation_loss=from_sql(item.validation_loss),
-                weights_sha256=item.weights_sha256,
-                test_mse=item.test_mse,
-            )
-            for item in retrained
-        ),
+        retrains=tuple(map(retrain_record, retrained)),
         chosen=numbers.get(row.chosen_trial_id) if row.chosen_trial_id is not None else None,
         test_looks=row.test_looks,
         facts=row.facts,
@@ -430,6 +426,19 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
         unstable=attributes.get("unstable"),
         reason=attributes.get("reason"),
         epochs=max(reports, default=0),
+    )
+
+
+def retrain_record(item: Any) -> RetrainRecord:
+    """One retrained seed without its weights, from a row or from one that has them."""
+    return RetrainRecord(
+        seed_index=item.seed_index,
+        seed=item.seed,
+        epochs=item.epochs,
+        best_epoch=item.best_epoch,
+        validation_loss=from_sql(item.validation_loss),
+        weights_sha256=item.weights_sha256,
+        test_mse=item.test_mse,
     )
 
 

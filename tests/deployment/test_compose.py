@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from patience import PATIENCE_S
 from postgres import PASSWORD, find_programs
 
 from aesearch.driver.create import leave_study
@@ -211,7 +212,7 @@ class Stack:
     def run(self, service, *extra, command=None):
         """Run a one-off to its end; returns what it said."""
         process = self.start(service, *extra, command=command)
-        said, _ = process.communicate(timeout=300)
+        said, _ = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, said
         return said
 
@@ -257,7 +258,7 @@ def stack(postgres, tmp_path):
 def ended(process, number):
     """What a service said until a signal ended it, and its exit code."""
     process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=PATIENCE_S)
     return process.returncode, said
 
 
@@ -302,7 +303,7 @@ def test_the_gpu_service_says_that_there_is_none(stack):
     """On a machine without a GPU it refuses at once, in one line, instead of using the CPU."""
     stack.run("tables")
     refused = stack.start("gpu-worker")
-    said, _ = refused.communicate(timeout=120)
+    said, _ = refused.communicate(timeout=PATIENCE_S)
     assert refused.returncode == 2
     assert said.startswith("error: ")
     assert "cuda" in said

@@ -11,6 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from chaos import check_whole, create
+from forked_command import forked_command
 from postgres import PASSWORD
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "deploy"
@@ -94,15 +95,9 @@ def test_the_container_of_the_job_finishes_a_study(new_study, password_file, tmp
     (container,) = job()["spec"]["template"]["spec"]["containers"]
     environment = {item["name"]: item["value"] for item in container["env"]}
     assert environment.keys() == {"AESEARCH_STORAGE", "AESEARCH_PASSWORD_FILE"}
-    done = subprocess.run(
-        [sys.executable, "-m", "aesearch", *container["args"]],
-        env=os.environ
-        | environment
-        | {"AESEARCH_STORAGE": url, "AESEARCH_PASSWORD_FILE": str(password_file)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
+    here = {"AESEARCH_STORAGE": url, "AESEARCH_PASSWORD_FILE": str(password_file)}
+    done = forked_command(
+        *container["args"], folder=tmp_path, environment=os.environ | environment | here
     )
     assert (done.returncode, "left aside" in done.stderr) == (0, False), done.stderr
     check_whole(engine)

@@ -1,6 +1,7 @@
 """What the wheel installs, who imports whom, and what an import costs."""
 
 import ast
+import importlib
 import json
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import aesearch
+from aesearch import outputs
 from aesearch.studies.spec.load import json_schema
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,6 +73,21 @@ def test_tab_completion_shows_the_public_names():
     assert done.stdout.split() == [*sorted(aesearch.__all__), "False"]
 
 
+def test_type_checkers_see_what_a_program_gets():
+    """Each public name is imported for them under the name that it has, from where it is."""
+    tree = ast.parse((ROOT / "search" / "__init__.py").read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.asname or alias.name: (line.module, alias.name)
+        for line in block.body
+        for alias in line.names
+    }
+    assert sorted([*seen, "__version__"]) == sorted(aesearch.__all__)
+    for public, (module, name) in seen.items():
+        found = getattr(importlib.import_module(module), name)
+        assert getattr(aesearch, public) is found, public
+
+
 def test_the_wheel_installs_one_name(tmp_path):
     """``aesearch`` and nothing else: no top-level ``models`` that another project would meet."""
     source = tmp_path / "source"  # a copy: an old build folder would put old files into the wheel
@@ -104,3 +121,11 @@ def test_the_schema_for_editors_is_current():
     """The committed JSON Schema is the one of the code."""
     committed = json.loads((ROOT / "docs" / "spec.schema.json").read_text())
     assert committed == json_schema(), "run: aesearch presets --schema > docs/spec.schema.json"
+
+
+def test_the_schema_of_what_is_printed_as_json_is_current():
+    """Of all commands with --json."""
+    committed = json.loads((ROOT / "docs" / "json.schema.json").read_text())
+    assert committed == outputs.json_schema(), (
+        "run: python -m aesearch.outputs > docs/json.schema.json"
+    )

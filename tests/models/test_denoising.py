@@ -113,7 +113,7 @@ def trained_alone(member, images, n_epochs, architecture, noise):
         clean, noise.corruption, noise.validation_level, noise.validation_seed, clamp=noise.clamp
     )
     level = torch.tensor(member.corruption_level, dtype=torch.float64)
-    own = Corruption(noise.corruption, level, images.shape[1:], clamp=noise.clamp)
+    own = Corruption(noise.corruption, level, images.shape[1:], clamp=noise.clamp, like=clean)
     losses, step = [], 0
     for epoch in range(n_epochs):
         pool = member.train_indices

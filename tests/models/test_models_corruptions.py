@@ -64,7 +64,7 @@ def test_each_member_has_its_own_level(corruption):
     levels = torch.tensor([0.0, 0.25, 0.6, 1.0], dtype=torch.float64)
     images = random_images(20).view(4, 5, -1)
     keys = image_keys(3, torch.arange(20)).view(4, 5)
-    settings = {"image_shape": (3, 9, 11), "clamp": False}
+    settings = {"image_shape": (3, 9, 11), "clamp": False, "like": images}
     together = Corruption(corruption, levels[:, None], **settings).apply(images, keys)
     alone = [
         Corruption(corruption, level, **settings).apply(*own)

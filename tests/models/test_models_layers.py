@@ -92,7 +92,7 @@ def test_relu_is_nn_relu(draw):
     inputs.requires_grad_()
     gradient = draw(2, 3, 4)
     F.relu(inputs).backward(gradient)
-    layer = PopulationReLU()
+    layer = PopulationReLU(keeps=True)
     assert torch.equal(layer.forward(inputs.detach().clone(), None), F.relu(inputs.detach()))
     assert torch.equal(layer.backward(gradient.clone(), needs_input=True), inputs.grad)
 
@@ -167,9 +167,9 @@ def generator_of(seed):
 def dropped(seed_or_seeds, rates, *, step=0, layer=0, n_samples=40, n_units=50, device="cpu"):
     """The outputs of a dropout layer for inputs of one: (member, sample, unit)."""
     keys = step_keys(seed_or_seeds, torch.tensor([[step] * len(seed_or_seeds)]))[0].to(device)
-    rates = torch.tensor(rates, dtype=torch.float64, device=device)
+    rates = torch.tensor(rates, dtype=torch.float64)
     inputs = torch.ones(len(seed_or_seeds), n_samples, n_units, dtype=torch.float64, device=device)
-    return PopulationDropout(rates, layer, torch.float64).forward(inputs, keys)
+    return PopulationDropout(rates, layer, inputs).forward(inputs, keys)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.05, 0.5, 0.9])
@@ -217,9 +217,9 @@ def test_dropout_on_cuda_drops_what_the_cpu_drops(device):
 
 def test_dropout_gradient_passes_where_units_were_kept(draw):
     """The gradient takes the same factors as the activations; in evaluation, none."""
-    rates = torch.tensor([0.5, 0.2], dtype=torch.float64, device=draw(1).device)
-    keys = step_keys([1, 2], torch.tensor([[0, 0]]))[0].to(rates.device)
-    layer = PopulationDropout(rates, 0, torch.float64)
+    rates = torch.tensor([0.5, 0.2], dtype=torch.float64)
+    keys = step_keys([1, 2], torch.tensor([[0, 0]]))[0].to(draw(1).device)
+    layer = PopulationDropout(rates, 0, draw(1))
     inputs, gradient = draw(2, 3, 4).abs(), draw(2, 3, 4)
     factors = layer.forward(inputs.clone(), keys) / inputs
     torch.testing.assert_close(

@@ -35,13 +35,14 @@ def test_fifty_steps_are_those_of_torch_optim(name, decays, by_member, device):
     start = torch.randn(3, N_PARAMETERS, **draw)
     gradients = torch.randn(N_STEPS, 3, N_PARAMETERS, **draw)
     weights = start.clone().to(device)
-    decay = torch.tensor(decays, dtype=torch.float64, device=device)
+    decay = torch.tensor(decays, dtype=torch.float64)
     optimiser = OPTIMISERS[name](weights, decay, 0.9)
     optimiser._by_member = by_member
     steps = torch.arange(1, N_STEPS + 1)[:, None].expand(-1, 3)
-    optimiser.begin_epoch(torch.tensor(RATES, dtype=torch.float64), steps)
+    tables = optimiser.tables(torch.tensor(RATES, dtype=torch.float64), steps)
     for step, gradient in enumerate(gradients):
-        optimiser.update(step, weights, gradient.clone().to(device))
+        row = {name: table[step].to(device) for name, table in tables.items()}
+        optimiser.update(row, weights, gradient.clone().to(device))
     expected = [
         reference(name, start[m], gradients[:, m], RATES[m], decays[m]) for m in range(len(RATES))
     ]

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from aesearch.models.products import LARGE_PRODUCT, _fast_linear, member_products
-from aesearch.models.runtime import pick_device, prepare_process
+from aesearch.models.runtime import pick_device, prepare_process, present_kinds
 from aesearch.models.upsampling import upsampled
 
 # (row, inner, column): below and above the size from which each member is a call of its own.
@@ -119,7 +119,19 @@ def test_devices_by_name(monkeypatch):
         pick_device("cuda:2")
 
 
-@pytest.mark.parametrize("name", ["tpu", "", "cuda:x", "cpu:0", "mps"])
+def test_an_apple_gpu_is_taken_by_name_only(monkeypatch):
+    """Nobody has run one yet, so that auto leaves it alone; a worker takes its studies."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="device must be present, got 'mps'"):
+        pick_device("mps")
+    assert present_kinds() == ("cpu",)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert pick_device("mps") == "mps"
+    assert pick_device("auto") == "cpu"
+    assert present_kinds() == ("mps", "cpu")
+
+
+@pytest.mark.parametrize("name", ["tpu", "", "cuda:x", "cpu:0", "mps:1"])
 def test_unknown_devices_are_refused(name):
     """The message names the choices."""
     with pytest.raises(ValueError, match="device must be auto, cpu, cuda"):

@@ -29,11 +29,18 @@ EXPECTED_FAILURES = {}
 
 
 @parametrize_with_checks(
-    [SMALL, SEARCH, FIXED],
+    [SMALL, SEARCH],
     expected_failed_checks=lambda estimator: EXPECTED_FAILURES.get(type(estimator).__name__, {}),
 )
 def test_scikit_learn_accepts_it(estimator, check):
     """Its own conformance tests, all of them."""
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([FIXED])
+def test_scikit_learn_accepts_a_fixed_number_of_epochs(estimator, check):
+    """The same of a search that is scored by its last epochs."""
     check(estimator)
 
 

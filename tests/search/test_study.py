@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
+import yaml
 from typer.testing import CliRunner
 
 import aesearch
@@ -48,8 +49,8 @@ def test_it_gives_what_the_store_holds(storage):
     assert study.scores().score.tolist() == [
         score for trial in snapshot.trials for score in trial.fold_scores
     ]
-    assert study.summary()["winner"]["number"] == snapshot.chosen
-    assert study.evaluation["n_test"] == 359
+    assert study.summary().winner.number == snapshot.chosen
+    assert study.evaluation.n_test == 359
     assert study.status().state == statuses(engine, NAME)[0].state == "finished"
     exported = min(rows, key=lambda row: (row.validation_loss, row.seed_index))
     from aesearch.artifacts.model_file import weights_sha256
@@ -104,8 +105,8 @@ def test_another_look_is_counted(storage):
     study = aesearch.open_study(NAME, storage)
     found = study.evaluate(noise={"gaussian": [0.25]}, bootstrap=20)
     assert (found.looks, found.saved) == (2, False)
-    rows = found.evaluation.document["robustness"]
-    assert {(row["corruption"], row["level"]) for row in rows} == {("gaussian", 0.25)}
+    rows = found.evaluation.document.robustness
+    assert {(row.corruption, row.level) for row in rows} == {("gaussian", 0.25)}
     assert aesearch.open_study(NAME, storage).evaluation == study.evaluation
 
 
@@ -149,7 +150,7 @@ def test_the_specification_in_the_run_folder_makes_the_study_again(storage, tmp_
     monkeypatch.chdir(tmp_path)
     study = aesearch.open_study(NAME, storage)
     folder = study.export(tmp_path / "out")
-    again = aesearch.search(spec=folder / "study.yaml", storage="other.db", quiet=True)
+    again = aesearch.search(spec=folder / "study.yaml", storage="other.db", workers=1, quiet=True)
     pd.testing.assert_frame_equal(again.trials, study.trials())
     assert again.spec.name == NAME
 
@@ -162,13 +163,23 @@ def test_a_script_without_a_guard_trains_once(storage, tmp_path):
         "import aesearch\n"
         "print('hello')\n"
         f"print(aesearch.verify({str(folder)!r}, quiet=True).verdict)\n"
-        f"print(aesearch.train({str(folder)!r}, out={str(tmp_path / 'again')!r}).test_mse > 0)\n"
     )
     done = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["hello", "identical", "True"]
+    assert done.stdout.split() == ["hello", "identical"]
+
+
+@pytest.mark.usefixtures("forked_retraining")
+def test_a_run_folder_is_trained_again(storage, tmp_path):
+    """To the same weights and the same error."""
+    folder = aesearch.open_study(NAME, storage).export(tmp_path / "out")
+    trained = aesearch.train(folder, out=tmp_path / "again", quiet=True)
+    result = yaml.safe_load((folder / "best.yaml").read_text())["result"]
+    assert trained.test_mse == result["test"]["mse"]
+    name = "model.safetensors"
+    assert (trained.folder / name).read_bytes() == (folder / name).read_bytes()
 
 
 def test_it_is_read_again_wherever_the_process_goes(tmp_path, tiny_spec, work, monkeypatch):

@@ -8,14 +8,16 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from patience import PATIENCE_S
 
 from aesearch.artifacts.best_file import check_same_images, compare, load_best, load_trainable
 from aesearch.studies.errors import SpecError, StudyMismatchError
+from aesearch.studies.results.best_result import Result
 from aesearch.studies.results.output_files import best_yaml
 from aesearch.studies.spec.load import to_yaml
 from aesearch.studies.spec.study import StudySpec
 
-RESULT = {
+WRITTEN = {
     "study": "digits",
     "trial": 2,
     "retrained": [
@@ -28,9 +30,14 @@ RESULT = {
 }
 
 
-def written(path, result=RESULT, spec_yaml=None):
+RESULT = Result.model_validate(WRITTEN)
+
+
+def written(path, result=WRITTEN, spec_yaml=None):
     """Write a best.yaml."""
-    path.write_text(best_yaml(spec_yaml or to_yaml(StudySpec(seed=7)), result))
+    text = best_yaml(spec_yaml or to_yaml(StudySpec(seed=7)), RESULT)
+    document = {"result": result}
+    path.write_text(text[: text.index("result:")] + yaml.safe_dump(document, sort_keys=False))
     return path
 
 
@@ -59,7 +66,7 @@ def test_a_plain_spec_can_be_trained_but_holds_no_number(tmp_path):
 )
 def test_a_damaged_result_is_named(change, problem, tmp_path):
     """The path inside the file is in the message, and the file's name."""
-    path = written(tmp_path / "best.yaml", RESULT | change)
+    path = written(tmp_path / "best.yaml", WRITTEN | change)
     with pytest.raises(SpecError, match=problem) as caught:
         load_best(path)
     assert caught.value.source == str(path)
@@ -83,18 +90,20 @@ def test_a_damaged_file_is_named(text, problem, tmp_path):
 
 def test_what_a_later_version_adds_is_no_problem(tmp_path):
     """Unknown keys in the result are kept, not refused."""
-    path = written(tmp_path / "best.yaml", RESULT | {"ssim": 0.9})
-    assert load_best(path)[1]["ssim"] == 0.9
+    path = written(tmp_path / "best.yaml", WRITTEN | {"ssim": 0.9})
+    found = load_best(path)[1]
+    assert found.ssim == 0.9
+    assert yaml.safe_load(best_yaml("", found))["result"]["ssim"] == 0.9
 
 
 @pytest.mark.parametrize(("key", "word"), [("fingerprint", "images"), ("split_sha256", "split")])
 def test_other_images_are_refused(key, word):
     """Another fingerprint or split is refused by name; the same are not."""
-    same = SimpleNamespace(name="digits", **RESULT["data"])
-    check_same_images(same, RESULT, "best.yaml")
+    same = SimpleNamespace(name="digits", **WRITTEN["data"])
+    check_same_images(same, RESULT.data, "best.yaml")
     setattr(same, key, "0" * 64)
     with pytest.raises(StudyMismatchError, match=f"{word} must be those of best.yaml"):
-        check_same_images(same, RESULT, "best.yaml")
+        check_same_images(same, RESULT.data, "best.yaml")
 
 
 @pytest.mark.parametrize(
@@ -145,7 +154,7 @@ def test_other_versions_and_devices_are_named():
 def test_a_best_file_reads_the_same_in_any_yaml_reader(tmp_path):
     """PyYAML's own loader finds the same result."""
     path = written(tmp_path / "best.yaml")
-    assert yaml.safe_load(path.read_text())["result"] == RESULT
+    assert yaml.safe_load(path.read_text())["result"] == WRITTEN
 
 
 IDLE = """
@@ -170,7 +179,7 @@ def test_an_idle_process_of_a_killed_retraining_ends():
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while is_running(child):
         assert time.monotonic() < deadline, "it waits on"
         time.sleep(0.1)

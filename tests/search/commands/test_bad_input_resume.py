@@ -87,8 +87,9 @@ def test_another_device_is_named(given, tmp_path):
     """A study that was begun on another device is not continued on this one unasked."""
     engine = study_rows.open_store(str(tmp_path / "s.db"))
     study = study_rows.find_study(engine, "s")
-    compute = study.spec["compute"] | {"device": "cuda"}
-    study_rows.replace_spec(engine, study, study.spec | {"compute": compute})
+    spec = study_rows.stored_spec(study)
+    compute = spec.compute.model_copy(update={"device": "cuda"})
+    study_rows.replace_spec(engine, study, spec.model_copy(update={"compute": compute}))
     engine.dispose()
     with pytest.raises(StudyMismatchError, match=r"compute\.device: cuda -> cpu"):
         given()

@@ -1,6 +1,7 @@
 """The command line says what the specification says, imports nothing heavy, and maps its flags."""
 
 import inspect
+import json
 import re
 import shlex
 import subprocess
@@ -81,20 +82,37 @@ def all_commands(group=None, words=()):
 COMMANDS = list(all_commands())
 
 
+HEAVY = ("torch", "optuna", "sklearn", "pandas", "sqlalchemy", "numpy", "yaml")
+# One interpreter that was just started, and a fork of it for the help of each command.
+SHOW_HELP = f"""
+import json, os, sys
+from aesearch.cli import app
+for arguments in json.loads(sys.argv[1]):
+    sys.stdout.flush()
+    if os.fork() == 0:
+        sys.argv[1:] = [*arguments, "--help"]
+        try: app()
+        except SystemExit: pass
+        heavy = [name for name in {HEAVY!r} if name in sys.modules]
+        print(json.dumps([" ".join(arguments), heavy]), file=sys.stderr)
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.fixture(scope="module")
+def imported_for_help():
+    """What is heavy and was imported, by the command whose help was shown."""
+    arguments = [sys.executable, "-c", SHOW_HELP, json.dumps([[], *COMMANDS])]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert done.stdout.count("Usage") == len(COMMANDS) + 1
+    return dict(map(json.loads, done.stderr.splitlines()))
+
+
 @pytest.mark.parametrize("arguments", [[], *COMMANDS], ids=" ".join)
-def test_help_imports_nothing_heavy(arguments):
+def test_help_imports_nothing_heavy(arguments, imported_for_help):
     """Help is fast because none of these is imported for it."""
-    heavy = ("torch", "optuna", "sklearn", "pandas", "sqlalchemy", "numpy", "yaml")
-    code = (
-        "import sys; from aesearch.cli import app\n"
-        f"sys.argv[1:] = {[*arguments, '--help']!r}\n"
-        "try: app()\n"
-        "except SystemExit: pass\n"
-        f"print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "Usage" in done.stdout
-    assert done.stderr.strip() == "[]"
+    assert imported_for_help[" ".join(arguments)] == []
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -5,12 +5,12 @@ import io
 import pytest
 from rich.console import Console
 
+from aesearch.studies.results.records import TrainedSeed
 from aesearch.terminal.display import LiveDisplay, PlainDisplay, make_display
 from aesearch.terminal.downloads import Downloads, download_text, download_view
 from aesearch.terminal.training_display import BarsDisplay, make_training_display
-from aesearch.training.retrain_pool import TrainedSeed
 
-SEED = TrainedSeed(1, 77, 60, 41, 0.0123, 0.0125, "ab", b"")
+SEED = TrainedSeed(1, 77, 60, 41, 0.0123, "ab", 0.0125, weights=b"")
 
 
 @pytest.mark.parametrize(

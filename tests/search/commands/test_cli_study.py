@@ -12,14 +12,17 @@ import weakref
 
 import pytest
 import yaml
+from forked_command import forked_command
+from patience import PATIENCE_S
 from typer.testing import CliRunner
 
 from aesearch.artifacts import model_file
 from aesearch.cli import app
 from aesearch.driver import study_run
 from aesearch.models.autoencoder import build_autoencoder
+from aesearch.outputs import json_schema
+from aesearch.studies.results.records import TrainedSeed
 from aesearch.studies.store import study_rows
-from aesearch.training.retrain_pool import TrainedSeed
 
 COMMAND = [sys.executable, "-m", "aesearch"]
 SMALL = [
@@ -38,16 +41,8 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("AESEARCH
 
 
 def command(folder, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user does."""
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=folder,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    """Run the command line as a user does, in a folder."""
+    return forked_command(*arguments, folder=folder, environment=ENVIRONMENT)
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +137,45 @@ def test_list_and_show_tell_what_is_there(inside):
     values = [trial["value"] for trial in facts["best_trials"]]
     assert values == sorted(values)
     assert facts["winner"]["value"] == values[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("list", ["list"]),
+        ("show", ["show", "digits"]),
+        ("status", ["status"]),
+        ("run", [*SMALL, "--trials=3", "--quiet"]),
+        ("evaluate", ["evaluate", "./runs/digits"]),
+        ("train", ["train", "runs/digits/best.yaml", "--out", "trained-again", "--force"]),
+        ("verify", ["verify", "runs/digits/best.yaml", "--quiet"]),
+    ],
+)
+def test_what_is_printed_as_json_is_what_its_schema_says(name, arguments, inside):
+    """With every key of the schema at the top, in its order."""
+    jsonschema = pytest.importorskip("jsonschema")
+    done = invoke(*arguments, "--json")
+    assert done.exit_code == 0, done.stderr
+    printed, schema = json.loads(done.stdout), json_schema()
+    jsonschema.validate({name: printed}, schema)
+    top, of_command = printed, schema["properties"][name]
+    if name == "list":
+        top, of_command = printed[0], of_command["items"]
+    reference = of_command.get("$ref") or of_command["anyOf"][0]["$ref"]
+    definition = schema["$defs"][reference.removeprefix("#/$defs/")]
+    assert list(top) == list(definition["properties"])
+
+
+def test_what_a_detached_study_prints_is_what_its_schema_says(tmp_path, monkeypatch):
+    """One study, and a series of them."""
+    jsonschema = pytest.importorskip("jsonschema")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AESEARCH_STORAGE", raising=False)
+    (tmp_path / "two.yaml").write_text("name: two\nstudies: {a: {seed: 1}, b: {seed: 2}}\n")
+    for start in ([], ["--spec", "two.yaml"]):
+        done = invoke(*SMALL[:2], *SMALL[4:5], *start, "--detach", "--json")
+        assert done.exit_code == 0, done.stderr
+        jsonschema.validate({"run --detach": json.loads(done.stdout)}, json_schema())
 
 
 def test_show_of_another_name_lists_the_names(inside):
@@ -276,6 +310,7 @@ def test_a_model_of_somebody_else_is_never_replaced(inside):
     assert (mine / "model.safetensors").read_bytes() == b"of another library"
 
 
+@pytest.mark.usefixtures("forked_retraining")
 def test_an_interrupted_measurement_costs_no_model(inside, monkeypatch):
     """What took hours is whole before it is measured; what is there of another goes first."""
     again = inside / "again"
@@ -331,6 +366,7 @@ def test_what_is_left_out_of_a_grid_is_said(tmp_path, monkeypatch):
     assert "the grid has" not in done.stderr
 
 
+@pytest.mark.usefixtures("forked_retraining")
 def test_train_gives_the_same_weights_from_the_file_alone(inside):
     """Bit for bit the model of the study; only the number of looks differs."""
     done = invoke("train", "runs/digits/best.yaml", "--json")
@@ -354,6 +390,7 @@ def test_train_never_replaces_what_it_read(inside):
     assert "out must be another folder" in done.stderr
 
 
+@pytest.mark.usefixtures("forked_retraining")
 def test_train_never_replaces_another_model(inside):
     """Neither that of a study nor one that it wrote itself; it says so before it trains."""
     shutil.copytree(inside / "runs/digits", inside / "other")
@@ -367,6 +404,7 @@ def test_train_never_replaces_another_model(inside):
     assert "looks: 2" in (inside / "other/best.yaml").read_text()
 
 
+@pytest.mark.usefixtures("forked_retraining")
 def test_a_failed_evaluation_costs_no_retrained_model(inside, monkeypatch):
     """The model and its best.yaml are written, and it is said that nothing was measured."""
 
@@ -381,6 +419,7 @@ def test_a_failed_evaluation_costs_no_retrained_model(inside, monkeypatch):
     assert sorted(path.name for path in folder.iterdir()) == ["best.yaml", "model.safetensors"]
 
 
+@pytest.mark.usefixtures("forked_retraining")
 @pytest.mark.parametrize("what", ["runs/digits/best.yaml", "runs/digits"])
 def test_verify_says_identical(inside, what):
     """On the machine that made it, the weights come out the same."""
@@ -396,7 +435,9 @@ def test_verify_says_that_a_number_differs(inside, monkeypatch):
     document["result"]["versions"]["torch"] = "1.0"
     (inside / "other.yaml").write_text(yaml.safe_dump(document))
     recorded = document["result"]["test"]
-    worse = TrainedSeed(recorded["seed_index"], 1, 3, 3, 0.1, 2 * recorded["mse"], "00", b"")
+    worse = TrainedSeed(
+        recorded["seed_index"], 1, 3, 3, 0.1, "00", 2 * recorded["mse"], weights=b""
+    )
     monkeypatch.setattr("aesearch.retraining.train_seeds", lambda *_, **__: [worse])
     done = invoke("verify", "other.yaml", "--json", "--quiet")
     assert done.exit_code == 1
@@ -419,7 +460,7 @@ def test_other_images_are_not_trained_on(inside):
 
 def wait_for(process: subprocess.Popen, path, word: str) -> None:
     """Wait until a file holds a word."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while word not in (path.read_text() if path.exists() else ""):
         assert process.poll() is None, path.read_text()
         assert time.monotonic() < deadline, f"{word!r} never came"
@@ -445,9 +486,12 @@ def test_an_interrupted_run_keeps_what_is_finished_and_says_how_to_go_on(number,
             # A test run in the background ignores SIGINT, and so would its children.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
-        wait_for(process, tmp_path / "my results" / "worker-1.log", "search 0: attempt")
-        process.send_signal(number)
-        stdout, _ = process.communicate(timeout=60)
+        try:
+            wait_for(process, tmp_path / "my results" / "worker-1.log", "search 0: attempt")
+            process.send_signal(number)
+            stdout, _ = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
     assert process.returncode == code
     assert stdout == ""
     resume = f"To go on: {shlex.join(['aesearch', *arguments])}"

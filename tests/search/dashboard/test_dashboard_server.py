@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from typer.testing import CliRunner
 
 from aesearch.cli import app
@@ -20,7 +21,6 @@ from aesearch.studies.dashboard.publishing import publish
 from aesearch.studies.store import study_rows
 
 NAME = "<img src=x onerror=document.title='hurt'> | ![p](x) *n* 日本"
-WAIT_S = 60.0
 
 
 class Dashboard:
@@ -50,7 +50,7 @@ class Dashboard:
             request.data = json.dumps(body).encode()
             request.add_header("Content-Type", "application/json")
         try:
-            with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
                 return answer.status, answer.headers, answer.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -65,7 +65,7 @@ class Dashboard:
     def end(self, number):
         """End it by a signal: (exit code, the rest of what it said)."""
         self.process.send_signal(number)
-        _, rest = self.process.communicate(timeout=WAIT_S)
+        _, rest = self.process.communicate(timeout=PATIENCE_S)
         return self.process.returncode, rest
 
 
@@ -142,7 +142,7 @@ def test_it_shows_a_study_and_changes_nothing(trained, start, tmp_path):
 
 def wait_for(condition):
     """Wait until something holds; a server publishes every few seconds."""
-    end = time.monotonic() + WAIT_S
+    end = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < end, "it never came to hold"
         time.sleep(0.1)

@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from aesearch.evaluation.baseline import PrincipalComponents, pca_baseline
 from aesearch.evaluation.intervals import bootstrap_intervals, metric_table
 from aesearch.evaluation.metrics import batches, image_metrics, measured, ssim_window
+from aesearch.studies.results.evaluation import Interval
 
 skimage = pytest.importorskip("skimage.metrics")
 
@@ -105,15 +106,15 @@ def test_the_table_has_a_row_for_each_class_that_is_there():
     found["binary_accuracy"] = np.zeros(4)
     labels = np.array([2, 0, 2, 5])
     table, omitted = metric_table(found, labels, ["ant", "bee", "cat"], resamples=20, seed=0)
-    assert table["overall"]["n"] == 4
-    assert table["overall"]["mse"]["mean"] == 4.0
-    assert table["overall"]["ssim"] is None
-    assert [(row["label"], row["n"], row["mse"]["mean"]) for row in table["per_class"]] == [
+    assert table.overall.n == 4
+    assert table.overall.mse.mean == 4.0
+    assert table.overall.ssim is None
+    assert [(row.label, row.n, row.mse.mean) for row in table.per_class] == [
         ("ant", 1, 2.0),
         ("cat", 2, 2.0),
         ("5", 1, 10.0),
     ]
-    assert table["per_class"][2]["mse"] == {"mean": 10.0, "low": 10.0, "high": 10.0}
+    assert table.per_class[2].mse == Interval(10.0, 10.0, 10.0)
     assert omitted == ["SSIM: the images have fewer than 3 pixels on a side"]
 
 
@@ -123,7 +124,7 @@ def test_the_table_has_a_row_for_each_class_that_is_there():
 def test_classes_that_make_no_table_are_said(labels, reason):
     found = {name: np.ones(300) for name in ("mse", "psnr", "binary_accuracy", "ssim")}
     table, omitted = metric_table(found, labels, None, resamples=5, seed=0)
-    assert table["per_class"] is None
+    assert table.per_class is None
     assert len(omitted) == 1
     assert reason in omitted[0]
 
@@ -137,22 +138,22 @@ def test_the_baseline_is_pca_of_the_training_images_clipped(shape, encoding_dim)
     flat = test.reshape(20, -1) / 255
     output = np.clip(pca.inverse_transform(pca.transform(flat)), 0, 1)
     found = pca_baseline(train, test, encoding_dim=encoding_dim, curve_dims=(1, 3), seed=0)
-    assert found["encoding_dim"] == encoding_dim
+    assert found.encoding_dim == encoding_dim
     # float32 images against doubles
-    assert found["mse"] == pytest.approx(np.mean((output - flat) ** 2), rel=1e-4)
-    assert found["binary_accuracy"] == pytest.approx(np.mean(output.round() == flat.round()))
-    at = {row["encoding_dim"]: row["mse"] for row in found["curve"]}
+    assert found.mse == pytest.approx(np.mean((output - flat) ** 2), rel=1e-4)
+    assert found.binary_accuracy == pytest.approx(np.mean(output.round() == flat.round()))
+    at = {row.encoding_dim: row.mse for row in found.curve}
     assert sorted(at) == sorted({1, 3, encoding_dim})
-    assert at[encoding_dim] == pytest.approx(found["mse"])
+    assert at[encoding_dim] == pytest.approx(found.mse)
 
 
 def test_the_baseline_has_no_more_components_than_images_or_pixels():
     """Then it is as good as it can be, and says how many it has."""
     train = bytes_like((1, 3, 3), 20)
     by_pixels = pca_baseline(train, train, encoding_dim=50, seed=0)
-    assert by_pixels["encoding_dim"] == 9
-    assert by_pixels["mse"] < 1e-10
-    assert pca_baseline(train[:5], train, encoding_dim=50, seed=0)["encoding_dim"] == 5
+    assert by_pixels.encoding_dim == 9
+    assert by_pixels.mse < 1e-10
+    assert pca_baseline(train[:5], train, encoding_dim=50, seed=0).encoding_dim == 5
 
 
 def test_too_many_training_images_are_thinned_out(monkeypatch):
@@ -161,7 +162,7 @@ def test_too_many_training_images_are_thinned_out(monkeypatch):
     monkeypatch.setattr("aesearch.evaluation.baseline.LARGEST_TRAINING", 450)
     found = [pca_baseline(train, test, encoding_dim=2, seed=seed) for seed in (0, 0, 1)]
     assert found[0] == found[1] != found[2]
-    assert found[0]["n_train"] == 50
+    assert found[0].n_train == 50
 
 
 def test_large_images_are_decomposed_at_random_but_close(monkeypatch):
@@ -171,8 +172,8 @@ def test_large_images_are_decomposed_at_random_but_close(monkeypatch):
     train = (128 + 20 * structure).clip(0, 255).astype(np.uint8).reshape(300, 1, 8, 8)
     exact = pca_baseline(train, train, encoding_dim=3, seed=0)
     monkeypatch.setattr("aesearch.evaluation.baseline.LARGEST_COVARIANCE", 10)
-    assert pca_baseline(train, train, encoding_dim=3, seed=0)["mse"] == pytest.approx(
-        exact["mse"], rel=0.01
+    assert pca_baseline(train, train, encoding_dim=3, seed=0).mse == pytest.approx(
+        exact.mse, rel=0.01
     )
 
 

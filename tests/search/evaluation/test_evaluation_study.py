@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -20,8 +21,10 @@ from aesearch.data.study_data import load_problem
 from aesearch.driver.create import leave_study
 from aesearch.evaluation.evaluate import evaluate
 from aesearch.models.autoencoder import build_autoencoder
-from aesearch.studies.results.evaluation_text import evaluation_lines, evaluation_numbers
-from aesearch.studies.results.summary import summary, summary_text
+from aesearch.studies.results.evaluation import EvaluationSummary, Interval, PcaSummary
+from aesearch.studies.results.evaluation_text import evaluation_lines
+from aesearch.studies.results.summary import summary
+from aesearch.studies.results.summary_text import summary_text
 from aesearch.studies.spec.load import load_spec
 from aesearch.studies.store import evaluation_results, retrain_results, study_rows, tables
 from aesearch.studies.store.database import optuna_storage
@@ -69,9 +72,9 @@ def test_the_test_leaves_an_evaluation_of_the_exported_seed(tested, tmp_path):
     study = study_of(tested)
     document, rows = found_in(tested), retrain_results.retrained(tested, study)
     exported = min(rows, key=lambda row: (row.validation_loss, row.seed_index))
-    assert document["seed_index"] == exported.seed_index
+    assert document.seed_index == exported.seed_index
     # summed image by image, not batch by batch
-    assert document["metrics"]["overall"]["mse"]["mean"] == pytest.approx(exported.test_mse)
+    assert document.metrics.overall.mse.mean == pytest.approx(exported.test_mse)
     assert study.test_looks == 1
     problem = load_problem(study_rows.stored_spec(study), device="cpu")
     model = model_file.from_bytes(exported.weights)
@@ -83,36 +86,35 @@ def test_the_test_leaves_an_evaluation_of_the_exported_seed(tested, tmp_path):
         seed_index=exported.seed_index,
         calibration=calibrate(model, problem, configuration),
     )
-    assert json.loads(json.dumps(again.document, allow_nan=False)) == document
+    assert again.document == document
     assert sorted(again.pictures) == evaluation_results.read_pictures(tested, study)
-    assert document["n_test"] == 359
-    assert [row["label"] for row in document["metrics"]["per_class"]] == list("0123456789")
-    assert sum(row["n"] for row in document["metrics"]["per_class"]) == 359
-    assert document["image_shape"] == [1, 8, 8]
-    assert len(document["robustness"]) == 18
-    assert document["omitted"] == []
+    assert document.n_test == 359
+    assert [row.label for row in document.metrics.per_class] == list("0123456789")
+    assert sum(row.n for row in document.metrics.per_class) == 359
+    assert document.image_shape == [1, 8, 8]
+    assert len(document.robustness) == 18
+    assert document.omitted == []
     folder = tmp_path / "out"
     write_run_folder(tested, "digits", folder)
-    errors = document["calibration"].pop("errors")
-    del document["calibration"]["images"]
-    assert json.loads((folder / "evaluation.json").read_text()) == document
+    read = json.loads((folder / "evaluation.json").read_text())
+    assert read == document.without_errors().to_dict()
     calibration = load_model(folder).find_calibration()
-    assert calibration.errors.tolist() == errors == sorted(errors)
-    assert len(errors) == len(problem.images)
+    assert calibration.errors.tolist() == document.calibration.errors
+    assert len(calibration.errors) == len(problem.images)
     assert calibration.source == "out-of-fold"
     metrics = pd.read_csv(folder / "evaluation.csv", dtype={"label": str})
     assert metrics["images"].tolist() == ["all", *["class"] * 10, "pca"]
-    overall = document["metrics"]["overall"]["ssim"]
+    overall = document.metrics.overall.ssim
     assert metrics.loc[0, ["ssim", "ssim_low", "ssim_high"]].tolist() == pytest.approx(
-        [overall["mean"], overall["low"], overall["high"]]
+        [overall.mean, overall.low, overall.high]
     )
     noise = pd.read_csv(folder / "robustness.csv")
-    assert noise.to_dict("records") == [pytest.approx(row) for row in document["robustness"]]
+    assert noise.to_dict("records") == [pytest.approx(row.to_dict()) for row in document.robustness]
     drawn = {path.stem: path.read_bytes() for path in (folder / "pictures").glob("*.png")}
     assert drawn == {picture.name: picture.png for picture in again.pictures}
     test = yaml.safe_load((folder / "best.yaml").read_text())["result"]["test"]
-    assert test["psnr"] == document["metrics"]["overall"]["psnr"]["mean"]
-    assert test["pca_mse"] == document["pca"]["mse"]
+    assert test["psnr"] == document.metrics.overall.psnr.mean
+    assert test["pca_mse"] == document.pca.mse
 
 
 def test_the_same_study_gives_the_same_files(tested, tmp_path):
@@ -203,7 +205,7 @@ def test_what_was_evaluated_keeps_its_settings(tested, tmp_path, tiny_spec):
         leave_study(asked, storage=str(tmp_path / "study.db"), display=display)
     assert "'aesearch evaluate digits --save' with options of its own measures again" in said[0]
     assert study_of(tested).spec["evaluation"]["bootstrap"] == 30
-    assert found_in(tested)["bootstrap"] == 30
+    assert found_in(tested).bootstrap == 30
 
 
 def test_another_model_is_evaluated_as_it_was_asked_for(tested, tmp_path, tiny_spec, work):
@@ -212,7 +214,7 @@ def test_another_model_is_evaluated_as_it_was_asked_for(tested, tmp_path, tiny_s
     with make_display(quiet=True) as display:
         leave_study(asked, storage=str(tmp_path / "study.db"), display=display)
     work(tested)
-    assert found_in(tested)["bootstrap"] == study_of(tested).spec["evaluation"]["bootstrap"] == 31
+    assert found_in(tested).bootstrap == study_of(tested).spec["evaluation"]["bootstrap"] == 31
 
 
 def test_the_command_measures_again_and_counts_it(tested, tmp_path):
@@ -223,6 +225,7 @@ def test_the_command_measures_again_and_counts_it(tested, tmp_path):
     done = invoke("digits", "--storage", storage, *noise, "--out", out, "--json")
     assert done.exit_code == 0, done.stderr
     found = json.loads(done.stdout)
+    plain = before.to_dict()
     kinds = [(row["corruption"], row["level"], row["clamped"]) for row in found["robustness"]]
     assert kinds == [
         ("gaussian", 0.5, True),
@@ -231,16 +234,16 @@ def test_the_command_measures_again_and_counts_it(tested, tmp_path):
         ("gaussian", 1.0, False),
         ("salt-and-pepper", 0.2, True),
     ]
-    old = {(row["corruption"], row["level"], row["clamped"]): row for row in before["robustness"]}
+    old = {(row["corruption"], row["level"], row["clamped"]): row for row in plain["robustness"]}
     assert found["robustness"] == [old[kind] for kind in kinds]
-    assert found["metrics"] == before["metrics"]
+    assert found["metrics"] == plain["metrics"]
     assert (found["test_looks"], found["saved"]) == (2, False)
     assert all(path in found["files"] for path in map(str, out.rglob("*.*")))
     assert study_of(tested).test_looks == 2
     assert found_in(tested) == before
     saved = json.loads(invoke("digits", "--storage", storage, *noise, "--save", "--json").stdout)
     assert (saved["test_looks"], saved["saved"]) == (3, True)
-    assert found_in(tested)["robustness"] == found["robustness"]
+    assert found_in(tested).to_dict()["robustness"] == found["robustness"]
     names = {picture.name for picture in evaluation_results.read_pictures(tested, study_of(tested))}
     assert "corruption-occlusion" not in names
 
@@ -249,7 +252,7 @@ def test_the_command_reads_a_run_folder_too(tested, tmp_path, monkeypatch):
     """The folder, its best.yaml and its model mean the same; other images are refused."""
     write_run_folder(tested, "digits", tmp_path / "run")
     monkeypatch.chdir(tmp_path)
-    document = found_in(tested)
+    document = found_in(tested).without_errors().to_dict()
     for what in ("./run", "run/", "run/best.yaml", "run/model.safetensors"):
         done = invoke(what, "--json")
         assert done.exit_code == 0, done.stderr
@@ -335,17 +338,16 @@ def test_images_without_labels_are_evaluated(tmp_path, channels, architecture):
         conv_hidden=8,
     ).eval()
     document = evaluate(model, problem, seed_index=0).document
-    assert document["omitted"] == [
+    assert document.omitted == [
         "per-class metrics: the data set has no labels",
         "silhouette and neighbour accuracy: the data set has no labels",
     ]
-    assert document["metrics"]["per_class"] is None
-    latent = document["latent"]
-    assert (latent["labels"], latent["class_names"], latent["knn_accuracy"]) == (None, None, None)
-    assert latent["explained_variance"] == [1.0, 0.0]
-    assert document["n_live_units"] == 1
-    assert document["pca"]["encoding_dim"] == 1
-    json.dumps(document, allow_nan=False)
+    assert document.metrics.per_class is None
+    latent = document.latent
+    assert (latent.labels, latent.class_names, latent.knn_accuracy) == (None, None, None)
+    assert latent.explained_variance == [1.0, 0.0]
+    assert document.n_live_units == 1
+    assert document.pca.encoding_dim == 1
 
 
 def test_settings_of_the_evaluation_change_no_retraining(tiny_spec):
@@ -364,14 +366,14 @@ def test_the_summary_tells_the_main_numbers(tested):
     snapshot = study_rows.snapshot(tested, "digits")
     document = found_in(tested)
     found = summary(snapshot, document)
-    numbers = evaluation_numbers(document)
-    assert found["evaluation"] == numbers | {"denoised": None}
+    assert found.evaluation == document.summary(snapshot.spec.training)
+    assert found.evaluation.denoised is None
     text = summary_text(found)
-    mse = document["metrics"]["overall"]["mse"]
-    assert f"MSE {mse['mean']:#.4g} [{mse['low']:#.4g}, {mse['high']:#.4g}], PSNR" in text
+    mse = document.metrics.overall.mse
+    assert f"MSE {mse.mean:#.4g} [{mse.low:#.4g}, {mse.high:#.4g}], PSNR" in text
     assert "PCA of the same dimension" in text
     assert "not evaluated further" not in text
-    assert summary(snapshot)["evaluation"] is None
+    assert summary(snapshot).evaluation is None
     assert "bootstrap" not in summary_text(summary(snapshot))
 
 
@@ -379,20 +381,19 @@ def test_the_summary_tells_the_main_numbers(tested):
     ("changes", "words"),
     [
         ({}, "(16): MSE 0.02000, PSNR 17.00 dB, SSIM 0.500; the model's MSE is 50% lower"),
-        ({"pca_mse": 0.005}, "the model's MSE is 100% higher"),
-        ({"pca_mse": 1e-16}, "the model's MSE is higher: they reconstruct the images exactly"),
-        ({"pca_mse": 0.0}, "MSE 0.000, PSNR 17.00 dB, SSIM 0.500"),
-        ({"pca_dim": 9}, "PCA of dimension (9)"),
+        ({"pca": {"mse": 0.005}}, "the model's MSE is 100% higher"),
+        ({"pca": {"mse": 1e-16}}, "the model's MSE is higher: they reconstruct the images exactly"),
+        ({"pca": {"mse": 0.0}}, "MSE 0.000, PSNR 17.00 dB, SSIM 0.500"),
+        ({"pca": {"encoding_dim": 9}}, "PCA of dimension (9)"),
         ({"n_live_units": 5}, "encoding dimension 16, 5 of 16 units in use"),
         ({"ssim": None}, "dB, binary accuracy 0.0100"),
     ],
 )
 def test_the_comparison_is_in_plain_words(changes, words):
     """Lower, higher, no division by a perfect baseline; what is missing is left out."""
-    metric = {"mean": 0.01, "low": 0.009, "high": 0.011}
-    pca = {"encoding_dim": changes.get("pca_dim", 16), "mse": changes.get("pca_mse", 0.02)}
-    found = {"seed_index": 0, "n_test": 9, "encoding_dim": 16, "n_live_units": 16}
-    found |= {"mse": metric, "psnr": metric, "ssim": metric, "binary_accuracy": metric}
-    found |= {"pca": pca | {"psnr": 17.0, "ssim": 0.5, "binary_accuracy": 0.9}}
-    found |= {key: value for key, value in changes.items() if key in found}
+    metric = Interval(0.01, 0.009, 0.011)
+    pca = PcaSummary(16, 0.02, 17.0, 0.9, 0.5)
+    found = EvaluationSummary(0, 9, 16, 16, metric, metric, metric, metric, pca, None)
+    changed = {"pca": replace(pca, **changes.pop("pca"))} if "pca" in changes else {}
+    found = replace(found, **changes, **changed)
     assert words in "\n".join(evaluation_lines(found))

@@ -65,7 +65,7 @@ def nested_loops(problem, params, number):
         derive_seed(spec.seed, "validation-corruption"),
     )
     level = torch.tensor(configuration.corruption_level, dtype=torch.float64)
-    noise = Corruption(training.corruption, level, shape, clamp=True)
+    noise = Corruption(training.corruption, level, shape, clamp=True, like=clean)
     curves = np.zeros((spec.search.folds, training.epochs))
     for fold in range(spec.search.folds):
         seed = derive_seed(spec.seed, "member", number, fold)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 
 import pytest
 from chaos import check_whole, create, forked_worker, table_of
@@ -76,13 +77,15 @@ def trials(n_trials):
     )
 
 
-@pytest.fixture
-def uninterrupted(tmp_path, tiny_spec):
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, tiny_spec):
     """The table that one worker makes of a study on SQLite in one go."""
 
+    @cache
     def make(overrides):
-        engine = create(tmp_path / "whole.db", tiny_spec(*overrides))
-        assert os.waitpid(forked_worker(tmp_path / "whole.db"), 0)[1] == 0
+        path = tmp_path_factory.mktemp("whole") / "whole.db"
+        engine = create(path, tiny_spec(*overrides))
+        assert os.waitpid(forked_worker(path), 0)[1] == 0
         table = table_of(engine)
         engine.dispose()
         return table
@@ -93,14 +96,14 @@ def uninterrupted(tmp_path, tiny_spec):
 def test_three_killed_and_one_paused(
     new_store, tiny_spec, create_study, uninterrupted, monkeypatch
 ):
-    """A bounded sample: twenty trials, processes that are forked here."""
+    """A bounded sample: twelve trials, processes that are forked here."""
     monkeypatch.setenv(retry.LEASE_VARIABLE, str(LEASE_S))
     storage = new_store("chaos")
-    engine = create_study(storage, tiny_spec(*trials(20)))
+    engine = create_study(storage, tiny_spec(*trials(12)))
     crowd = Crowd([forked_worker(storage, patience_s=60) for _ in range(4)])
-    disturb(engine, crowd, random.Random(5), 20)
+    disturb(engine, crowd, random.Random(5), 12)
     check_whole(engine)
-    assert table_of(engine) == uninterrupted(trials(20))
+    assert table_of(engine) == uninterrupted(trials(12))
 
 
 @pytest.mark.slow
@@ -112,7 +115,7 @@ def test_sixty_trials_by_four_commands(
     monkeypatch.setenv(retry.LEASE_VARIABLE, str(LEASE_S))
     storage = new_store("chaos")
     engine = create_study(storage, tiny_spec(*trials(60)))
-    environment = os.environ | {"AESEARCH_STORAGE": storage, "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"AESEARCH_STORAGE": storage}
     workers = [
         subprocess.Popen(
             [sys.executable, "-m", "aesearch", "worker", "--exit-when-idle"],

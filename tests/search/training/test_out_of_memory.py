@@ -112,3 +112,23 @@ def test_a_member_that_does_not_fit_alone_fails_with_the_reason(
     trials = study_rows.snapshot(engine, "digits").trials
     assert [t.state for t in trials] == ["failed"] * 5
     assert all("out of memory" in t.reason for t in trials)
+
+
+def test_populations_are_bounded_by_free_memory(
+    tiny_spec, create_study, work, tmp_path, small_memory, monkeypatch, caplog
+):
+    """Before anything runs out: the study is the same, in populations that fit."""
+    spec = tiny_spec("space.architecture={choices: [dense]}")
+    plenty = create_study(tmp_path / "plenty.db", spec)
+    work(plenty, kinds=("search",))
+    monkeypatch.setattr("aesearch.training.memory.free_bytes", lambda _: 10**9)
+    monkeypatch.setattr("aesearch.training.memory.fitting_members", lambda *_: 2)
+    little = create_study(tmp_path / "little.db", spec)
+    sizes = small_memory(100)
+    with caplog.at_level("INFO"):
+        work(little, kinds=("search",))
+    assert set(sizes) == {1, 2}
+    assert "populations of 2: 1000 MB of memory are free" in caplog.text
+    expected, found = table(plenty), table(little)
+    assert [row[:2] for row in found] == [row[:2] for row in expected]
+    np.testing.assert_allclose([r[2] for r in found], [r[2] for r in expected], rtol=1e-5)

@@ -4,7 +4,17 @@ import os
 
 import optuna
 import pytest
-from chaos import at_epoch, bury, by_themselves, check_whole, die, finish, forked_worker, table_of
+from chaos import (
+    at_epoch,
+    bury,
+    by_themselves,
+    check_whole,
+    create,
+    die,
+    finish,
+    forked_worker,
+    table_of,
+)
 from optuna.trial import TrialState
 from typer.testing import CliRunner
 
@@ -47,12 +57,15 @@ def others(engine):
     return by_themselves(trial for trial in trials if trial.number != 1)
 
 
-@pytest.fixture
-def undisturbed(tmp_path, tiny_spec, create_study, work):
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, tiny_spec):
     """The trials of the study when nothing goes wrong."""
-    engine = create_study(tmp_path / "undisturbed.db", tiny_spec(*SMALL))
-    work(engine)
-    return others(engine)
+    path = tmp_path_factory.mktemp("undisturbed") / "s.db"
+    engine = create(path, tiny_spec(*SMALL))
+    finish(path)
+    trials = others(engine)
+    engine.dispose()
+    return trials
 
 
 # The second trial trains in epochs 4 to 6 of the process.

@@ -91,7 +91,7 @@ def test_killed_in_an_epoch_only_that_generation_is_trained_again(
     assert table_of(engine) == uninterrupted
 
 
-@pytest.mark.parametrize("epoch", [1, 7])
+@pytest.mark.parametrize("epoch", [pytest.param(1, marks=pytest.mark.slow), 7])
 def test_all_are_dead_and_one_comes_the_next_day(
     new_store, tiny_spec, create_study, uninterrupted, work, epoch
 ):
@@ -209,7 +209,7 @@ def note_claims(path):
 @pytest.mark.parametrize(
     ("workers", "n_trials"),
     [
-        (1, 12),
+        pytest.param(1, 12, marks=pytest.mark.slow),
         (8, 12),
         *(pytest.param(n, 50, marks=pytest.mark.slow) for n in (1, 2, 4, 8)),
     ],

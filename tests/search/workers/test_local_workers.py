@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from patience import PATIENCE_S
 
 from aesearch.studies.errors import RunFailedError
 from aesearch.studies.store import ledger
@@ -59,5 +60,5 @@ def test_the_name_of_a_worker_is_that_of_its_place_and_process():
     code = "import os; from aesearch.workers.local_workers import worker_name; "
     code += "print(worker_name(os.getpid()))"
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    said, _ = child.communicate(timeout=60)
+    said, _ = child.communicate(timeout=PATIENCE_S)
     assert said.strip() == worker_name(child.pid)

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 from aesearch.data.load import DATA_VARIABLE
 from aesearch.studies.store import database, ledger, study_rows
@@ -216,7 +217,7 @@ def begin(folder, *extra):
 
 def files_of(process, folder):
     """The files of a run once it is done."""
-    _, errors = process.communicate(timeout=500)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, errors
     return {name: (folder / "runs" / "digits" / name).read_bytes() for name in FILES}
 
@@ -256,7 +257,7 @@ def cluster():
     yield f"{address}:{port}"
     # It ends its own processes when it is asked to.
     head.terminate()
-    head.wait(60)
+    head.wait(PATIENCE_S)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -314,7 +315,7 @@ def test_a_run_that_is_asked_to_end_gives_its_work_back(cluster, tmp_path):
     process = begin(folder, "--workers", "2", "--ray", cluster)
     worker_at_work(folder, process)
     process.terminate()
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 143, errors
     assert "To go on: aesearch run" in errors
     engine = study_rows.open_store(str(folder / "aesearch.db"))

@@ -193,7 +193,9 @@ def test_no_choice_is_written_by_a_rule_that_was_changed(
     while Worker(engine, "digits", kinds=("search",), stop=threading.Event()).step():
         pass
     write = retrain_results.begin_retraining
-    other = {**study.spec, "search": study.spec["search"] | {"select": "one-se"}}
+    spec = study_rows.stored_spec(study)
+    search = spec.search.model_copy(update={"select": "one-se"})
+    other = spec.model_copy(update={"search": search})
 
     def late(*arguments, **options):
         study_rows.replace_spec(engine, study, other, timeout=None)

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from chaos import check_whole, create, table_of
+from patience import PATIENCE_S
 
 from aesearch.studies.errors import AesearchError
 from aesearch.studies.store import ledger, study_rows
@@ -63,7 +64,7 @@ class Played(WorkerGroup):
         super().__init__(
             count,
             [],
-            environment=lambda index: {"INDEX": str(index), "FOLDER": str(folder)},
+            environment=lambda index: gpu_of(index) | {"INDEX": str(index), "FOLDER": str(folder)},
             on_death=lambda pid, asked: self.dead.append((pid, asked)),
             stop=self.stop,
         )
@@ -86,6 +87,28 @@ def test_the_killed_are_started_again(tmp_path, monkeypatch):
     group = Played(tmp_path, die)
     group.run()
     assert len(set(group.dead)) == 2
+
+
+@pytest.mark.parametrize("death", ["os.kill(os.getpid(), 9)", "os._exit(3)"])
+def test_a_gpu_whose_worker_dies_leaves_the_others_alone(tmp_path, monkeypatch, death):
+    """Each process sees one GPU; whoever takes the place of the dead sees the same one."""
+    monkeypatch.setattr(worker_group, "_FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
+    code = f"""
+gpu = os.environ["CUDA_VISIBLE_DEVICES"]
+lives = len(list(f.glob("5-*")))
+(f / (gpu + "-" + str(os.getpid()))).touch()
+if gpu == "5" and not lives:
+    {death}
+while len(list(f.glob("5-*"))) < 2:
+    time.sleep(0.01)
+"""
+    group = Played(tmp_path, code, count=3)
+    group.run()
+    names = sorted(path.name.split("-")[0] for path in tmp_path.iterdir())
+    assert names == ["4", "5", "5", "6"]
+    assert len(group.dead) == 1
 
 
 @pytest.mark.parametrize("code", [1, 2])
@@ -132,7 +155,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_work_done(tmp_path, tiny_sp
         assert group.poll() is None, group.communicate()
         time.sleep(0.01)
     os.kill(int(owners[0].rpartition(":")[2]), signal.SIGKILL)
-    _, said = group.communicate(timeout=300)
+    _, said = group.communicate(timeout=PATIENCE_S)
     assert group.returncode == 0, said
     assert "died (SIGKILL): started again" in said
     check_whole(engine)

@@ -17,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 import torch
 from chaos import bury, check_whole, create, table_of
+from patience import PATIENCE_S
 from typer.testing import CliRunner
 
 import aesearch.workers.service
@@ -115,7 +116,7 @@ def test_a_study_that_comes_while_idle_is_taken(tmp_path, tiny_spec, create_stud
         assert thread.is_alive()
         time.sleep(0.05)
     stop.set()
-    thread.join(20)
+    thread.join(PATIENCE_S)
     assert not thread.is_alive()
     check_whole(engine)
     engine.dispose()
@@ -221,7 +222,7 @@ def test_only_retraining_waits_for_the_search(tmp_path, tiny_spec, create_study)
         retrainer.start()
         searcher.start()
         for thread in (searcher, retrainer):
-            thread.join(60)
+            thread.join(PATIENCE_S)
     assert sorted(taken) == [(False, "search")] * 2 + [(True, "evaluate"), (True, "retrain")]
     check_whole(engine)
 
@@ -435,7 +436,7 @@ def start(storage, *arguments):
     """Start the command ``worker`` on a store."""
     return subprocess.Popen(
         [sys.executable, "-m", "aesearch", "worker", *arguments],
-        env=os.environ | {"AESEARCH_STORAGE": str(storage), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"AESEARCH_STORAGE": str(storage)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -456,7 +457,7 @@ def test_a_signal_gives_the_work_back(tmp_path, tiny_spec, create_study, number,
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out) == (code, ""), err
     snapshot = study_rows.snapshot(engine, "digits")
     assert not ledger.owners(engine, study)
@@ -468,7 +469,7 @@ def test_a_signal_gives_the_work_back(tmp_path, tiny_spec, create_study, number,
     ("arguments", "words"),
     [
         (("--only", "nothing"), "only must be one of search, retrain, got 'nothing'"),
-        (("--device", "tpu"), "device must be auto, cpu or cuda, got 'tpu'"),
+        (("--device", "tpu"), "device must be auto, cpu, cuda or mps, got 'tpu'"),
         (("--study", "nosuch"), "study must be one of the studies in"),
     ],
 )

@@ -5,6 +5,7 @@ from functools import cache
 from itertools import pairwise
 
 import pytest
+from patience import PATIENCE_S
 from report_study import report_arguments
 
 from aesearch.studies.report.page import report_page
@@ -73,7 +74,7 @@ def test_figures_follow_the_colours_of_the_system(visit, page_file):
     light = page.evaluate(color)
     page.emulate_media(color_scheme="dark")
     # Asked again and again from here: the page's own policy lets no string be run in it.
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while page.evaluate(color) == light and time.monotonic() < deadline:
         page.wait_for_timeout(50)
     assert page.evaluate(color) == "rgb(160, 169, 179)"

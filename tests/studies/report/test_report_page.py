@@ -18,7 +18,8 @@ from aesearch.studies.report.words import reproducing_commands
 from aesearch.studies.report.words_evaluation import retrained
 from aesearch.studies.results.records import StudySnapshot, TrialRecord
 from aesearch.studies.results.summary import summary
-from aesearch.studies.spec.load import load_spec, spec_from_mapping
+from aesearch.studies.spec.load import load_spec
+from aesearch.studies.spec.resolved import ResolvedSpec, resolve
 from aesearch.studies.store import study_rows
 
 FIGURES = {
@@ -32,6 +33,12 @@ FIGURES = {
     "robustness",
     "latent",
 }
+
+
+def changed(spec: ResolvedSpec, *overrides: str) -> ResolvedSpec:
+    """Change some settings of a study."""
+    asked = load_spec(spec=spec, overrides=overrides)
+    return resolve(asked, image_shape=(1, 8, 8), n_train=1438, device="cpu")
 
 
 def drawn(html: str) -> dict:
@@ -94,7 +101,7 @@ def test_a_time_limit_that_cut_a_study_off_is_said():
     """Its command gives another number of trials elsewhere."""
     arguments = report_arguments()
     snapshot = arguments["snapshot"]
-    limited = snapshot.spec | {"search": snapshot.spec["search"] | {"timeout": 60.0}}
+    limited = changed(snapshot.spec, "search.timeout=60")
     told = "Its time limit ended it before all trials were tried"
     assert told not in report_page(**arguments | {"snapshot": replace(snapshot, spec=limited)})
     cut = replace(snapshot, spec=limited, n_trials=snapshot.n_trials + 5)
@@ -116,7 +123,7 @@ def test_the_page_asks_for_nothing():
     ("limit", "epochs", "said", "unsaid"),
     [
         (
-            {"max_epochs": 12, "patience": 4},
+            ("retrain.max_epochs=12", "retrain.patience=4"),
             (12, 11),
             (
                 "Retrained from 2 seeds, 1 of which still got better at the limit of 12 epochs, it "
@@ -126,19 +133,19 @@ def test_the_page_asks_for_nothing():
             "stopped getting better",
         ),
         (
-            {"max_epochs": 12, "patience": 4},
+            ("retrain.max_epochs=12", "retrain.patience=4"),
             (12,),
             "Retrained from 1 seed, which still got better at the limit of 12 epochs, it reaches",
             "stopped getting better",
         ),
         (
-            {"max_epochs": 12, "patience": 3},
+            ("retrain.max_epochs=12", "retrain.patience=3"),
             (12, 12),
             "Retrained from 2 seeds until it stopped getting better, it reaches",
             "limit",
         ),
         (
-            {"max_epochs": 12, "patience": 12},
+            ("retrain.max_epochs=12", "retrain.patience=12"),
             (12, 12),
             "Retrained from 2 seeds for 12 epochs, it reaches",
             "limit",
@@ -154,9 +161,9 @@ def test_a_retraining_that_the_limit_cut_off_is_called_so(limit, epochs, said, u
         replace(record, epochs=last)
         for record, last in zip(snapshot.retrains, epochs, strict=False)
     )
-    spec = snapshot.spec | {"retrain": snapshot.spec["retrain"] | limit}
-    facts = summary(replace(snapshot, spec=spec, retrains=retrains))
-    text = words(str(retrained(facts, None)))
+    spec = changed(snapshot.spec, *limit)
+    found = summary(replace(snapshot, spec=spec, retrains=retrains))
+    text = words(str(retrained(found, None)))
     assert said in text
     assert unsaid not in text
 
@@ -218,10 +225,11 @@ def test_a_study_without_a_result_has_a_page():
 def test_without_labels_class_figures_are_left_out():
     """Images without labels: no numbers per class, a map in one colour."""
     arguments = report_arguments()
-    document = arguments["document"]
-    document["metrics"]["per_class"] = None
-    document["latent"] |= {"labels": None, "class_names": None, "silhouette": None}
-    html = report_page(**arguments)
+    evaluation = arguments["evaluation"]
+    metrics = replace(evaluation.metrics, per_class=None)
+    latent = replace(evaluation.latent, labels=None, class_names=None, silhouette=None)
+    unlabelled = replace(evaluation, metrics=metrics, latent=latent)
+    html = report_page(**arguments | {"evaluation": unlabelled})
     assert "no numbers per class: the images have no labels, or too many" in words(html)
     assert [trace["name"] for trace in drawn(html)["latent"]["data"]] == ["test images"]
 
@@ -278,7 +286,7 @@ def test_dimension_rows_agree_with_a_plain_search():
 def test_what_decides_the_value_is_most_important():
     """The encoding dimension makes the value of these trials; the forests are seeded."""
     snapshot = report_arguments()["snapshot"]
-    spec = spec_from_mapping(snapshot.spec, "test")
+    spec = snapshot.spec
     found = shares(snapshot, spec.space.dimensions(), seed=3)
     assert max(found, key=lambda name: found[name][0]) == "encoding_dim"
     assert all(low <= mean <= high for mean, low, high in found.values())
@@ -292,7 +300,7 @@ def valued(space, trials):
         for number, (params, value) in enumerate(trials)
     )
     spec = load_spec(overrides=["space.defaults=false", *space])
-    return StudySnapshot("s", {}, len(records), records, (), (), None, 0, {}), spec.space
+    return StudySnapshot("s", spec, len(records), records, (), (), None, 0, {}), spec.space
 
 
 def test_what_matters_only_together_is_not_said_to_matter_alone():
@@ -382,10 +390,8 @@ def test_json_holds_no_nan():
 def test_a_denoising_study_is_held_against_its_own_noise():
     """Not PCA on clean images but what became of the corruption that it was trained against."""
     arguments = report_arguments()
-    training = {"corruption": "gaussian", "corruption_level": 0.5}
-    training |= {"validation_corruption_level": 0.5}
-    spec = arguments["snapshot"].spec
-    spec = spec | {"training": spec["training"] | training}
+    noise = ("training.corruption=gaussian", "training.corruption_level=0.5")
+    spec = changed(arguments["snapshot"].spec, *noise)
     html = report_page(**arguments | {"snapshot": replace(arguments["snapshot"], spec=spec)})
     text = words(html)
     assert "looked for the autoencoder that cleans these images best" in text

@@ -15,6 +15,7 @@ from aesearch.studies.results.calibration import (
     scaled_to,
     shares_below,
 )
+from aesearch.studies.results.evaluation import ShareBelow
 
 
 def images_of(n_images, seed=0):
@@ -137,4 +138,4 @@ def test_what_is_no_calibration_is_refused_by_name(change, tmp_path):
 def test_shares_are_those_at_or_below_a_level():
     """What the report says of the test images."""
     found = shares_below(np.array([0.01, 0.02, 0.05, 0.9]))
-    assert found == [{"p_value": 0.01, "share": 0.25}, {"p_value": 0.05, "share": 0.75}]
+    assert found == [ShareBelow(0.01, 0.25), ShareBelow(0.05, 0.75)]

@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
+from finished_study import resolved_spec
 from hypothesis import example, given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -74,7 +75,7 @@ def searched(tmp_path_factory):
     study_rows.create_study(
         engine,
         "digits",
-        spec=problem.spec.model_dump(mode="json"),
+        spec=problem.spec,
         facts=problem.facts(),
         n_trials=4,
         generation_size=2,
@@ -134,7 +135,7 @@ def test_curves_and_scores_are_those_of_the_store(here):
 def test_a_study_that_has_not_begun_has_the_same_columns():
     """Waiting trials: the types are those of a finished study."""
     waiting = tuple(TrialRecord(number, "waiting") for number in range(2))
-    snapshot = StudySnapshot("x", {"search": {"folds": 3}}, 2, waiting)
+    snapshot = StudySnapshot("x", resolved_spec(), 2, waiting)
     frame = pure.trials(snapshot)
     assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == TYPES
     assert pure.scores(snapshot).dtypes.astype(str).tolist() == ["int64", "int64", "float64"]
@@ -148,7 +149,7 @@ def test_a_searched_name_has_one_type():
         TrialRecord(1, "complete", {"encoding_dim": 16, "weight_decay": 1e-05, "hidden": "24"}),
         TrialRecord(2, "waiting"),
     )
-    frame = pure.trials(StudySnapshot("x", {"search": {"folds": 2}}, 3, trials))
+    frame = pure.trials(StudySnapshot("x", resolved_spec("search.folds=2"), 3, trials))
     assert frame["encoding_dim"].tolist() == [8, 16, pd.NA]
     assert frame["weight_decay"].tolist()[:2] == [0.0, 1e-05]
     assert frame["hidden"].isna().tolist() == [True, False, True]

@@ -3,22 +3,22 @@
 from dataclasses import replace
 
 import pytest
-from finished_study import FINISHED
+from finished_study import FINISHED, FIXED, resolved_spec
 
 from aesearch.studies.report.words import lead
 from aesearch.studies.results.space_bounds import edges
-from aesearch.studies.results.summary import summary, summary_text
+from aesearch.studies.results.summary import summary
+from aesearch.studies.results.summary_text import summary_text
 from aesearch.studies.spec.load import load_spec
 
-SPACE = load_spec(
-    overrides=(
-        "space.hidden.choices=[none, 32, 64]",
-        "space.code_activation.choices=[relu, linear]",
-        "space.learning_rate={low: 1e-4, high: 1e-2, log: true}",
-        "space.weight_decay={low: 1e-7, high: 1e-3, log: true}",
-        "space.dropout={low: 0, high: 0.5}",
-    )
-).space.model_dump(mode="json")
+SEARCHED = (
+    "space.hidden.choices=[none, 32, 64]",
+    "space.code_activation.choices=[relu, linear]",
+    "space.learning_rate={low: 1e-4, high: 1e-2, log: true}",
+    "space.weight_decay={low: 1e-7, high: 1e-3, log: true}",
+    "space.dropout={low: 0, high: 0.5}",
+)
+SPACE = load_spec(overrides=SEARCHED).space
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ SPACE = load_spec(
 )
 def test_ends_are_found_on_the_scale_of_the_range(params, end):
     """Two hundredths of it from either end, where that end is not a natural one."""
-    assert [edge["end"] for edge in edges(params, SPACE)] == ([] if end is None else [end])
+    assert [edge.end for edge in edges(params, SPACE)] == ([] if end is None else [end])
 
 
 @pytest.mark.parametrize(
@@ -56,20 +56,20 @@ def test_ends_are_found_on_the_scale_of_the_range(params, end):
 )
 def test_ends_of_numeric_choices(choices, value, end):
     """In whatever order they were given."""
-    found = edges({"learning_rate": value}, {"learning_rate": {"choices": choices}})
-    assert [edge["end"] for edge in found] == ([] if end is None else [end])
+    space = load_spec(overrides=[f"space.learning_rate.choices={choices}"]).space
+    found = edges({"learning_rate": value}, space)
+    assert [edge.end for edge in found] == ([] if end is None else [end])
 
 
 def test_the_summary_and_the_report_say_so():
     """Of the winner, with the range and what to do."""
     winner = next(trial for trial in FINISHED.trials if trial.number == FINISHED.chosen)
     trials = (replace(winner, params=winner.params | {"learning_rate": 0.01}), *FINISHED.trials[2:])
-    scored_by_delivery = {"space": SPACE, "training": {"epochs": "auto"}}
-    study = replace(FINISHED, spec=FINISHED.spec | scored_by_delivery, trials=trials)
-    facts = summary(study)
+    study = replace(FINISHED, spec=resolved_spec(*SEARCHED), trials=trials)
+    found = summary(study)
     said = "learning_rate lies at the upper end of what was searched (0.0001 to 0.01)"
-    assert said in summary_text(facts)
-    assert said in " ".join(lead(study, facts, None))
+    assert said in summary_text(found)
+    assert said in " ".join(lead(study, found, None))
     assert "lies at the" not in summary_text(summary(FINISHED))
-    fixed = replace(FINISHED, spec=FINISHED.spec | {"space": SPACE}, trials=trials)
+    fixed = replace(FINISHED, spec=resolved_spec(*FIXED, *SEARCHED), trials=trials)
     assert "lies at the" not in summary_text(summary(fixed))  # fast learners win there

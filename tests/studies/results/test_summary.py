@@ -3,13 +3,20 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from finished_study import FINISHED, trial
+from finished_study import FINISHED, FIXED, resolved_spec, trial
+from report_study import report_arguments
 
+from aesearch.studies.results.evaluation import Corrupted, Evaluation
 from aesearch.studies.results.records import LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
 from aesearch.studies.results.selection import indistinguishable
-from aesearch.studies.results.summary import one_line, summary, summary_text, value_text
+from aesearch.studies.results.summary import Denoising, NearTie, summary
+from aesearch.studies.results.summary_text import summary_text
+from aesearch.studies.results.text import one_line, value_text
+
+DOCUMENTS = Path(__file__).parents[2] / "documents"
 
 
 @pytest.mark.parametrize(
@@ -30,7 +37,7 @@ def test_value_is_written_to_the_digits_of_its_standard_error(value, standard_er
 
 
 def test_summary_holds_the_figures_of_the_study():
-    found = summary(FINISHED)
+    found = summary(FINISHED).to_dict()
     assert found["trials"] == {
         "waiting": 0,
         "running": 0,
@@ -60,6 +67,9 @@ def test_summary_holds_the_figures_of_the_study():
     }
 
 
+NOISY = ("training.corruption=gaussian", "training.validation_corruption_level=0.5")
+
+
 def by_size():
     """Two sizes that completed, one of which no trial may be chosen, and what PCA reaches."""
     small = {"params": {"encoding_dim": 4}}
@@ -76,11 +86,11 @@ def by_size():
 def test_the_best_of_each_size_stands_beside_pca():
     """Also a size of which nothing may be chosen; nothing is said of one size alone."""
     found = summary(by_size())
-    rows = {row["encoding_dim"]: row for row in found["sizes"]}
-    assert {size: row["n_trials"] for size, row in rows.items()} == {4: 2, 8: 1, 32: 4}
-    assert rows[4]["best"]["number"] == 6
-    assert rows[8]["best"] is None
-    assert (rows[4]["pca"], rows[32]["pca"]) == (0.042, None)
+    rows = {row.encoding_dim: row for row in found.sizes}
+    assert {size: row.n_trials for size, row in rows.items()} == {4: 2, 8: 1, 32: 4}
+    assert rows[4].best.number == 6
+    assert rows[8].best is None
+    assert (rows[4].pca, rows[32].pca) == (0.042, None)
     lines = summary_text(found).splitlines()
     start = lines.index("Best of each code size, mean ± standard error over the folds:")
     assert lines[start + 1 : start + 5] == [
@@ -89,28 +99,24 @@ def test_the_best_of_each_size_stands_beside_pca():
         "  32: 0.01100 ± 0.00012, trial 5 (4 tried)",
         "  another size than the winner's: aesearch train pens --encoding-dim <size>",
     ]
-    assert summary(FINISHED)["sizes"] == []
-    noisy = {"corruption": "gaussian", "validation_corruption_level": 0.3}
-    denoises = replace(by_size(), spec=FINISHED.spec | {"training": noisy})
-    assert {row["pca"] for row in summary(denoises)["sizes"]} == {None}
+    assert summary(FINISHED).sizes == []
+    denoises = replace(by_size(), spec=resolved_spec(*FIXED, *NOISY))
+    assert {row.pca for row in summary(denoises).sizes} == {None}
 
 
 def test_score_and_test_number_stand_side_by_side():
     """Not of a study that denoises: its validation images are corrupted, the test's are not."""
     found = summary(FINISHED)
-    assert found["retrain"]["score_over_test"] == pytest.approx(0.037 / 3 / 0.012)
-    noisy = {"corruption": "gaussian", "validation_corruption_level": 0.3}
-    denoises = replace(FINISHED, spec=FINISHED.spec | {"training": noisy})
-    assert summary(denoises)["retrain"]["score_over_test"] is None
+    assert found.retrain.score_over_test == pytest.approx(0.037 / 3 / 0.012)
+    denoises = replace(FINISHED, spec=resolved_spec(*FIXED, *NOISY))
+    assert summary(denoises).retrain.score_over_test is None
 
 
 def test_near_ties_of_the_summary_are_those_of_the_test_with_the_folds_sizes():
     expected = indistinguishable(FINISHED.trials, FINISHED.trials[1], n_train=958, n_validation=479)
-    ties = summary(FINISHED)["indistinguishable"]
-    assert ties["trials"] == [
-        {"number": other.number, "value": other.value, "p": p} for other, p in expected
-    ]
-    assert (ties["alpha"], ties["n_compared"]) == (0.05, 2)
+    ties = summary(FINISHED).indistinguishable
+    assert ties.trials == [NearTie(other.number, other.value, p) for other, p in expected]
+    assert (ties.alpha, ties.n_compared) == (0.05, 2)
 
 
 def test_summary_is_strict_json_even_of_numbers_that_are_not():
@@ -123,7 +129,7 @@ def test_summary_is_strict_json_even_of_numbers_that_are_not():
         retrains=(RetrainRecord(0, 77, 60, 41, math.nan, "abc", math.inf),),
         chosen=6,
     )
-    found = json.loads(json.dumps(summary(odd), allow_nan=False))
+    found = json.loads(json.dumps(summary(odd).to_dict(), allow_nan=False))
     assert found["winner"]["value"] is None
     assert found["winner"]["params"] == {"learning_rate": None}
     assert found["retrain"]["test_mse"] is None
@@ -155,54 +161,36 @@ The model was not evaluated further: 'aesearch evaluate' does it, or says why no
 
 def test_a_denoising_study_says_of_which_images_its_losses_are():
     """Trials are compared on corrupted inputs; the test number is that of clean images."""
-    training = {"corruption": "gaussian", "validation_corruption_level": 0.5}
-    facts = summary(replace(FINISHED, spec=FINISHED.spec | {"training": training}))
-    assert facts["denoising"] == {"corruption": "gaussian", "level": 0.5}
-    text = summary_text(facts)
+    found = summary(replace(FINISHED, spec=resolved_spec(*FIXED, *NOISY)))
+    assert found.denoising == Denoising("gaussian", 0.5)
+    text = summary_text(found)
     assert "; validation MSE per pixel; inputs corrupted by gaussian 0.5, targets clean)" in text
     assert "Test MSE per pixel of clean images: 0.0120 ± 0.0014" in text
-    assert summary(FINISHED)["denoising"] is None
+    assert summary(FINISHED).denoising is None
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({}, True),
-        ({"corruption_clamp": False}, False),
-        ({"validation_corruption_level": 0.25}, False),
-        ({"corruption": "uniform"}, False),
-        ({"corruption": "none"}, False),
+        ((), True),
+        (("corruption_clamp=false",), False),
+        (("validation_corruption_level=0.25",), False),
+        (("corruption=uniform",), False),
+        (("corruption=none",), False),
         # Nothing of these kinds lies outside [0, 1]: there is no cutting off to compare.
-        ({"corruption": "occlusion", "corruption_clamp": False}, True),
+        (("corruption=occlusion", "corruption_clamp=false"), True),
     ],
 )
 def test_a_denoiser_says_what_it_makes_of_its_own_noise(changes, told):
     """The row of the robustness that it was trained for, and no other."""
-    row = {
-        "corruption": "gaussian",
-        "level": 0.5,
-        "clamped": True,
-        "input_mse": 0.1157,
-        "input_psnr": 9.37,
-        "mse": 0.0187,
-        "psnr": 17.28,
-    }
-    values = {"mean": 0.01, "low": 0.009, "high": 0.011}
-    metrics = dict.fromkeys(("mse", "psnr", "binary_accuracy", "ssim"), values)
-    document = {
-        "seed_index": 0,
-        "n_test": 100,
-        "encoding_dim": 4,
-        "n_live_units": 4,
-        "metrics": {"overall": metrics},
-        "pca": {"encoding_dim": 4} | dict.fromkeys(metrics, 0.02),
-        "robustness": [row | {"level": 0.1}, row],
-    }
-    document["robustness"].append(row | {"corruption": "occlusion"})
-    training = {"corruption": "gaussian", "validation_corruption_level": 0.5} | changes
-    study = replace(FINISHED, spec=FINISHED.spec | {"training": training})
-    text = summary_text(summary(study, document))
-    kind = training["corruption"]
+    row = Corrupted(
+        "gaussian", 0.5, clamped=True, mse=0.0187, psnr=17.28, input_mse=0.1157, input_psnr=9.37
+    )
+    rows = [replace(row, level=0.1), row, replace(row, corruption="occlusion")]
+    evaluation = replace(report_arguments()["evaluation"], robustness=rows)
+    spec = resolved_spec(*FIXED, *NOISY, *(f"training.{change}" for change in changes))
+    text = summary_text(summary(replace(FINISHED, spec=spec), evaluation))
+    kind = spec.training.corruption
     line = (
         f"of images corrupted by {kind} 0.5 (MSE 0.1157, PSNR 9.37 dB) it makes: "
         "MSE 0.01870, PSNR 17.28 dB"
@@ -248,7 +236,9 @@ def test_text_of_a_running_search_gives_the_best_so_far_and_chooses_nothing():
 
 
 def test_text_of_a_study_that_has_not_begun():
-    waiting = StudySnapshot("pens", {}, 2, (TrialRecord(0, "waiting"), TrialRecord(1, "waiting")))
+    waiting = StudySnapshot(
+        "pens", FINISHED.spec, 2, (TrialRecord(0, "waiting"), TrialRecord(1, "waiting"))
+    )
     assert summary_text(summary(waiting)).splitlines() == [
         "Study pens: 0 of 2 trials finished (2 waiting)",
         "No winner: no trial has completed and is stable: the search is not finished.",
@@ -257,7 +247,7 @@ def test_text_of_a_study_that_has_not_begun():
 
 def test_text_without_the_fold_sizes_says_that_nothing_was_tested():
     bare = replace(FINISHED, facts={})
-    assert summary(bare)["indistinguishable"] is None
+    assert summary(bare).indistinguishable is None
     assert (
         "Whether other trials can be told apart from it was not tested."
         in summary_text(summary(bare)).splitlines()
@@ -284,12 +274,12 @@ def test_text_during_the_retraining_says_that_more_is_under_way():
 
 def retrained(max_epochs: int, patience: int, *seeds: tuple[int, int]) -> StudySnapshot:
     """Make a study whose seeds trained for so many epochs and were best at that one."""
-    spec = FINISHED.spec | {"retrain": {"max_epochs": max_epochs, "patience": patience}}
+    limits = (f"retrain.max_epochs={max_epochs}", f"retrain.patience={patience}")
     records = (
         RetrainRecord(index, 77 + index, epochs, best, 0.011, "abc", 0.012)
         for index, (epochs, best) in enumerate(seeds)
     )
-    return replace(FINISHED, spec=spec, retrains=tuple(records))
+    return replace(FINISHED, spec=resolved_spec(*FIXED, *limits), retrains=tuple(records))
 
 
 @pytest.mark.parametrize(
@@ -302,7 +292,6 @@ def retrained(max_epochs: int, patience: int, *seeds: tuple[int, int]) -> StudyS
         (retrained(200, 20, (60, 41), (70, 50)), None),
         (retrained(50, 50, (50, 50), (50, 12)), None),  # a fixed number of epochs was asked for
         (retrained(15, 20, (15, 15)), None),
-        (FINISHED, None),  # a store without these settings
     ],
 )
 def test_text_says_when_the_limit_of_epochs_cut_the_retraining_off(study, said):
@@ -323,8 +312,8 @@ def test_text_says_when_the_limit_of_epochs_cut_the_retraining_off(study, said):
 def test_text_sends_a_longer_training_to_another_study_where_it_decides_the_scores():
     """A study that is scored by its retraining would refuse another limit."""
     study = retrained(200, 20, (200, 195), (150, 141))
-    study = replace(study, spec=study.spec | {"training": {"epochs": "auto"}})
-    text = summary_text(summary(study))
+    spec = resolved_spec(*FIXED, "training.epochs=auto", "retrain.patience=20")
+    text = summary_text(summary(replace(study, spec=spec)))
     assert "begin a new study with --set retrain.max_epochs=400 to train for longer" in text
 
 
@@ -337,22 +326,22 @@ def with_losses(*losses: float) -> StudySnapshot:
 def test_seeds_that_lie_far_apart_are_said():
     """Of the losses that a training with a high learning rate left (docs/reports.md)."""
     study = with_losses(0.0669, 0.0432, 0.0259)
-    facts = summary(study)
-    assert facts["retrain"]["seeds_apart"] == pytest.approx(0.0669 / 0.0259)
+    found = summary(study)
+    assert found.retrain.seeds_apart == pytest.approx(0.0669 / 0.0259)
     assert (
         "  the seeds lie far apart: the worst has 2.6 times the validation MSE of the best, so "
         "what this configuration reaches depends on the seed; run again with --set "
         "retrain.seeds=6 to see how often that happens"
-    ) in summary_text(facts).splitlines()
+    ) in summary_text(found).splitlines()
 
 
 @pytest.mark.parametrize(
     "losses", [(0.01, 0.0129, 0.012), (0.01,), (0.0, 0.0), (0.01, math.inf), (0.01, math.nan)]
 )
 def test_seeds_that_lie_together_or_cannot_be_compared_are_not(losses):
-    facts = summary(with_losses(*losses))
-    assert facts["retrain"]["seeds_apart"] is None
-    assert "far apart" not in summary_text(facts)
+    found = summary(with_losses(*losses))
+    assert found.retrain.seeds_apart is None
+    assert "far apart" not in summary_text(found)
 
 
 def test_seeds_that_lie_far_apart_are_said_once_all_are_done():
@@ -376,7 +365,7 @@ def test_text_says_when_the_test_set_was_looked_at_again():
 
 def test_text_of_many_failures_stays_short():
     failed = tuple(TrialRecord(n, "failed", reason="out of memory") for n in range(8))
-    lines = summary_text(summary(StudySnapshot("pens", {}, 8, failed))).splitlines()
+    lines = summary_text(summary(StudySnapshot("pens", FINISHED.spec, 8, failed))).splitlines()
     assert lines[1] == "No winner: no trial has completed and is stable."
     assert lines[2] == "8 trials failed:"
     assert lines[-1] == "  and trials 5, 6, 7"
@@ -384,3 +373,27 @@ def test_text_of_many_failures_stays_short():
 
 def test_control_characters_are_shown_not_sent():
     assert one_line("a\x1b[31m\n  b\tc") == "a\\x1b[31m b\\tc"
+
+
+def test_a_summary_prints_what_version_0_1_printed():
+    """The same keys in the same order, the same values: written by the code of that version."""
+    limits = ("training.epochs=auto", "retrain.max_epochs=70", "retrain.patience=25")
+    space = "space.learning_rate={low: 1.0e-4, high: 0.00123456, log: true}"
+    small = trial(6, 0.021, 0.020, 0.022, params={"encoding_dim": 4})
+    pruned = TrialRecord(7, "pruned", value=0.05, params={"encoding_dim": 8})
+    study = replace(
+        by_size(),
+        spec=resolved_spec(FIXED[0], *limits, space),
+        trials=(*FINISHED.trials, small, pruned),
+        n_trials=9,
+    )
+    found = summary(study, report_arguments()["evaluation"])
+    text = json.dumps(found.to_dict(), allow_nan=False, indent=1) + "\n"
+    assert text == (DOCUMENTS / "summary.json").read_text()
+    assert found["winner"]["number"] == found.winner.number  # as in that version
+
+
+def test_an_evaluation_of_version_0_1_is_read_and_written_as_it_was():
+    """What the store and the run folder of that version hold, to the byte."""
+    text = (DOCUMENTS / "evaluation.json").read_text()
+    assert Evaluation.from_json(text).to_json(indent=1) + "\n" == text

@@ -322,6 +322,7 @@ def test_resolve_refuses_more_folds_than_images():
         ("cuda", 1437, 64, Placement(256, 10, 2, 1)),
         ("cuda", 60_000, 784, Placement(256, 10, 2, 1)),
         ("cuda", 100, 4096, Placement(256, 10, 2, 1)),
+        ("mps", 60_000, 784, Placement(256, 10, 2, 1)),
         ("cuda", 100, 3 * 128 * 128, Placement(256, 2, 4, 1)),  # all members fit its memory
     ],
 )
@@ -371,5 +372,5 @@ def test_what_was_left_to_auto_goes_on_as_it_was_begun():
 
 
 def test_placement_refuses_another_device():
-    with pytest.raises(ValueError, match="device must be 'cpu' or 'cuda', got 'tpu'"):
+    with pytest.raises(ValueError, match="device must be 'cpu', 'cuda' or 'mps', got 'tpu'"):
         placement(device="tpu", n_train=1, pixels=1)

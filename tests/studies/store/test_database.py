@@ -5,6 +5,7 @@ import multiprocessing
 import optuna
 import pytest
 import sqlalchemy as sa
+from patience import PATIENCE_S
 
 from aesearch.studies.errors import StoreError, TransientStoreError
 from aesearch.studies.store import database, study_rows
@@ -88,7 +89,7 @@ def test_six_processes_create_one_database(tmp_path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(PATIENCE_S)
     assert [process.exitcode for process in processes] == [0] * 6
 
 

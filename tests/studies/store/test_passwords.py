@@ -1,10 +1,8 @@
 """A password that only a file holds: every way into the database reads it, nothing shows it."""
 
-import subprocess
-import sys
-
 import pytest
 import sqlalchemy as sa
+from forked_command import forked_command
 from postgres import PASSWORD
 from sqlalchemy.engine import make_url
 
@@ -107,12 +105,7 @@ def test_a_password_file_of_libpq_works_as_well(postgres, prepared_database, tmp
 
 def init(storage):
     """Run ``aesearch init`` in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "aesearch", "init", "--storage", storage],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return forked_command("init", "--storage", storage)
 
 
 @pytest.mark.server

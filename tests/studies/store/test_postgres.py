@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from chaos import commit_now, create, on_commits
+from patience import PATIENCE_S
 from postgres import PASSWORD, USER
 from sqlalchemy.engine import make_url
 
@@ -85,7 +86,7 @@ def test_six_processes_create_one_database(postgres_url):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(PATIENCE_S)
     assert [process.exitcode for process in processes] == [0] * 6
 
 
@@ -214,7 +215,7 @@ def command_lines():
 def test_the_password_is_nowhere(postgres, postgres_url, tmp_path, caplog):
     """A run with workers: not in a command line, the output, a log, a file, or the store."""
     caplog.set_level(logging.DEBUG)
-    environment = os.environ | {"AESEARCH_STORAGE": postgres_url, "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"AESEARCH_STORAGE": postgres_url}
     run = subprocess.Popen(
         [
             *(sys.executable, "-m", "aesearch", "run", "--trials", "3", "--epochs", "2"),
@@ -226,7 +227,7 @@ def test_the_password_is_nowhere(postgres, postgres_url, tmp_path, caplog):
                 "--set",
                 "retrain.max_epochs=2",
             ),
-            *("--set", "search.unstable_loss=1", "--device", "cpu", "--workers", "2", "--json"),
+            *("--set", "search.unstable_loss=1", "--device", "cpu", "--workers", "1", "--json"),
         ],
         cwd=tmp_path,
         env=environment,

@@ -7,6 +7,8 @@ import time
 
 import pytest
 from chaos import Telephone, commit_now, create, forked_worker, table_of
+from forked_command import forked_command
+from patience import PATIENCE_S
 from postgres import PASSWORD
 
 from aesearch.studies.store import ledger, study_rows
@@ -31,7 +33,7 @@ def uninterrupted(tmp_path_factory, tiny_spec):
 @pytest.mark.parametrize(
     ("commit", "mode", "away_s"),
     [
-        (1, "fast", 1),
+        pytest.param(1, "fast", 1, marks=pytest.mark.slow),
         pytest.param(3, "immediate", 2, marks=pytest.mark.slow),
         (4, "immediate", 1),
         pytest.param(4, "fast", 30, marks=pytest.mark.slow),
@@ -70,14 +72,14 @@ def test_a_restart_around_a_commit(
 
 def test_a_restart_in_the_middle_of_a_fold(own_postgres, tiny_spec, tmp_path):
     """Away while an epoch is trained, with real workers: they wait and go on, an equal table."""
-    long = ("search.trials=4", "training.epochs=40", "search.pruner=none", "retrain.seeds=1")
+    long = ("search.trials=4", "training.epochs=20", "search.pruner=none", "retrain.seeds=1")
     whole = create(tmp_path / "whole.db", tiny_spec(*long))
     assert os.waitpid(forked_worker(tmp_path / "whole.db"), 0)[1] == 0
     url = own_postgres.url(own_postgres.create_database())
     engine = create(url, tiny_spec(*long))
     worker = subprocess.Popen(
         [sys.executable, "-m", "aesearch", "worker", "--exit-when-idle"],
-        env=os.environ | {"AESEARCH_STORAGE": url, "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"AESEARCH_STORAGE": url},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -88,7 +90,7 @@ def test_a_restart_in_the_middle_of_a_fold(own_postgres, tiny_spec, tmp_path):
     own_postgres.stop("immediate")
     time.sleep(3)
     own_postgres.start()
-    _, said = worker.communicate(timeout=120)
+    _, said = worker.communicate(timeout=PATIENCE_S)
     assert worker.returncode == 0, said
     assert "trying again for 300 s" in said
     assert "the store answers again" in said
@@ -116,9 +118,9 @@ def test_away_for_too_long_ends_in_one_line_and_goes_on_later(
     line.answer()
     assert os.waitpid(child, 0)[1] != 0
     line.hang_up()
-    command = [sys.executable, "-m", "aesearch", "worker", "--study", "digits", "--retry", "1"]
     environment = os.environ | {"AESEARCH_STORAGE": url}
-    refused = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    words = ("worker", "--study", "digits", "--retry", "1")
+    refused = forked_command(*words, environment=environment)
     assert refused.returncode == 2
     assert refused.stderr.splitlines()[-1].startswith("error: the store postgresql+psycopg://")
     assert "no server answers there" in refused.stderr.splitlines()[-1]

@@ -11,6 +11,7 @@ from typing import get_args
 
 import optuna
 import pytest
+from forked_command import forked_command
 from postgres import PASSWORD
 from sqlalchemy.engine import make_url
 
@@ -122,7 +123,7 @@ def test_no_process_of_a_group_shows_the_password(postgres_url, tiny_spec, tmp_p
     with log.open("wb") as stream:
         group = subprocess.Popen(
             [sys.executable, "-m", "aesearch", "worker", "--workers", "2", "--exit-when-idle"],
-            env=os.environ | {"AESEARCH_STORAGE": postgres_url, "OMP_NUM_THREADS": "1"},
+            env=os.environ | {"AESEARCH_STORAGE": postgres_url},
             stdout=stream,
             stderr=stream,
         )
@@ -148,13 +149,10 @@ def test_no_process_of_a_group_shows_the_password(postgres_url, tiny_spec, tmp_p
 def test_no_command_repeats_a_wrong_password(postgres, prepared_database, command, tmp_path):
     """With ``--debug`` too, whose traceback holds what the driver said; a worker has none."""
     url = postgres.url(prepared_database, password="wr0ng one")
-    done = subprocess.run(
-        [sys.executable, "-m", "aesearch", command, *(["--debug"] if command != "worker" else [])],
-        env=os.environ | {"AESEARCH_STORAGE": url},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
+    done = forked_command(
+        *(command, *(["--debug"] if command != "worker" else [])),
+        folder=tmp_path,
+        environment=os.environ | {"AESEARCH_STORAGE": url},
     )
     assert done.returncode == 2, done.stderr
     assert "the user or password is wrong" in done.stderr

@@ -8,11 +8,14 @@ import re
 import shlex
 import threading
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
 from chaos import Telephone, create, forked_worker, table_of
+from forked_command import forked_command
 from optuna.trial import TrialState
+from patience import PATIENCE_S
 from rich.console import Console
 from sqlalchemy import event
 from sqlalchemy.engine import CursorResult
@@ -20,6 +23,7 @@ from typer.testing import CliRunner
 
 from aesearch.artifacts.run_folder import default_folder
 from aesearch.cli import app
+from aesearch.studies.results.records import TrialCounts
 from aesearch.studies.store import (
     database,
     ledger,
@@ -55,7 +59,7 @@ def test_the_counts_are_those_of_the_snapshot(new_store, tiny_spec, create_study
     found, fresh = statuses(engine)
     snapshot = study_rows.snapshot(engine, "digits")
     states = [trial.state for trial in snapshot.trials]
-    assert found.trials == {state: states.count(state) for state in found.trials}
+    assert found.trials == TrialCounts(**Counter(states))
     stable = [(t.value, t.number) for t in snapshot.trials if t.eligible]
     assert found.best == min(stable)[::-1]
     assert (found.chosen[0], found.state, found.over) == (snapshot.chosen, "finished", True)
@@ -66,7 +70,7 @@ def test_the_counts_are_those_of_the_snapshot(new_store, tiny_spec, create_study
         *("fresh", "unfinished"),
         *(None, None),
     )
-    assert fresh.trials["waiting"] == 5
+    assert fresh.trials == TrialCounts(waiting=5)
     assert statuses(engine, "fresh") == [fresh]
 
 
@@ -200,7 +204,7 @@ def cost_of_a_look(engine):
     return len(statements), len(rows)
 
 
-def test_watching_ends_with_the_study(new_store, tiny_spec, create_study):
+def test_watching_ends_with_the_study(new_store, tiny_spec, create_study, monkeypatch):
     """Lines for what changed, until everything is finished; exit code 0."""
     storage = new_store("s")
     engine = create_study(storage, tiny_spec(*SHORT))
@@ -212,14 +216,21 @@ def test_watching_ends_with_the_study(new_store, tiny_spec, create_study):
 
     child = forked_worker(storage, at_commit)
     line.wait()
+    sleep, looked = time.sleep, threading.Event()
+
+    def note_and_sleep(seconds):
+        looked.set()
+        sleep(seconds)
+
+    monkeypatch.setattr("aesearch.commands.status.time.sleep", note_and_sleep)
     results = []
     watcher = threading.Thread(
         target=lambda: results.append(aesearch("status", "digits", "--watch", "--storage", storage))
     )
     watcher.start()
-    time.sleep(0.5)
+    assert looked.wait(PATIENCE_S)
     line.answer()
-    watcher.join(60)
+    watcher.join(PATIENCE_S)
     line.hang_up()
     assert os.waitpid(child, 0)[1] == 0
     (result,) = results
@@ -345,7 +356,19 @@ def test_no_study_and_no_such_study(new_store):
 # ---------------------------------------------------------------------- run --detach
 
 
-def test_a_detached_study_is_that_of_a_run(new_store, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def table_of_a_run(tmp_path_factory):
+    """What the ordinary run makes of the study."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = forked_command(*TINY_RUN, "--storage", "whole.db", "--workers", "1", folder=folder)
+    assert done.returncode == 0, done.stderr
+    engine = study_rows.open_store(str(folder / "whole.db"))
+    table = table_of(engine)
+    engine.dispose()
+    return table
+
+
+def test_a_detached_study_is_that_of_a_run(new_store, tmp_path, monkeypatch, table_of_a_run):
     """Created and left at once; a worker finishes it to the table of the ordinary run."""
     monkeypatch.chdir(tmp_path)
     storage = new_store("detached")
@@ -363,12 +386,8 @@ def test_a_detached_study_is_that_of_a_run(new_store, tmp_path, monkeypatch):
     Worker(engine, "digits", stop=threading.Event()).run()
     again = json.loads(aesearch(*TINY_RUN, "--detach", "--json", "--storage", storage).stdout)
     assert again["finished"] == 3
-    whole = aesearch(*TINY_RUN, "--storage", "whole.db", "--workers", "1")
-    assert whole.exit_code == 0, whole.stderr
-    other = study_rows.open_store("whole.db")
-    assert table_of(engine) == table_of(other)
-    for one in (engine, other):
-        one.dispose()
+    assert table_of(engine) == table_of_a_run
+    engine.dispose()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,3 @@
+"""How long a test waits for what will come: beyond it something hangs, however slow the machine."""
+
+PATIENCE_S = 600.0
