@@ -203,7 +203,7 @@ def fill(engine, spec, n_trials, left):
     from optuna.trial import TrialState
 
     from aesearch.sampling.suggest import distributions, suggest
-    from aesearch.studies.store import database, optuna_tables, study_rows, tables
+    from aesearch.studies.store import database, optuna_tables, slots, study_rows, tables
 
     study = study_rows.find_study(engine, "load")
     n_folds, n_epochs = spec.search.folds, spec.training.epochs
@@ -211,13 +211,13 @@ def fill(engine, spec, n_trials, left):
     drawn = spec.model_copy(update={"search": spec.search.model_copy(update={"sampler": "random"})})
     kinds = distributions(spec)
     with database.reading(engine) as connection:
-        ids = optuna_tables.trial_ids(connection, study.study_id)
+        ids = slots.slot_ids(connection, study.study_id)
     for start in range(0, n_trials - left, 500):
         numbers = range(start, min(start + 500, n_trials - left))
         params = suggest(drawn, start, numbers, [], [])
         with database.writing(engine) as connection:
             for number, chosen in zip(numbers, params, strict=True):
-                optuna_tables.start_trial(connection, ids[number], chosen, kinds)
+                slots.begin(connection, study.study_id, ids[number], chosen, kinds)
                 curve = 0.02 + 0.1 * np.exp(-np.arange(n_epochs) / 5) + rng.normal(0, 1e-3)
                 folds = curve + rng.normal(0, 1e-3, (n_folds, 1))
                 rows = [
@@ -233,10 +233,10 @@ def fill(engine, spec, n_trials, left):
                 ]
                 optuna_tables.insert_new(connection, tables.curve, rows)
                 means = {i + 1: float(v) for i, v in enumerate(folds.mean(axis=0))}
-                optuna_tables.report(connection, ids[number], means)
+                slots.report(connection, ids[number], means)
                 scores = folds[:, -1].tolist()
                 attributes = {"standard_error": float(folds[:, -1].std()), "fold_scores": scores}
-                optuna_tables.finish_trial(
+                slots.finish(
                     connection,
                     ids[number],
                     TrialState.COMPLETE,
@@ -254,7 +254,6 @@ def fill(engine, spec, n_trials, left):
 
 def measure_large(database, new_store, size_of, n_trials, sampler):
     """Everything that reads the whole of a study, and what its next generation costs."""
-    from aesearch.commands.status import status as status_command  # noqa: F401 - imported once
     from aesearch.dashboard.server import dashboard_application
     from aesearch.data.study_data import load_problem
     from aesearch.driver.create import leave_study
@@ -265,6 +264,7 @@ def measure_large(database, new_store, size_of, n_trials, sampler):
     from aesearch.studies.store import ledger, study_rows
     from aesearch.studies.store.contents import read_contents
     from aesearch.studies.store.status import statuses
+    from aesearch.terminal import status_view  # noqa: F401 - imported once
     from aesearch.terminal.display import make_display
     from aesearch.workers.worker import Worker
 

@@ -143,11 +143,3 @@ def pick_device(name: str) -> str:
             "devices here; use auto or cpu"
         )
     return name
-
-
-def empty_cache() -> None:
-    """Give memory back that freed tensors have left with a GPU's allocator."""
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if torch.backends.mps.is_available():
-        torch.mps.empty_cache()

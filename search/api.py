@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from aesearch.artifacts import model_file
 from aesearch.artifacts.best_file import load_best
-from aesearch.artifacts.model_file import load_model
-from aesearch.artifacts.run_folder import default_folder
+from aesearch.artifacts.model_path import MODEL_NAME
 from aesearch.data.images import ImageSet, as_image_set
 from aesearch.data.load import load as load_images
-from aesearch.driver.study_run import Run, run_study
+from aesearch.driver.study_run import OnTrial, Run, run_study
 from aesearch.models.autoencoder import Autoencoder
-from aesearch.options import OptionError, storage_or_default, study_spec
+from aesearch.options import OptionError, storage_or_default
+from aesearch.sampling.wanted import Wanted, read_wanted
+from aesearch.settings import study_spec
 from aesearch.studies.errors import StudyMismatchError
 from aesearch.studies.results.evaluation import Evaluation
-from aesearch.studies.results.output_files import make_folder, write_whole
+from aesearch.studies.results.output_files import default_folder, make_folder, write_whole
 from aesearch.studies.results.summary import Summary
 from aesearch.studies.results.summary_text import summary_text
 from aesearch.studies.spec.dimensions import Params
@@ -30,8 +32,6 @@ from aesearch.terminal.display import make_display
 from aesearch.workers.ray_cluster import Cluster
 
 IMAGES = "images.npz"
-
-load = load_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class SearchResult:
     @cached_property
     def model(self) -> Autoencoder:
         """The retrained winner, on the CPU, in evaluation mode."""
-        return load_model(self._where / "model.safetensors")
+        return model_file.load(self._where / MODEL_NAME)
 
     def __repr__(self) -> str:
         return f"{summary_text(self.summary)}\nFolder: {self.folder}"
@@ -101,6 +101,14 @@ def search(
     set: str | Sequence[str] = (),  # noqa: A002 - the same word as on the command line
     dataset: str | Path | None = None,
     data_dir: str | Path | None = None,
+    test: str | Path | None = None,
+    groups: Any = None,
+    stratify: bool | None = None,
+    resize: int | str | None = None,
+    colour: str | None = None,
+    white: float | None = None,
+    bad_files: str | None = None,
+    image_shape: Sequence[int] | None = None,
     folds: int | None = None,
     trials: int | None = None,
     epochs: int | str | None = None,
@@ -121,18 +129,25 @@ def search(
     workers: int | None = None,
     ray: str | None = None,
     gpus_per_worker: float | None = None,
+    enqueue: Wanted = (),
+    on_trial: OnTrial | None = None,
     quiet: bool = False,
 ) -> SearchResult:
     """Search, choose, retrain and test; the same call again goes on where the last one stopped.
 
     Parameters
     ----------
-    images : array or Tensor, optional
-        ``(sample, height, width)``, ``(sample, height, width, channel)`` or ``(sample,
-        channel, height, width)``; integers in 0..255 or floats in [0, 1]. A copy is kept in
-        the run folder. Instead of ``dataset``.
-    labels : array, (sample,), optional
-        Class of each of ``images``.
+    images : array, Tensor, list of PIL images or Dataset, optional
+        ``(sample, height, width)``, ``(sample, height, width, channel)``, ``(sample, channel,
+        height, width)``, or ``(sample, pixel)`` with ``image_shape``; integers in 0..255 or
+        floats in [0, 1]. Or a ``torch.utils.data.Dataset`` of images or of (image, label). A
+        copy is kept in the run folder. Instead of ``dataset``.
+    labels : array, (sample,), or path, optional
+        Class of each of ``images``, a number or a name; the CSV of labels beside a folder.
+    groups : array, (sample,), or str, optional
+        What belongs together; beside a ``dataset`` as ``--groups``.
+    image_shape : tuple of int, optional
+        Axes of a flat row of ``images``: ``(28, 28)``, ``(32, 32, 3)``, ``(3, 32, 32)``.
     preset : str, optional
         Name of a preset to start from.
     spec : path, StudySpec or mapping, optional
@@ -176,6 +191,12 @@ def search(
     gpus_per_worker : float, optional
         GPUs that Ray gives each worker; may be a fraction. None for one where the study trains
         on GPUs.
+    enqueue : mapping, path, or sequence of them
+        Configurations that are tried next, by the names of the space, or files of them: YAML, a
+        ``best.yaml`` or a ``trials.csv`` of another study.
+    on_trial : callable(TrialRecord), optional
+        Told of each trial that ends during this call; what it raises ends the call, and nothing
+        is lost: the same call goes on.
     quiet : bool
         Show no progress.
 
@@ -189,6 +210,7 @@ def search(
     >>> result = aesearch.search(images, folds=3, trials=50)    # doctest: +SKIP
     >>> codes = result.model.encode(batch)                      # doctest: +SKIP
     """
+    options = locals()
     if workers is not None and workers < 1:
         raise OptionError(f"workers must be >= 1, got {workers!r}")
     if gpus_per_worker is not None and ray is None:
@@ -199,38 +221,31 @@ def search(
     cluster = None if ray is None else Cluster(ray, gpus_per_worker)
     if images is not None and dataset is not None:
         raise OptionError(f"dataset must not be given beside images, got {str(dataset)!r}")
-    if images is None and labels is not None:
-        raise OptionError("labels must be given beside images, got no images")
-    options = {
-        "dataset": dataset,
-        "data_dir": data_dir,
-        "folds": folds,
-        "trials": trials,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "architecture": architecture,
-        "corruption": corruption,
-        "corruption_level": corruption_level,
-        "sampler": sampler,
-        "pruner": pruner,
-        "select": select,
-        "seed": seed,
-        "device": device,
-        "precision": precision,
-        "timeout": timeout,
-        "study": study,
-    }
+    if images is None and labels is not None and not isinstance(labels, str | Path):
+        raise OptionError(
+            "labels must be given beside images, or be the path of a CSV beside a folder, got "
+            f"{type(labels).__name__}"
+        )
+    if images is not None:
+        options |= {"labels": None, "groups": None}  # of the array, not settings
     asked = study_spec(
         options, preset=preset, spec=spec, overrides=[set] if isinstance(set, str) else set
     )
     folder = None if out is None else Path(out).expanduser()
     if images is not None:
-        image_set = as_image_set(images, labels, name="images")
+        how = asked.data
+        if image_shape is not None:
+            how = how.model_copy(update={"image_shape": tuple(map(int, image_shape))})
+        image_set = as_image_set(images, labels, groups=groups, name="images", how=how)
         name = asked.name or f"images-{image_set.fingerprint[:8]}"
         folder = default_folder(name) if folder is None else folder
         began_here = not (folder / IMAGES).exists()
         kept = keep_images(image_set, folder)
-        data = asked.data.model_copy(update={"dataset": str(kept)})
+        # What is kept has its size, colours and range already.
+        done = {"resize": None, "colour": "auto", "white": how.white and 255, "image_shape": None}
+        data = asked.data.model_copy(
+            update={**done, "dataset": str(kept), "groups": None if groups is None else "groups"}
+        )
         asked = asked.model_copy(update={"name": name, "data": data})
     try:
         with make_display(quiet=quiet) as display:
@@ -241,6 +256,8 @@ def search(
                 workers=workers,
                 cluster=cluster,
                 display=display,
+                enqueue=read_wanted(enqueue),
+                on_trial=on_trial,
             )
     except BaseException:
         if images is not None and folder is not None and began_here:
@@ -287,6 +304,8 @@ def keep_images(image_set: ImageSet, folder: Path) -> Path:
         arrays["labels"] = image_set.labels
     if image_set.class_names is not None:
         arrays["class_names"] = np.array(image_set.class_names)
+    if image_set.groups is not None:
+        arrays["groups"] = image_set.groups
     content = io.BytesIO()
     np.savez(content, **arrays)
     write_whole(path, content.getvalue())

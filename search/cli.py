@@ -3,6 +3,8 @@
 Nothing heavy is imported here or there before a command runs: ``--help`` is fast.
 """
 
+import io
+import sys
 from typing import Annotated
 
 import typer
@@ -13,13 +15,14 @@ from aesearch.commands.data import data_app, presets
 from aesearch.commands.evaluate import evaluate
 from aesearch.commands.init import init
 from aesearch.commands.report import report
-from aesearch.commands.run import run
+from aesearch.commands.run import RunCommand, run
 from aesearch.commands.score import score
-from aesearch.commands.status import status
-from aesearch.commands.studies import export, list_studies, show
+from aesearch.commands.status import list_studies, status
+from aesearch.commands.studies import export, show
 from aesearch.commands.tables import trials
 from aesearch.commands.train import train, verify
 from aesearch.commands.use import denoise, encode, interpolate, reconstruct
+from aesearch.commands.whole import copy, delete, exclude, rename
 from aesearch.commands.worker import worker
 
 app = typer.Typer(
@@ -49,7 +52,7 @@ def _aesearch(
     pass
 
 
-app.command()(run)
+app.command(cls=RunCommand)(run)
 app.command()(train)
 app.command()(verify)
 app.command()(evaluate)
@@ -66,11 +69,18 @@ app.command()(denoise)
 app.command()(interpolate)
 app.command()(presets)
 app.command()(init)
+app.command()(rename)
+app.command()(copy)
+app.command()(delete)
+app.command()(exclude)
 app.command()(status)
 app.command()(worker)
 app.add_typer(data_app, name="data")
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; what a terminal cannot show is escaped, and fails nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="aesearch")

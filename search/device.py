@@ -1,5 +1,6 @@
 """Which devices are here, and what that means for a study or a worker; torch is asked, not used."""
 
+from aesearch.models.runtime import pick_device, present_kinds
 from aesearch.studies.errors import AesearchError, SpecError
 from aesearch.studies.spec.study import StudySpec
 
@@ -27,8 +28,6 @@ def present_device(spec: StudySpec) -> str:
     SpecError
         It asks for a device that is not here.
     """
-    from aesearch.models.runtime import pick_device  # noqa: PLC0415 - imports torch
-
     try:
         return pick_device(spec.compute.device)
     except ValueError as error:
@@ -59,8 +58,6 @@ def served_devices(asked: str) -> tuple[str, ...]:
     AesearchError
         Another word, or a device that is not here.
     """
-    from aesearch.models.runtime import pick_device, present_kinds  # noqa: PLC0415 - imports torch
-
     if asked not in ("auto", "cpu", "cuda", "mps"):
         raise AesearchError(f"device must be auto, cpu, cuda or mps, got {asked!r}")
     if asked == "auto":

@@ -4,18 +4,16 @@ A study is named, with the store that it is in, or is what ``aesearch.open_study
 ``aesearch.search`` returned.
 """
 
-from typing import TYPE_CHECKING
+import pandas as pd
 
+import aesearch
 from aesearch.options import OptionError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from aesearch.api import SearchResult
-    from aesearch.study import Study
+from aesearch.study import Study, open_study
 
 
-def trials(study: "str | SearchResult | Study", *, storage: str | None = None) -> "pd.DataFrame":
+def trials(
+    study: "str | aesearch.SearchResult | Study", *, storage: str | None = None
+) -> pd.DataFrame:
     """One row per trial, in number order; also while the study runs.
 
     Parameters
@@ -54,7 +52,9 @@ def trials(study: "str | SearchResult | Study", *, storage: str | None = None) -
     return _table(study, storage, "trials")
 
 
-def curves(study: "str | SearchResult | Study", *, storage: str | None = None) -> "pd.DataFrame":
+def curves(
+    study: "str | aesearch.SearchResult | Study", *, storage: str | None = None
+) -> pd.DataFrame:
     """One row per trial, fold and epoch that was trained.
 
     Parameters
@@ -77,7 +77,9 @@ def curves(study: "str | SearchResult | Study", *, storage: str | None = None) -
     return _table(study, storage, "curves")
 
 
-def scores(study: "str | SearchResult | Study", *, storage: str | None = None) -> "pd.DataFrame":
+def scores(
+    study: "str | aesearch.SearchResult | Study", *, storage: str | None = None
+) -> pd.DataFrame:
     """One row per fold of each complete trial.
 
     Parameters
@@ -99,13 +101,12 @@ def scores(study: "str | SearchResult | Study", *, storage: str | None = None) -
     return _table(study, storage, "scores")
 
 
-def _table(study: "str | SearchResult | Study", storage: str | None, name: str) -> "pd.DataFrame":
-    from aesearch.api import SearchResult  # noqa: PLC0415 - imports torch
-    from aesearch.study import Study, open_study  # noqa: PLC0415 - imports SQLAlchemy, pandas
-
+def _table(
+    study: "str | aesearch.SearchResult | Study", storage: str | None, name: str
+) -> pd.DataFrame:
     if isinstance(study, str):
         study = open_study(study, storage)
-    elif not isinstance(study, SearchResult | Study):
+    elif not isinstance(study, Study | aesearch.SearchResult):
         raise OptionError(
             "study must be a name, or what aesearch.open_study or aesearch.search returned, got "
             f"{type(study).__name__}"

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from aesearch.artifacts.best_file import Comparison
 from aesearch.studies.results.best_result import Result
 from aesearch.studies.results.evaluation import Evaluation
 from aesearch.studies.results.records import Document, TrialCounts, TrialRecord
@@ -260,8 +261,6 @@ class TrainedModel(Document):
 
 def json_schema() -> dict[str, Any]:
     """Give the JSON Schema of what each command prints, by the name of the command."""
-    from aesearch.artifacts.best_file import Comparison  # noqa: PLC0415 - imports torch
-
     types: dict[str, Any] = {
         "evaluate": EvaluatedModel,
         "list": list[ListedStudy],

@@ -4,6 +4,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from aesearch.artifacts import model_file
 from aesearch.artifacts.best_file import (
     BEST,
     Comparison,
@@ -12,14 +13,17 @@ from aesearch.artifacts.best_file import (
     load_best,
     load_trainable,
 )
-from aesearch.artifacts.model_file import MODEL_NAME, from_bytes, is_ours, load_model
-from aesearch.artifacts.run_folder import default_folder, remove_made_of_model
-from aesearch.artifacts.sizes import best_of_size
+from aesearch.artifacts.model_path import MODEL_NAME, is_ours
+from aesearch.artifacts.run_folder import remove_made_of_model
+from aesearch.artifacts.sizes import best_of_size, trial_of_study
 from aesearch.data.load import known_name
 from aesearch.data.study_data import Problem, load_problem, versions
 from aesearch.device import present_device
+from aesearch.evaluation.looks import measured
 from aesearch.models.autoencoder import Autoencoder
-from aesearch.options import OptionError, spec_values, storage_or_default
+from aesearch.options import OptionError, storage_or_default
+from aesearch.outputs import TrainedFiles, TrainedModel
+from aesearch.settings import spec_values
 from aesearch.studies.errors import DataError, DataMissingError
 from aesearch.studies.results.best_result import DataResult, Origin, Result
 from aesearch.studies.results.evaluation import Evaluation
@@ -27,6 +31,7 @@ from aesearch.studies.results.evaluation_files import write_evaluation
 from aesearch.studies.results.output_files import (
     OverwriteError,
     best_yaml,
+    default_folder,
     make_folder,
     write_whole,
 )
@@ -34,10 +39,9 @@ from aesearch.studies.results.records import TrainedSeed
 from aesearch.studies.results.selection import best_seed
 from aesearch.studies.spec.load import load_spec, to_yaml
 from aesearch.studies.spec.study import StudySpec
+from aesearch.studies.store.evaluation_results import count_look
 from aesearch.studies.store.study_rows import existing_store
 from aesearch.terminal.display import make_display
-from aesearch.terminal.evaluation_tables import measured
-from aesearch.terminal.training_display import make_training_display
 from aesearch.training.retrain_pool import train_seeds
 
 
@@ -64,13 +68,19 @@ class Trained:
     @property
     def model(self) -> Autoencoder:
         """The network, on the CPU, in evaluation mode."""
-        return load_model(self.folder)
+        return model_file.load(self.folder)
+
+    def printed(self) -> TrainedModel:
+        """Give what ``aesearch train --json`` prints."""
+        files = TrainedFiles(str(self.folder / BEST), str(self.folder / MODEL_NAME))
+        return TrainedModel(self.result, files)
 
 
 def train(
     best: str | Path,
     *,
     encoding_dim: int | None = None,
+    trial: int | None = None,
     out: str | Path | None = None,
     dataset: str | Path | None = None,
     data_dir: str | Path | None = None,
@@ -87,15 +97,20 @@ def train(
     Parameters
     ----------
     best : path
-        The file, or the run folder that it lies in; beside ``encoding_dim`` the name of a study.
+        The file, or the run folder that it lies in; beside ``encoding_dim`` or ``trial`` the name
+        of a study.
     encoding_dim : int, optional
         Deliver the best network of this code size of a study instead.
+    trial : int, optional
+        Deliver the network of this trial of a study instead: one that is as good as the winner,
+        say, and smaller.
     out : path, optional
-        Folder to write; None for ``runs/<study>-retrained``, or ``runs/<study>-<encoding_dim>``.
+        Folder to write; None for ``runs/<study>-retrained``, ``runs/<study>-<encoding_dim>`` or
+        ``runs/<study>-trial-<trial>``.
     dataset, data_dir, device : optional
         Where the same images are now, and what to train on; None for what the file says.
     storage : str or path, optional
-        Store of the study, beside ``encoding_dim``.
+        Store of the study, beside ``encoding_dim`` or ``trial``; it counts the look.
     force : bool
         Write over a model that is in the folder.
     quiet : bool
@@ -109,31 +124,44 @@ def train(
         What can be mended, named.
     """
     file = Path(best).expanduser()
-    if encoding_dim is None:
+    if encoding_dim is not None and trial is not None:
+        raise OptionError(
+            f"trial must not be given beside encoding_dim, got {trial} and {encoding_dim}; drop one"
+        )
+    of_study = encoding_dim is not None or trial is not None
+    if not of_study:
         spec, before = load_trainable(file)
         origin, data, looks = None, None, 0
         if before is not None:
             origin, data, looks = before.origin, before.data, before.test.looks
     else:
         with existing_store(storage_or_default(storage)) as engine:
-            start = best_of_size(engine, str(best), encoding_dim)
+            if trial is not None:
+                start = trial_of_study(engine, str(best), trial)
+            else:
+                start = best_of_size(engine, str(best), int(encoding_dim or 0))
         spec, origin, data, looks = start.spec, start.origin, start.data, start.looks
     problem = _problem(
         file, spec, data, dataset=dataset, data_dir=data_dir, device=device, quiet=quiet
     )
     ending = "retrained" if encoding_dim is None else str(encoding_dim)
+    ending = ending if trial is None else f"trial-{trial}"
     folder = default_folder(f"{problem.spec.name}-{ending}") if out is None else Path(out)
     _check_out(folder, file / BEST if file.is_dir() else file, force=force)
     make_folder(folder)
-    with make_training_display(quiet=quiet) as display:
+    with make_display(quiet=quiet) as display:
         seeds = train_seeds(problem, progress=display)
     exported = best_seed(seeds)
+    looks += 1
+    if of_study:
+        with existing_store(storage_or_default(storage)) as engine:
+            looks = count_look(engine, str(best))
     result = Result.of_seeds(
         origin or Origin(study=problem.spec.name),
         seeds,
         problem.facts(),
         exported=exported.seed_index,
-        looks=looks + 1,
+        looks=looks,
     )
     # A folder with a best.yaml is whole: another one's goes first. The model and its own come
     # before it is measured, which takes a while and may fail: it is what took hours.
@@ -182,7 +210,7 @@ def verify(
         file, spec, result.data, dataset=dataset, data_dir=data_dir, device=device, quiet=quiet
     )
     index = result.test.seed_index
-    with make_training_display(quiet=quiet) as display:
+    with make_display(quiet=quiet) as display:
         # The seeds that trained beside it train beside it again; the others are not needed.
         seeds = train_seeds(problem, only=index, progress=display)
     seed = next(seed for seed in seeds if seed.seed_index == index)
@@ -216,7 +244,7 @@ def _evaluated(
     """Measure the model that was written; None where that fails."""
     try:
         evaluation = measured(
-            from_bytes(exported.weights),
+            model_file.from_bytes(exported.weights),
             problem,
             exported.seed_index,
             problem.spec.configuration({}),
@@ -249,6 +277,7 @@ def _problem(
     try:
         with make_display(quiet=quiet) as display:
             problem = load_problem(asked, device=here, progress=display.download)
+            display.message(f"read {problem.name}: {problem.read}")
     except DataError as error:
         gone = not Path(asked.data.dataset).expanduser().exists()
         if gone and dataset is None and known_name(asked.data.dataset) is None:

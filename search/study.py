@@ -6,11 +6,17 @@ import base64
 from functools import partial
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aesearch.options import storage_or_default
 from aesearch.studies.errors import StudyNotFoundError
 from aesearch.studies.results import frames
+from aesearch.studies.results.output_files import (
+    OutputError,
+    default_folder,
+    make_folder,
+    write_whole,
+)
 from aesearch.studies.results.selection import eligible_trials
 from aesearch.studies.results.summary import Summary, summary
 from aesearch.studies.results.summary_text import summary_text
@@ -26,29 +32,10 @@ if TYPE_CHECKING:
     from aesearch.evaluation.looks import Look
     from aesearch.models.autoencoder import Autoencoder
     from aesearch.studies.results.evaluation import Evaluation
-    from aesearch.studies.results.records import TrialRecord
+    from aesearch.studies.results.records import ForeignTrial, TrialRecord
     from aesearch.studies.spec.study import StudySpec
 
-CORRUPTIONS = ("gaussian", "uniform", "salt-and-pepper", "occlusion")
 _SHOWN = 5
-
-
-def list_studies(storage: str | Path | None = None) -> list[StudyStatus]:
-    """Say how far each study of a store is, in order of creation.
-
-    Parameters
-    ----------
-    storage : str or path, optional
-        Database URL or SQLite file; None for ``AESEARCH_STORAGE``, or ``aesearch.db`` in the
-        current folder.
-
-    Raises
-    ------
-    StoreError
-        There is no such store, or it is not ours.
-    """
-    with existing_store(storage_or_default(storage)) as engine:
-        return statuses(engine)
 
 
 def open_study(name: str | None = None, storage: str | Path | None = None) -> Study:
@@ -59,7 +46,8 @@ def open_study(name: str | None = None, storage: str | Path | None = None) -> St
     name : str, optional
         None for the only study of the store.
     storage : str or path, optional
-        As for ``list_studies``.
+        Database URL or SQLite file; None for ``AESEARCH_STORAGE``, or ``aesearch.db`` in the
+        current folder.
 
     Raises
     ------
@@ -163,14 +151,13 @@ class Study:
         RunFailedError
             It has not been retrained and tested yet.
         """
-        from aesearch.artifacts.model_file import from_bytes  # noqa: PLC0415 - imports torch
-        from aesearch.artifacts.run_folder import tested_seed  # noqa: PLC0415
+        from aesearch.artifacts import model_file, run_folder  # noqa: PLC0415 - imports torch
         from aesearch.evaluation.looks import stored_calibration  # noqa: PLC0415
 
         with existing_store(self.storage) as engine:
             contents = read_contents(engine, self.name, weights=True)
-        row = tested_seed(contents)
-        model = from_bytes(row.weights)
+        row = run_folder.tested_seed(contents)
+        model = model_file.from_bytes(row.weights)
         model.find_calibration = partial(stored_calibration, contents, row.weights_sha256)
         return model
 
@@ -198,21 +185,11 @@ class Study:
         RunFailedError
             It has not been retrained and tested yet.
         """
-        from aesearch.evaluation.looks import evaluate_study  # noqa: PLC0415 - imports torch
+        from aesearch.evaluation import looks  # noqa: PLC0415 - imports torch
 
-        changes: dict[str, Any] = {} if bootstrap is None else {"evaluation.bootstrap": bootstrap}
-        if noise is not None:
-            levels = {
-                kind.replace("_", "-"): [found] if isinstance(found, int | float) else list(found)
-                for kind, found in noise.items()
-            }
-            none: dict[str, list[float]] = {kind: [] for kind in CORRUPTIONS}
-            changes |= {
-                f"evaluation.robustness.{kind.replace('-', '_')}": of_kind
-                for kind, of_kind in (none | levels).items()
-            }
+        changes = looks.changes_of(noise, bootstrap=bootstrap)
         with existing_store(self.storage) as engine:
-            return evaluate_study(engine, self.name, changes, save=save)
+            return looks.evaluate_study(engine, self.name, changes, save=save)
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write one self-contained HTML page: figures, tables, pictures.
@@ -227,13 +204,7 @@ class Study:
         OutputError
             The file cannot be written.
         """
-        from aesearch.artifacts.run_folder import default_folder  # noqa: PLC0415 - imports Pillow
         from aesearch.studies.report.stored import report_of  # noqa: PLC0415 - imports plotly
-        from aesearch.studies.results.output_files import (  # noqa: PLC0415
-            OutputError,
-            make_folder,
-            write_whole,
-        )
 
         file = default_folder(self.name) / "report.html" if path is None else Path(path)
         if file.is_dir():
@@ -260,10 +231,7 @@ class Study:
         OutputError
             A file cannot be written, or the folder holds the model of another study.
         """
-        from aesearch.artifacts.run_folder import (  # noqa: PLC0415 - imports Pillow
-            default_folder,
-            write_run_folder,
-        )
+        from aesearch.artifacts.run_folder import write_run_folder  # noqa: PLC0415 - imports plotly
 
         where = default_folder(self.name) if folder is None else Path(folder)
         with existing_store(self.storage) as engine:
@@ -271,7 +239,11 @@ class Study:
         return where
 
     def __repr__(self) -> str:
-        return summary_text(self.summary())
+        lines = [summary_text(self.summary())]
+        if self._contents.row.stopped is not None:
+            lines.append(f"The search ended early: {self._contents.row.stopped}")
+        lines += _foreign_lines(self._contents.snapshot.foreign)
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         numbers = [trial.number for trial in self.best_trials(_SHOWN)]
@@ -295,3 +267,17 @@ class Study:
         """Read the study with all that figures show, as it is now."""
         with existing_store(self.storage) as engine:
             return read_contents(engine, self.name, curves=True, pictures=True)
+
+
+def _foreign_lines(foreign: Sequence[ForeignTrial]) -> list[str]:
+    """Say what other programs added to the study, which counts for nothing."""
+    enqueued = [trial for trial in foreign if trial.state == "waiting"]
+    others = [trial for trial in foreign if trial.state != "waiting"]
+    lines = []
+    if enqueued:
+        lines.append(f"Enqueued: {len(enqueued)}; they are the next trials that are asked for")
+    if others:
+        shown = ", ".join(f"{t.number} ({t.state})" for t in others[:_SHOWN])
+        more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+        lines.append(f"Of other programs, never chosen: trial {shown}{more}")
+    return lines

@@ -14,7 +14,7 @@ from aesearch.data.study_data import load_problem
 from aesearch.models.training.population import Population
 from aesearch.studies.store import database, ledger, study_rows, tables
 from aesearch.studies.store.retry import Patience
-from aesearch.workers.local_workers import worker_name
+from aesearch.workers.owners import worker_name
 from aesearch.workers.worker import Worker
 
 

@@ -102,10 +102,14 @@ class PretendDevice(FakeTensorMode):
 
 
 class PretendPlace:
-    """Records calls on a pretended device: they may not cross, and repeating them does nothing."""
+    """Records calls on a pretended device: they may not cross, and repeating them does nothing.
+
+    What a call had at its fullest moment stays with the recordings, which share it.
+    """
 
     def __init__(self, device):
         self._device = device
+        self._pool_bytes = 0
         self.recorded = self.replayed = 0
 
     def call(self, function):
@@ -114,11 +118,17 @@ class PretendPlace:
 
     def record(self, function):
         """Check the call as a graph would."""
-        self._device.closed = True
+        device = self._device
+        device.bytes -= self._pool_bytes
+        before, peak = device.bytes, device.peak_bytes
+        device.closed, device.peak_bytes = True, before
         try:
             function()
         finally:
-            self._device.closed = False
+            device.closed = False
+        self._pool_bytes = max(self._pool_bytes, device.peak_bytes - before)
+        device.bytes += self._pool_bytes
+        device.peak_bytes = max(peak, device.bytes)
         self.recorded += 1
         return self
 

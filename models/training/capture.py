@@ -118,3 +118,15 @@ class Place:
 def place_of(device: torch.device) -> Place:
     """The one place of a device: its recordings never run at the same time."""
     return Place(device)
+
+
+def release_memory() -> None:
+    """Give back what recordings and freed tensors have left with a GPU.
+
+    Nothing that was recorded may be in use any more.
+    """
+    place_of.cache_clear()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()

@@ -16,6 +16,7 @@ where it starts as PCA, its mean image (D w in three places). A step adds what i
 fullest moment, which is either the loss (what the layers keep for the way back, the minibatch
 and what the loss makes of it) or a layer on the way back (what is still kept, its gradients on
 both sides). Everything has one row per member, so a population takes that many times as much.
+Not counted: while members leave, the states of those that stay are there twice for a moment.
 """
 
 from collections.abc import Iterator
@@ -201,14 +202,17 @@ def _layers(template: Autoencoder) -> Iterator[_Layer]:
             yield _Layer(inputs, outputs, kept, waiting, makes_gradient=weighted or moved)
 
 
-def fitting_members(free_bytes: int, members: list[MemberBytes]) -> int:
+def fitting_members(free_bytes: int, members: list[MemberBytes], *, recorded: bool) -> int:
     """How many of the members can train as one population in the free memory; at least one.
 
     All of them are there at once, in populations that train one after the other: of ``USABLE``
     of the free memory their states come off, and the rest is for the step of one population.
+    Where steps are recorded it is there twice: the recordings keep theirs, and when members have
+    left, the first step of those that stay is launched beside it.
     """
     left = USABLE * free_bytes - sum(member.state for member in members)
-    return max(1, int(left // max(member.step for member in members)))
+    steps = 2 if recorded else 1
+    return max(1, int(left // (steps * max(member.step for member in members))))
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
-from aesearch.data.study_data import Problem
 from aesearch.studies.errors import SpecError, StudyMismatchError
 from aesearch.studies.results.best_result import DataResult, Result
 from aesearch.studies.spec.former import with_former_settings
@@ -15,6 +14,9 @@ from aesearch.studies.spec.load import RESULT
 from aesearch.studies.spec.problems import validated
 from aesearch.studies.spec.strict_yaml import parse, read_text
 from aesearch.studies.spec.study import StudySpec
+
+if TYPE_CHECKING:  # imports torch, which a report has no need of
+    from aesearch.data.study_data import Problem
 
 BEST = "best.yaml"
 # Relative: equal weights give an equal error but for the last bits of a sum.
@@ -85,7 +87,7 @@ def load_trainable(path: str | Path) -> tuple[StudySpec, Result | None]:
     return spec, result
 
 
-def check_same_images(problem: Problem, data: DataResult, source: str) -> None:
+def check_same_images(problem: "Problem", data: DataResult, source: str) -> None:
     """Refuse to retrain on other images, or another split, than the result was reached with.
 
     Raises

@@ -7,24 +7,18 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 
+from aesearch.artifacts.model_path import KEY, ModelFileError, find_model
 from aesearch.models.autoencoder import Autoencoder, build_autoencoder
-from aesearch.studies.errors import AesearchError
 from aesearch.studies.results.calibration import read_calibration
-
-_KEY = "aesearch"
-MODEL_NAME = "model.safetensors"
-
-
-class ModelFileError(AesearchError, ValueError):
-    """A model file that is missing, damaged, or not ours."""
 
 
 def to_bytes(model: Autoencoder) -> bytes:
     """Serialise a model: weights as safetensors, configuration as JSON in their metadata."""
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    return save(tensors, metadata={_KEY: json.dumps(model.configuration, sort_keys=True)})
+    return save(tensors, metadata={KEY: json.dumps(model.configuration, sort_keys=True)})
 
 
 def weights_sha256(model: Autoencoder) -> str:
@@ -36,40 +30,7 @@ def weights_sha256(model: Autoencoder) -> str:
     return digest.hexdigest()
 
 
-def find_model(path: str | Path) -> Path:
-    """Find the model file of a run: the file itself, a run folder, or a best.yaml beside it.
-
-    Raises
-    ------
-    ModelFileError
-        There is none.
-    """
-    given = Path(path).expanduser()
-    if given.is_dir():
-        found = given / MODEL_NAME
-    elif given.suffix.lower() in (".yaml", ".yml"):
-        found = given.with_name(MODEL_NAME)
-    else:
-        found = given
-    if not found.is_file():
-        where = "" if found == given else f" {str(found)!r}"
-        raise ModelFileError(
-            f"model must be a {MODEL_NAME} file, or a run folder or best.yaml that has one, got "
-            f"{str(path)!r}: no file{where}; write one with 'aesearch export STUDY'"
-        )
-    return found
-
-
-def is_ours(path: Path) -> bool:
-    """Whether aesearch wrote a model file; the weights are not read."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return _KEY in (file.metadata() or {})
-    except (OSError, SafetensorError):
-        return False
-
-
-def load_model(path: str | Path) -> Autoencoder:
+def load(path: str | Path) -> Autoencoder:
     """Load a model that a run exported.
 
     Parameters
@@ -99,16 +60,16 @@ def load_model(path: str | Path) -> Autoencoder:
             f"{path} must be a safetensors file, got one that cannot be read ({error}); "
             "export it again with 'aesearch export STUDY'"
         ) from error
-    if _KEY not in metadata:
+    if KEY not in metadata:
         raise ModelFileError(
             f"{path} must be written by aesearch, got a safetensors file without its "
             "configuration; export it with 'aesearch export STUDY'"
         )
     try:
-        configuration = json.loads(metadata[_KEY])
+        configuration = json.loads(metadata[KEY])
     except ValueError as error:
         raise ModelFileError(
-            f"{path} must hold its configuration as JSON, got {metadata[_KEY]!r:.60}; "
+            f"{path} must hold its configuration as JSON, got {metadata[KEY]!r:.60}; "
             "export it again with 'aesearch export STUDY'"
         ) from error
     model = rebuild(configuration, tensors, str(path))
@@ -119,10 +80,8 @@ def load_model(path: str | Path) -> Autoencoder:
 
 def from_bytes(data: bytes) -> Autoencoder:
     """Rebuild a model from what ``to_bytes`` gave."""
-    from safetensors.torch import load  # noqa: PLC0415 - beside its only use
-
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return rebuild(json.loads(header["__metadata__"][_KEY]), load(data), "stored weights")
+    return rebuild(json.loads(header["__metadata__"][KEY]), load_tensors(data), "stored weights")
 
 
 def rebuild(

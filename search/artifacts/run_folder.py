@@ -1,15 +1,16 @@
 """The run folder: everything a study leaves as files, from the store alone."""
 
 import contextlib
-import hashlib
 from pathlib import Path
 
 from sqlalchemy.engine import Engine
 
 from aesearch.artifacts.best_file import load_best
+from aesearch.artifacts.model_path import MODEL_NAME, is_ours
 from aesearch.studies.dashboard.artifacts import TrialFile, trial_files
 from aesearch.studies.dashboard.publishing import write_missing
 from aesearch.studies.errors import AesearchError, RunFailedError, SpecError
+from aesearch.studies.files import one_writer
 from aesearch.studies.report.stored import report_of
 from aesearch.studies.report.words import reproducing_commands
 from aesearch.studies.results import evaluation_files, frames
@@ -32,7 +33,6 @@ from aesearch.studies.store.database import reading
 from aesearch.studies.store.retry import repeatable
 from aesearch.studies.store.status import FINISHED
 
-MODEL = "model.safetensors"
 _PICTURES = ("reconstructions-*", "samples", "interpolation", "corruption-*", "oddest")
 # Where a best.yaml has the winner's values, or those that go by the device.
 _OF_THE_WINNER = (
@@ -45,17 +45,6 @@ _OF_THE_WINNER = (
     "compute.",
     "data.dataset",
 )
-
-
-def default_folder(name: str) -> Path:
-    """Choose the run folder of a study: its name, made one folder name, never a path.
-
-    Where that changes the name, a hash of it keeps the folders of two studies apart.
-    """
-    safe = "".join(c if c.isalnum() or c in "-_.+ " else "_" for c in name).strip(". ")
-    if safe != name:
-        safe += "-" * bool(safe) + hashlib.sha256(name.encode()).hexdigest()[:6]
-    return Path("runs") / safe
 
 
 def check_folder(
@@ -106,12 +95,8 @@ def check_folder(
 
 def _check_model(folder: Path) -> None:
     """Refuse a folder with a model that somebody else wrote."""
-    path = folder / MODEL
-    if not path.exists():
-        return
-    from aesearch.artifacts.model_file import is_ours  # noqa: PLC0415 - imports torch
-
-    if not is_ours(path):
+    path = folder / MODEL_NAME
+    if path.exists() and not is_ours(path):
         raise OutputError(
             f"out must hold no model that aesearch did not write, got {str(path)!r}; name another "
             "folder with --out, or move that one away"
@@ -136,6 +121,11 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
     contents, files = _read(engine, name)
     check_folder(folder, contents.spec, contents.row.facts)
     make_folder(folder)
+    with one_writer(folder):
+        _write(folder, contents, files)
+
+
+def _write(folder: Path, contents: StudyContents, files: list[TrialFile]) -> None:
     snapshot = contents.snapshot
     write_whole(folder / SPECIFICATION, _specification(contents))
     write_whole(folder / "trials.csv", frames.trials(snapshot).to_csv(index=False))
@@ -155,7 +145,7 @@ def write_run_folder(engine: Engine, name: str, folder: Path) -> None:
     yaml = folder / "best.yaml"
     if yaml.exists() and yaml.read_bytes() != document.encode():
         yaml.unlink()
-    model = folder / MODEL
+    model = folder / MODEL_NAME
     if model.exists() and model.read_bytes() != best.weights:
         remove_made_of_model(folder)
     write_whole(model, best.weights)

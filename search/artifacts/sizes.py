@@ -1,4 +1,4 @@
-"""The best of another code size than the winner's, ready to be trained like a ``best.yaml``."""
+"""Another trial than the winner, ready to be trained like a ``best.yaml``."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,9 @@ from sqlalchemy.engine import Engine
 from aesearch.studies.errors import AesearchError
 from aesearch.studies.results.best_result import DataResult, Origin
 from aesearch.studies.results.output_files import chosen_spec
+from aesearch.studies.results.records import StudySnapshot, TrialRecord
 from aesearch.studies.results.selection import eligible_trials
+from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store import study_rows
 
@@ -16,14 +18,18 @@ class SizeError(AesearchError, ValueError):
     """A code size of which a study has no trial that may be chosen."""
 
 
+class TrialError(AesearchError, LookupError):
+    """A trial that a study does not have, or that cannot be delivered."""
+
+
 @dataclass(frozen=True)
-class BestOfSize:
-    """A study's best network of one code size.
+class TrialToDeliver:
+    """A trial of a study, with what its delivery needs.
 
     Attributes
     ----------
     spec : StudySpec
-        Its defaults are the best stable trial of that size: the lowest mean over the folds.
+        Its defaults are the trial.
     origin : Origin
         Which trial that is, and what it reached on the folds.
     data : DataResult
@@ -38,8 +44,8 @@ class BestOfSize:
     looks: int
 
 
-def best_of_size(engine: Engine, name: str, encoding_dim: int) -> BestOfSize:
-    """Give what trains a study's best network of one code size.
+def best_of_size(engine: Engine, name: str, encoding_dim: int) -> TrialToDeliver:
+    """Give what trains a study's best network of one code size: the lowest mean over the folds.
 
     Raises
     ------
@@ -58,10 +64,36 @@ def best_of_size(engine: Engine, name: str, encoding_dim: int) -> BestOfSize:
             f"encoding-dim must be a size of which study {name!r} has a complete, stable trial "
             f"({found}), got {encoding_dim!r}"
         )
-    best = ranked[sizes.index(encoding_dim)]
-    return BestOfSize(
-        spec=chosen_spec(spec, spec.configuration(best.params)),
-        origin=Origin.of(snapshot, best),
+    return _to_deliver(snapshot, spec, ranked[sizes.index(encoding_dim)])
+
+
+def trial_of_study(engine: Engine, name: str, number: int) -> TrialToDeliver:
+    """Give what trains the network of one trial of a study.
+
+    Raises
+    ------
+    StudyNotFoundError
+        There is no study of that name.
+    TrialError
+        It has no complete, stable trial of that number.
+    """
+    snapshot = study_rows.snapshot(engine, name)
+    found = [trial for trial in eligible_trials(snapshot.trials) if trial.number == number]
+    if not found:
+        states = [t.unstable or t.state for t in snapshot.trials if t.number == number]
+        got = f"trial {number}, which is {states[0]}" if states else f"{number}"
+        raise TrialError(
+            f"trial must be complete and stable in study {name!r} of {snapshot.n_trials} trials, "
+            f"got {got}; 'aesearch show {name}' lists the best"
+        )
+    spec = study_rows.stored_spec(study_rows.find_study(engine, name))
+    return _to_deliver(snapshot, spec, found[0])
+
+
+def _to_deliver(snapshot: StudySnapshot, spec: ResolvedSpec, trial: TrialRecord) -> TrialToDeliver:
+    return TrialToDeliver(
+        spec=chosen_spec(spec, spec.configuration(trial.params)),
+        origin=Origin.of(snapshot, trial),
         data=DataResult.of(snapshot.facts),
         looks=snapshot.test_looks,
     )

@@ -1,12 +1,49 @@
 """Arguments and options that several commands share, each declared once."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from aesearch.options import STORAGE_VARIABLE
 
-Study = Annotated[str, typer.Argument(metavar="STUDY", help="Its name.", show_default=False)]
+
+def complete_study(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of the studies in the store that the command line names so far; for Tab."""
+    from aesearch.options import storage_or_default  # noqa: PLC0415 - only where Tab is pressed
+    from aesearch.studies.errors import AesearchError  # noqa: PLC0415
+    from aesearch.studies.store.study_rows import existing_store, study_names  # noqa: PLC0415
+
+    try:
+        with existing_store(storage_or_default(context.params.get("storage"))) as engine:
+            return [name for name in study_names(engine) if name.startswith(incomplete)]
+    except AesearchError:
+        return []
+
+
+def complete_preset(incomplete: str) -> list[str]:
+    """Names of presets; for Tab."""
+    from aesearch.studies.spec.load import preset_names  # noqa: PLC0415 - imports pydantic
+
+    return [name for name in preset_names() if name.startswith(incomplete)]
+
+
+def complete_sampler(incomplete: str) -> list[str]:
+    """Names of samplers; for Tab."""
+    from typing import get_args  # noqa: PLC0415 - only where Tab is pressed
+
+    from aesearch.studies.spec.sections import SearchSpec  # noqa: PLC0415 - imports pydantic
+
+    names = get_args(SearchSpec.model_fields["sampler"].annotation)
+    return [name for name in names if name.startswith(incomplete)]
+
+
+Study = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY", help="Its name.", show_default=False, autocompletion=complete_study
+    ),
+]
 Storage = Annotated[
     str | None,
     typer.Option(
@@ -15,4 +52,11 @@ Storage = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+Dataset = Annotated[
+    str | None, typer.Option(help="Where the same images are now. Default: as the file says.")
+]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Where named data sets are kept. Default: as the file says.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

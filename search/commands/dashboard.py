@@ -51,13 +51,13 @@ def dashboard(  # noqa: PLR0917 - Typer calls it by name
       aesearch dashboard --storage aesearch.db
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.dashboard.server import is_loopback, serve  # noqa: PLC0415
+        from aesearch.dashboard import server  # noqa: PLC0415 - imports pandas, plotly, Optuna
         from aesearch.studies.store.study_rows import existing_store  # noqa: PLC0415
 
         logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
 
         def on_listening(url: str) -> None:
-            if not is_loopback(host):
+            if not server.is_loopback(host):
                 what = "look at and change" if writable else "look at"
                 typer.echo(
                     f"warning: there is no password: whoever reaches {host}:{port} can {what} "
@@ -68,7 +68,7 @@ def dashboard(  # noqa: PLR0917 - Typer calls it by name
 
         try:
             with existing_store(storage_or_default(storage)) as engine:
-                serve(
+                server.serve(
                     engine,
                     study=study,
                     host=host,

@@ -1,16 +1,22 @@
-"""Commands about what comes with aesearch or is fetched for it: data sets and presets."""
+"""Commands about what goes in: data sets, fetched or checked, and presets."""
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from aesearch.commands.arguments import Debug
+from aesearch.commands.arguments import Debug, Json, Quiet
 from aesearch.commands.ending import ending
-from aesearch.options import OptionError, check_preset
+from aesearch.commands.run import RunCommand
+from aesearch.options import OptionError
 
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
+
+
+def reading_option() -> Any:
+    """An option that says how images are read: described as for ``run``, by the specification."""
+    return typer.Option(show_default=False)
 
 
 @data_app.callback()
@@ -25,7 +31,7 @@ def fetch(
         Path | None, typer.Option(help="Where to. Default: the user's cache folder.")
     ] = None,
     *,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Bring a named data set to disk, so that later runs need no network.
@@ -35,7 +41,7 @@ def fetch(
       aesearch data fetch fashion-mnist --data-dir data
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.data.load import fetch_named  # noqa: PLC0415
+        from aesearch.data.load import fetch_named  # noqa: PLC0415 - imports NumPy
         from aesearch.terminal.display import make_display  # noqa: PLC0415
 
         with make_display(quiet=quiet) as display:
@@ -44,6 +50,69 @@ def fetch(
             typer.echo(str(file))
         if not files:
             typer.echo(f"{name} comes with scikit-learn: there is nothing to fetch")
+
+
+@data_app.command(cls=RunCommand)
+def check(  # noqa: PLR0917 - Typer calls it by name
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help="Name of a data set, or path of images.")
+    ],
+    test: Annotated[Path | None, reading_option()] = None,
+    labels: Annotated[Path | None, reading_option()] = None,
+    groups: Annotated[str | None, reading_option()] = None,
+    resize: Annotated[str | None, reading_option()] = None,
+    colour: Annotated[str | None, reading_option()] = None,
+    white: Annotated[float | None, reading_option()] = None,
+    bad_files: Annotated[str | None, reading_option()] = None,
+    data_dir: Annotated[Path | None, reading_option()] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Anything in the section data."),
+    ] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(help="PNG of what a network will see. Default: NAME-contact-sheet.png."),
+    ] = None,
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Replace a sheet that exists.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say what is read of images, and what is left out; draw some of them. Nothing is trained.
+
+    \b
+    Examples:
+      aesearch data check photos/
+      aesearch data check photos/ --resize 64-fit --bad-files skip
+    """  # noqa: D301 - \b is Typer's
+    options = {
+        "dataset": dataset,
+        "data_dir": data_dir,
+        "test": test,
+        "labels": labels,
+        "groups": groups,
+        "resize": resize,
+        "colour": colour,
+        "white": white,
+        "bad_files": bad_files,
+    }
+    with ending(debug=debug):
+        from aesearch.data.contact_sheet import draw_sheet  # noqa: PLC0415 - imports torch
+        from aesearch.data.load import load  # noqa: PLC0415 - imports numpy
+        from aesearch.data.tree import SHEET_SUFFIX  # noqa: PLC0415
+        from aesearch.settings import study_spec  # noqa: PLC0415 - imports pydantic
+        from aesearch.studies.results.output_files import check_output  # noqa: PLC0415
+
+        spec = study_spec(options, overrides=overrides or ())
+        found = load(dataset, data_dir, how=spec.data)
+        path = sheet or Path(f"{found.name}{SHEET_SUFFIX}")
+        check_output(path, is_folder=False, force=force or sheet is None, name="--sheet")
+        n_drawn = draw_sheet(found, path)
+        if as_json:
+            typer.echo(json.dumps(found.facts() | {"sheet": str(path)}))
+        else:
+            typer.echo(f"{found.name}: {found.described}")
+            typer.echo(f"{path}: {n_drawn} of them as a network will see them")
 
 
 def presets(
@@ -64,26 +133,22 @@ def presets(
       aesearch presets mnist > study.yaml
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.studies.spec.load import (  # noqa: PLC0415
-            json_schema,
-            preset_names,
-            preset_text,
-        )
-        from aesearch.studies.spec.strict_yaml import parse  # noqa: PLC0415
+        from aesearch.settings import check_preset  # noqa: PLC0415 - imports NumPy, pydantic
+        from aesearch.studies.spec import load, strict_yaml  # noqa: PLC0415
 
         if schema and name is not None:
             raise OptionError(
                 f"--schema must be given without NAME, got {name!r}; the schema is of all of them"
             )
         if schema:
-            typer.echo(json.dumps(json_schema(), indent=2))
+            typer.echo(json.dumps(load.json_schema(), indent=2))
             return
         if name is not None:
             check_preset(name)
-            typer.echo(preset_text(name), nl=False)
+            typer.echo(load.preset_text(name), nl=False)
             return
-        names = preset_names()
+        names = load.preset_names()
         widest = max(map(len, names))
         for each in names:
-            document, _ = parse(preset_text(each), each)
+            document, _ = strict_yaml.parse(load.preset_text(each), each)
             typer.echo(f"{each:{widest}}  {document.get('description', '').strip()}")

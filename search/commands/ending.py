@@ -65,11 +65,11 @@ def same_command() -> str:
 def _without_password(word: str) -> str:
     if "://" not in word:
         return word
-    from aesearch.studies.store.database import parse_url  # noqa: PLC0415 - imports SQLAlchemy
-    from aesearch.studies.store.driver_errors import describe  # noqa: PLC0415
+    from aesearch.studies.store import database, driver_errors  # noqa: PLC0415 - SQLAlchemy
 
     option, equals, url = word.partition("=") if word.startswith("-") else ("", "", word)
     try:
-        return option + equals + describe(parse_url(url))
+        return option + equals + driver_errors.describe(database.parse_url(url))
     except AesearchError:
-        return word
+        # Nobody knows where in it a password ends.
+        return f"{option}{equals}{url.partition('://')[0]}://***"

@@ -2,13 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from aesearch.commands.arguments import Debug, Json, Storage
+from aesearch.commands.arguments import DataDir, Dataset, Debug, Json, Storage
 from aesearch.commands.ending import ending
-from aesearch.commands.train import DataDir, Dataset
 from aesearch.options import OptionError, storage_or_default
 
 
@@ -62,108 +61,35 @@ def evaluate(  # noqa: PLR0917 - Typer calls it by name
       aesearch evaluate runs/digits --out digits-test
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted="interrupted; nothing was measured"):
-        from aesearch.evaluation.looks import evaluate_folder, evaluate_study  # noqa: PLC0415
-        from aesearch.studies.results.evaluation_files import write_evaluation  # noqa: PLC0415
-        from aesearch.studies.results.output_files import OverwriteError, make_folder  # noqa: PLC0415
-        from aesearch.studies.store.study_rows import existing_store  # noqa: PLC0415
+        from aesearch.evaluation import looks  # noqa: PLC0415 - imports torch
 
-        flags = _evaluation_flags(noise or (), bootstrap)
-        flags |= {
-            f"data.{name}": str(value)
-            for name, value in (("dataset", dataset), ("data_dir", data_dir))
-            if value is not None
-        }
-        if out is not None:
-            if (out / "evaluation.json").exists() and not force:
-                raise OverwriteError(
-                    f"out must hold no evaluation yet, got {str(out)!r} with evaluation.json; "
-                    "name another folder, or --force to write over it"
-                )
-            make_folder(out)
-        best = _best_file(what)
-        if best is not None:
-            if save:
-                raise OptionError(
-                    f"--save must be given with the name of a study, got {what!r}; "
-                    "a run folder is no store"
-                )
-            found = evaluate_folder(best.parent, flags)
-            said = (
-                f"This was look {found.looks} at the test set; a run folder does not count it, a "
-                "store does."
-            )
-        else:
-            with existing_store(storage_or_default(storage)) as engine:
-                found = evaluate_study(engine, what, flags, save=save)
-            kept = "is in the store now" if found.saved else "is not kept in the store: --save does"
-            said = (
-                f"This was look {found.looks} at the test set, counted in the store; only the "
-                f"first is free of bias. This evaluation {kept}{' that' * (not found.saved)}."
-            )
-        evaluation = found.evaluation
-        files = []
-        if out is not None:
-            files = write_evaluation(out, evaluation.document, evaluation.pictures)
+        levels = _levels(noise) if noise else None
+        found, files = looks.evaluate_named(
+            what,
+            storage_or_default(storage),
+            looks.changes_of(levels, bootstrap=bootstrap, dataset=dataset, data_dir=data_dir),
+            save=save,
+            out=out,
+            force=force,
+        )
         if as_json:
-            from aesearch.outputs import EvaluatedModel  # noqa: PLC0415
-
-            printed = EvaluatedModel(
-                **vars(evaluation.document.without_errors()),
-                test_looks=found.looks,
-                saved=found.saved,
-                files=[str(path) for path in files],
-            )
-            typer.echo(json.dumps(printed.to_dict()))
+            typer.echo(json.dumps(found.printed(files).to_dict()))
             return
-        from aesearch.terminal.evaluation_tables import print_evaluation  # noqa: PLC0415
-
-        print_evaluation(evaluation.document)
-        typer.echo(said)
+        found.show()
         if out is not None:
             typer.echo(f"Files: {out}")
 
 
-def _evaluation_flags(noise: Any, bootstrap: int | None) -> dict[str, Any]:
-    """Values by dotted path of the specification; kinds that are not named are left out."""
-    flags: dict[str, Any] = {}
-    if bootstrap is not None:
-        flags["evaluation.bootstrap"] = bootstrap
-    if not noise:
-        return flags
-    from aesearch.studies.spec.sections import RobustnessSpec  # noqa: PLC0415 - imports pydantic
-
-    kinds = {name.replace("_", "-"): name for name in RobustnessSpec.model_fields}
-    levels: dict[str, list[float]] = {name: [] for name in kinds.values()}
+def _levels(noise: list[str]) -> dict[str, list[float]]:
+    """Read ``KIND=LEVEL,LEVEL`` words; a kind may be named again."""
+    levels: dict[str, list[float]] = {}
     for each in noise:
         kind, _, listed = each.partition("=")
-        name = kinds.get(kind.strip().replace("_", "-"))
         try:
-            found = [float(level) for level in listed.split(",")]
+            levels.setdefault(kind.strip(), []).extend(map(float, listed.split(",")))
         except ValueError:
-            found = []
-        if name is None or not found:
             raise OptionError(
-                f"--noise must be KIND=LEVEL,LEVEL with a kind of {', '.join(kinds)}, got "
-                f"{each!r}; for example --noise gaussian=0.5,1"
-            )
-        levels[name] += found
-    return flags | {f"evaluation.robustness.{name}": found for name, found in levels.items()}
-
-
-def _best_file(what: str) -> Path | None:
-    """The ``best.yaml`` that a path means; None where it is no path but a name."""
-    path = Path(what).expanduser()
-    # A bare word is always a study, as for export: a folder of its name may lie beside the store.
-    if not any(mark in what for mark in "/\\.~"):
-        return None
-    if path.is_dir() and (path / "best.yaml").is_file():
-        return path / "best.yaml"
-    if path.is_file():
-        beside = path if path.suffix in {".yaml", ".yml"} else path.parent / "best.yaml"
-        if not beside.is_file():
-            raise OptionError(
-                f"{what} must lie beside its best.yaml, which names the test images, got a "
-                "folder without one; give the name of the study instead"
-            )
-        return beside
-    return None
+                f"--noise must be KIND=LEVEL,LEVEL, got {each!r}; "
+                "for example --noise gaussian=0.5,1"
+            ) from None
+    return levels

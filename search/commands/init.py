@@ -11,10 +11,13 @@ from aesearch.options import storage_or_default
 
 def init(
     storage: Storage = None,
-    retry: Annotated[
+    wait: Annotated[
         float,
         typer.Option(
-            min=0, metavar="SECONDS", help="Wait so long for a server that does not answer yet."
+            "--retry",
+            min=0,
+            metavar="SECONDS",
+            help="Wait so long for a server that does not answer yet.",
         ),
     ] = 0.0,
     *,
@@ -30,11 +33,14 @@ def init(
       aesearch init --storage postgresql://me@host/studies --retry 60
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.studies.store.driver_errors import describe  # noqa: PLC0415
-        from aesearch.studies.store.retry import Patience  # noqa: PLC0415
-        from aesearch.studies.store.study_rows import open_store  # noqa: PLC0415 - imports SQLAlchemy
-        from aesearch.studies.store.tables import SCHEMA_VERSION  # noqa: PLC0415
+        from aesearch.studies.store import (  # noqa: PLC0415 - imports SQLAlchemy
+            driver_errors,
+            retry,
+            study_rows,
+            tables,
+        )
 
-        engine = open_store(storage_or_default(storage), Patience(retry))
+        engine = study_rows.open_store(storage_or_default(storage), retry.Patience(wait))
         engine.dispose()
-        typer.echo(f"The store {describe(engine.url)} has its tables (schema {SCHEMA_VERSION}).")
+        where = driver_errors.describe(engine.url)
+        typer.echo(f"The store {where} has its tables (schema {tables.SCHEMA_VERSION}).")

@@ -1,14 +1,15 @@
 """The command ``report``: the page of a study, at any moment of its life."""
 
+import webbrowser
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+import aesearch
 from aesearch.commands.arguments import Debug, Storage, Study
 from aesearch.commands.ending import ending
-
-NAME = "report.html"
+from aesearch.options import OptionError
 
 
 def report(
@@ -35,21 +36,13 @@ def report(
       aesearch report digits --out digits.html --open
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.artifacts.run_folder import default_folder  # noqa: PLC0415
-        from aesearch.studies.results.output_files import OutputError  # noqa: PLC0415
-        from aesearch.study import open_study  # noqa: PLC0415 - imports SQLAlchemy, pandas
-
-        found = open_study(study, storage)
-        path = out or default_folder(study) / NAME
+        found = aesearch.open_study(study, storage)
         # The page of a run folder is ours: it is made anew.
-        if out is not None and path.is_file() and not force:
-            raise OutputError(
-                f"out must not be there already, got {str(path)!r}; replace it with --force"
+        if out is not None and out.is_file() and not force:
+            raise OptionError(
+                f"out must not be there already, got {str(out)!r}; replace it with --force"
             )
-        found.report(path)
+        path = found.report(out)
         typer.echo(str(path))
-        if open_it:
-            import webbrowser  # noqa: PLC0415 - beside its only use
-
-            if not webbrowser.open(path.absolute().as_uri()):
-                typer.echo("no browser could be opened; open the file yourself", err=True)
+        if open_it and not webbrowser.open(path.absolute().as_uri()):
+            typer.echo("no browser could be opened; open the file yourself", err=True)

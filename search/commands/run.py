@@ -1,34 +1,46 @@
 """The command ``run``: options to ``aesearch.search``, its result to the screen."""
 
 import json
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
-from aesearch.commands import detached
-from aesearch.commands.arguments import Debug
+import aesearch
+from aesearch.commands.arguments import Debug, complete_preset, complete_sampler
 from aesearch.commands.ending import ending, same_command
-from aesearch.options import STORAGE_VARIABLE, flag_help, study_specs
+from aesearch.options import STORAGE_VARIABLE
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from aesearch.api import SearchResult
-    from aesearch.outputs import FinishedStudy
-    from aesearch.studies.spec.study import StudySpec
-
-_STUDY, _HOW, _WHERE, _SAID = "Study", "Search", "Where", "Output"
+_STUDY, _IMAGES, _HOW, _WHERE, _SAID = "Study", "Images", "Search", "Where", "Output"
 
 
-def _flag(name: str, panel: str) -> Any:
-    return typer.Option(help=flag_help(name), rich_help_panel=panel, show_default=False)
+class RunCommand(TyperCommand):
+    """``run`` whose options are described by the specification, which is read for its help only."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Describe the options that stand for settings, then write the help."""
+        from aesearch.studies.spec.flags import FLAGS, flag_help  # noqa: PLC0415 - imports pydantic
+
+        for parameter in self.params:
+            if parameter.name in FLAGS and isinstance(parameter, TyperOption):
+                parameter.help = flag_help(parameter.name)
+        super().format_help(ctx, formatter)
+
+
+def _flag(panel: str, **more: Any) -> Any:
+    return typer.Option(rich_help_panel=panel, show_default=False, **more)
 
 
 def run(  # noqa: PLR0917 - Typer calls it by name
     preset: Annotated[
         str | None,
-        typer.Argument(metavar="PRESET", help="Start from a preset: see 'aesearch presets'."),
+        typer.Argument(
+            metavar="PRESET",
+            help="Start from a preset: see 'aesearch presets'.",
+            autocompletion=complete_preset,
+        ),
     ] = None,
     spec: Annotated[
         Path | None,
@@ -44,21 +56,29 @@ def run(  # noqa: PLR0917 - Typer calls it by name
             show_default=False,
         ),
     ] = None,
-    dataset: Annotated[str | None, _flag("dataset", _STUDY)] = None,
-    data_dir: Annotated[Path | None, _flag("data_dir", _WHERE)] = None,
-    folds: Annotated[int | None, _flag("folds", _STUDY)] = None,
-    trials: Annotated[int | None, _flag("trials", _STUDY)] = None,
-    epochs: Annotated[str | None, _flag("epochs", _STUDY)] = None,
-    batch_size: Annotated[str | None, _flag("batch_size", _STUDY)] = None,
-    architecture: Annotated[str | None, _flag("architecture", _STUDY)] = None,
-    corruption: Annotated[str | None, _flag("corruption", _STUDY)] = None,
-    corruption_level: Annotated[float | None, _flag("corruption_level", _STUDY)] = None,
-    sampler: Annotated[str | None, _flag("sampler", _HOW)] = None,
-    pruner: Annotated[str | None, _flag("pruner", _HOW)] = None,
-    select: Annotated[str | None, _flag("select", _HOW)] = None,
-    seed: Annotated[int | None, _flag("seed", _HOW)] = None,
-    device: Annotated[str | None, _flag("device", _WHERE)] = None,
-    precision: Annotated[str | None, _flag("precision", _WHERE)] = None,
+    dataset: Annotated[str | None, _flag(_STUDY)] = None,
+    data_dir: Annotated[Path | None, _flag(_WHERE)] = None,
+    test: Annotated[Path | None, _flag(_IMAGES)] = None,
+    labels: Annotated[Path | None, _flag(_IMAGES)] = None,
+    groups: Annotated[str | None, _flag(_IMAGES)] = None,
+    stratify: Annotated[bool | None, _flag(_IMAGES)] = None,
+    resize: Annotated[str | None, _flag(_IMAGES)] = None,
+    colour: Annotated[str | None, _flag(_IMAGES)] = None,
+    white: Annotated[float | None, _flag(_IMAGES)] = None,
+    bad_files: Annotated[str | None, _flag(_IMAGES)] = None,
+    folds: Annotated[int | None, _flag(_STUDY)] = None,
+    trials: Annotated[int | None, _flag(_STUDY)] = None,
+    epochs: Annotated[str | None, _flag(_STUDY)] = None,
+    batch_size: Annotated[str | None, _flag(_STUDY)] = None,
+    architecture: Annotated[str | None, _flag(_STUDY)] = None,
+    corruption: Annotated[str | None, _flag(_STUDY)] = None,
+    corruption_level: Annotated[float | None, _flag(_STUDY)] = None,
+    sampler: Annotated[str | None, _flag(_HOW, autocompletion=complete_sampler)] = None,
+    pruner: Annotated[str | None, _flag(_HOW)] = None,
+    select: Annotated[str | None, _flag(_HOW)] = None,
+    seed: Annotated[int | None, _flag(_HOW)] = None,
+    device: Annotated[str | None, _flag(_WHERE)] = None,
+    precision: Annotated[str | None, _flag(_WHERE)] = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -74,12 +94,22 @@ def run(  # noqa: PLR0917 - Typer calls it by name
             rich_help_panel=_WHERE,
         ),
     ] = None,
-    study: Annotated[str | None, _flag("study", _STUDY)] = None,
+    study: Annotated[str | None, _flag(_STUDY)] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Run folder. Default: runs/<study>.", rich_help_panel=_WHERE),
     ] = None,
-    timeout: Annotated[float | None, _flag("timeout", _HOW)] = None,
+    timeout: Annotated[float | None, _flag(_HOW)] = None,
+    enqueue: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Configurations that are tried next: a YAML list, a best.yaml or a trials.csv "
+            "of another study; repeat for more.",
+            rich_help_panel=_HOW,
+            show_default=False,
+        ),
+    ] = None,
     ray: Annotated[
         str | None,
         typer.Option(
@@ -149,108 +179,59 @@ def run(  # noqa: PLR0917 - Typer calls it by name
       aesearch run dense-bottleneck --quick
       aesearch run mnist --storage postgresql://me@host/studies --ray auto --gpus-per-worker 0.5
     """  # noqa: D301 - \b is Typer's
-    options = {
-        "dataset": dataset,
-        "data_dir": data_dir,
-        "folds": folds,
-        "trials": trials,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "architecture": architecture,
-        "corruption": corruption,
-        "corruption_level": corruption_level,
-        "sampler": sampler,
-        "pruner": pruner,
-        "select": select,
-        "seed": seed,
-        "device": device,
-        "precision": precision,
-        "timeout": timeout,
-        "study": study,
-    }
+    options = locals()
     interrupted = f"interrupted; everything finished is kept. To go on: {same_command()}"
     with ending(debug=debug, interrupted=interrupted):
-        specs = study_specs(
-            options, preset=preset, spec=spec, overrides=overrides or (), quick=quick
+        from aesearch import settings  # noqa: PLC0415 - imports pydantic, NumPy
+
+        specs = settings.study_specs(
+            options,
+            preset=preset,
+            spec=spec,
+            overrides=overrides or (),
+            quick=quick,
         )
+        how: dict[str, Any] = {"ray": ray, "gpus_per_worker": gpus_per_worker}
         if print_config:
-            device_of = _device_of(detach=detach, ray=ray, gpus_per_worker=gpus_per_worker)
-            typer.echo("---\n".join(_resolved(each, device_of) for each in specs), nl=False)
+            from aesearch.driver.print_config import resolved_yaml  # noqa: PLC0415 - imports torch
+
+            texts = [resolved_yaml(each, detach=detach, **how) for each in specs]
+            typer.echo("---\n".join(texts), nl=False)
             return
-        how: dict[str, Any] = {"storage": storage, "out": out, "workers": workers, "quiet": quiet}
-        how |= {"ray": ray, "gpus_per_worker": gpus_per_worker}
+        how |= {"storage": storage, "out": out, "workers": workers, "quiet": quiet}
+        how["enqueue"] = enqueue or []
         (_detach if detach else _run)(specs, as_json=as_json, **how)
 
 
-def _run(specs: "list[StudySpec]", *, out: Path | None, as_json: bool, **how: Any) -> None:
-    from aesearch.api import search  # noqa: PLC0415 - imports torch
-    from aesearch.driver.run_series import run_series  # noqa: PLC0415
+def _run(specs: "list[aesearch.StudySpec]", *, out: Path | None, as_json: bool, **how: Any) -> None:
+    from aesearch.driver.run_series import document, run_series  # noqa: PLC0415 - imports torch
 
     if len(specs) == 1:
-        result = search(spec=specs[0], out=out, **how)
-        typer.echo(json.dumps(_finished(result).to_dict()) if as_json else _text(result))
-        return
-    results = run_series(
-        specs,
-        out=out,
-        finished=lambda result: None if as_json else typer.echo(_text(result) + "\n"),
-        **how,
-    )
+        results = [aesearch.search(spec=specs[0], out=out, **how)]
+    else:
+        results = run_series(
+            specs,
+            out=out,
+            finished=lambda result: None if as_json else typer.echo(_text(result) + "\n"),
+            **how,
+        )
     if as_json:
-        from aesearch.outputs import FinishedSeries  # noqa: PLC0415
+        typer.echo(json.dumps(document(results, is_series=len(specs) > 1)))
+    elif len(specs) == 1:
+        typer.echo(_text(results[0]))
 
-        typer.echo(json.dumps(FinishedSeries(list(map(_finished, results))).to_dict()))
 
+def _detach(specs: "list[aesearch.StudySpec]", *, as_json: bool, **how: Any) -> None:
+    from aesearch.driver import detached  # noqa: PLC0415 - imports torch
 
-def _detach(specs: "list[StudySpec]", *, as_json: bool, **how: Any) -> None:
     left = [detached.detach(spec, **how) for spec in specs]
     if as_json:
-        from aesearch.outputs import DetachedSeries  # noqa: PLC0415 - imports SQLAlchemy
-
-        typer.echo(json.dumps((left[0] if len(left) == 1 else DetachedSeries(left)).to_dict()))
+        typer.echo(json.dumps(detached.document(left)))
     else:
         typer.echo("\n".join(map(detached.text, left)))
 
 
-def _finished(result: "SearchResult") -> "FinishedStudy":
-    from aesearch.outputs import FinishedStudy, RunFiles  # noqa: PLC0415 - imports SQLAlchemy
-
-    return FinishedStudy(**vars(result.summary), files=RunFiles.of(result.folder))
-
-
-def _device_of(
-    *, detach: bool, ray: str | None, gpus_per_worker: float | None
-) -> "Callable[[StudySpec], str]":
-    """Choose what decides on the device of a study: this machine, or what is asked for."""
-    from aesearch.device import planned_device, present_device  # noqa: PLC0415 - imports torch
-
-    if ray is not None:
-        from aesearch.workers.ray_cluster import Cluster  # noqa: PLC0415
-
-        return Cluster(ray, gpus_per_worker).device
-    return planned_device if detach else present_device
-
-
-def _resolved(asked: "StudySpec", device_of: "Callable[[StudySpec], str]") -> str:
-    """Write the specification with every ``auto`` made concrete, if the images are here."""
-    from aesearch.data.load import known_name, load  # noqa: PLC0415 - --help must not pay for NumPy
-    from aesearch.data.study_data import load_problem  # noqa: PLC0415
-    from aesearch.studies.errors import DataMissingError  # noqa: PLC0415
-    from aesearch.studies.spec.load import to_yaml  # noqa: PLC0415
-
-    try:
-        load(asked.data.dataset, asked.data.data_dir, download=False)
-    except DataMissingError as error:
-        if known_name(asked.data.dataset) is None:
-            raise
-        typer.echo(f"what is 'auto' depends on the images, which are not here: {error}", err=True)
-        return to_yaml(asked)
-    return to_yaml(load_problem(asked, device=device_of(asked)).spec)
-
-
-def _text(result: "SearchResult") -> str:
-    import shlex  # noqa: PLC0415 - beside its only use
-
+def _text(result: "aesearch.SearchResult") -> str:
     best = shlex.quote(str(result.folder / "best.yaml"))
     return "\n".join(
         [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aesearch.commands.arguments import Debug, Json
+from aesearch.commands.arguments import Debug, Json, Quiet
 from aesearch.commands.ending import ending
 from aesearch.commands.use import (
     BatchSize,
@@ -17,9 +17,6 @@ from aesearch.commands.use import (
     Input,
     Model,
     Part,
-    Quiet,
-    asked_for,
-    open_job,
 )
 from aesearch.options import OptionError
 
@@ -79,31 +76,31 @@ def score(
       aesearch score runs/bottle bottle/ scores.csv
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted="interrupted; OUTPUT was not written"):
-        from aesearch.inference.known_oddities import (  # noqa: PLC0415 - imports numpy
-            Masks,
-            check_ordinary,
-            test_folder,
-        )
-        from aesearch.inference.scores import score_to  # noqa: PLC0415 - imports torch
+        from aesearch.inference import known_oddities, scores, stream  # noqa: PLC0415 - imports torch
 
         source, folder = images, None
         if part != "train":
-            source, folder = test_folder(images)
+            source, folder = known_oddities.test_folder(images)
             part = "all" if folder is not None else part
-        how: dict[str, Any] = {"part": part, "data_dir": data_dir, "force": force}
-        asked = asked_for(model, source, output, holds="scores", **how)
-        where = None
+        how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "quiet": quiet}
+        map_path, map_kind = None, None
         if maps is not None:
-            where = asked_for(model, source, maps, holds="pictures", name="--map", **how)
-            if where.path.absolute() == asked.path.absolute():
+            map_path, map_kind = stream.output_of(
+                maps, source, holds="pictures", force=force, name="--map"
+            )
+            if map_path.absolute() == Path(output).expanduser().absolute():
                 raise OptionError(f"--map must not be OUTPUT, got {maps!r} for both; name another")
         classes = tuple(ordinary or ())
-        with open_job(asked, batch_size=batch_size, device=device, quiet=quiet) as job:
-            check_ordinary(job.images, classes)
-            masks = None if folder is None else Masks(folder, job.images, classes)
-            of_maps = where and replace(job, path=where.path, kind=where.kind)
-            found = score_to(job, ordinary=classes, masks=masks, maps=of_maps)
-        _say(found, job.path, None if of_maps is None else of_maps.path, as_json=as_json)
+        with stream.open_job(
+            model, source, output, holds="scores", force=force, batch_size=batch_size, **how
+        ) as job:
+            known_oddities.check_ordinary(job.images, classes)
+            masks = None if folder is None else known_oddities.Masks(folder, job.images, classes)
+            of_maps = None
+            if map_path is not None and map_kind is not None:
+                of_maps = replace(job, path=map_path, kind=map_kind)
+            found = scores.score_to(job, ordinary=classes, masks=masks, maps=of_maps)
+        _say(found, job.path, map_path, as_json=as_json)
 
 
 def _say(found: "Scores", path: Path, maps: Path | None, *, as_json: bool) -> None:

@@ -1,22 +1,24 @@
-"""The command ``status``: how far studies are, and who works on them."""
+"""The commands ``list`` and ``status``: the studies of a store, and who works on them."""
 
-import json
-import time
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from aesearch.commands.arguments import Debug, Storage
+import aesearch
+from aesearch.commands.arguments import Debug, Json, Storage
 from aesearch.commands.ending import ending
 from aesearch.options import OptionError, storage_or_default
-from aesearch.terminal.interruption import check_interrupted
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
-    from aesearch.studies.store.status import StudyStatus
+def list_studies(storage: Storage = None, *, as_json: Json = False, debug: Debug = False) -> None:
+    """List the studies in a store.
 
-WATCH_S = 2.0
+    \b
+    Example:
+      aesearch list --storage aesearch.db
+    """  # noqa: D301 - \b is Typer's
+    with ending(debug=debug):
+        _show(storage, as_json=as_json, brief=True)
 
 
 def status(
@@ -30,9 +32,7 @@ def status(
         bool,
         typer.Option("--watch", help="Look again every two seconds, until all is finished."),
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on stdout.")
-    ] = False,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show studies, their workers and leases, throughput, and the time left.
@@ -45,50 +45,21 @@ def status(
     with ending(debug=debug):
         if watch and as_json:
             raise OptionError("--watch must not be given beside --json, got both; drop one")
-        from aesearch.studies.store.retry import Patience, retry_s  # noqa: PLC0415
-        from aesearch.studies.store.status import statuses  # noqa: PLC0415 - imports SQLAlchemy
-        from aesearch.studies.store.study_rows import existing_store  # noqa: PLC0415
-        from aesearch.terminal.status_view import view, wide_console  # noqa: PLC0415
-
-        patience = Patience(retry_s()) if watch else None
-        with existing_store(storage_or_default(storage), patience) as engine:
-            if watch:
-                _watch(lambda: statuses(engine, study))
-                return
-            found = statuses(engine, study)
-        if as_json:
-            from aesearch.outputs import StudyState, StudyStates  # noqa: PLC0415
-
-            typer.echo(json.dumps(StudyStates(list(map(StudyState.of, found))).to_dict()))
-        else:
-            wide_console().print(view(found))
+        _show(storage, study, as_json=as_json, watch=watch)
 
 
-def _watch(look: "Callable[[], list[StudyStatus]]") -> None:
-    """Show studies until all of them are finished: in place on a terminal, else what changed."""
-    from aesearch.terminal.status_view import line, view, wide_console  # noqa: PLC0415
+def _show(
+    storage: str | None,
+    study: str | None = None,
+    *,
+    as_json: bool,
+    brief: bool = False,
+    watch: bool = False,
+) -> None:
+    from aesearch.terminal import status_view  # noqa: PLC0415 - imports SQLAlchemy
 
-    console = wide_console()
-    if console.is_terminal and not console.is_dumb_terminal:
-        from rich.live import Live  # noqa: PLC0415
-
-        with Live(console=console, auto_refresh=False) as live:
-            while True:
-                check_interrupted()
-                found = look()
-                live.update(view(found), refresh=True)
-                if all(item.over for item in found):
-                    return
-                time.sleep(WATCH_S)
-    told: set[str] = set()
-    while True:
-        check_interrupted()
-        found = look()
-        for item in found:
-            text = line(item)
-            if text not in told:
-                told.add(text)
-                typer.echo(text)
-        if all(item.over for item in found):
-            return
-        time.sleep(WATCH_S)
+    if watch:
+        status_view.watch(storage_or_default(storage), study)
+        return
+    show = status_view.show_list if brief else status_view.show_status
+    show(aesearch.list_studies(storage, study), as_json=as_json)

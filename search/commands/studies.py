@@ -1,36 +1,19 @@
-"""The commands ``list``, ``show`` and ``export``: what a store knows; none of them makes one."""
+"""The commands ``show`` and ``export``: what a store knows of one study."""
 
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+import aesearch
+from aesearch.artifacts.model_path import find_model
 from aesearch.commands.arguments import Debug, Json, Storage, Study
 from aesearch.commands.ending import ending
+from aesearch.studies.results.text import trial_table
 
 BEST_SHOWN = 10
-
-
-def list_studies(storage: Storage = None, *, as_json: Json = False, debug: Debug = False) -> None:
-    """List the studies in a store.
-
-    \b
-    Example:
-      aesearch list --storage aesearch.db
-    """  # noqa: D301 - \b is Typer's
-    with ending(debug=debug):
-        from aesearch.study import list_studies  # noqa: PLC0415 - imports SQLAlchemy, pandas
-        from aesearch.terminal.status_view import list_view, wide_console  # noqa: PLC0415
-
-        found = list_studies(storage)
-        if as_json:
-            from aesearch.outputs import ListedStudy  # noqa: PLC0415
-
-            typer.echo(json.dumps([ListedStudy.of(study).to_dict() for study in found]))
-        else:
-            wide_console().print(list_view(found))
 
 
 def show(
@@ -47,9 +30,7 @@ def show(
       aesearch show digits
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.study import open_study  # noqa: PLC0415 - imports SQLAlchemy, pandas
-
-        found = open_study(study, storage)
+        found = aesearch.open_study(study, storage)
         best = found.best_trials(BEST_SHOWN)
         if as_json:
             from aesearch.outputs import ShownStudy  # noqa: PLC0415
@@ -58,20 +39,7 @@ def show(
             return
         typer.echo(repr(found))
         if best:
-            typer.echo("Best trials:\n" + _trial_table(best))
-
-
-def _trial_table(trials: list[Any]) -> str:
-    from aesearch.studies.results.text import value_text  # noqa: PLC0415
-    from aesearch.terminal.display import parameters_text  # noqa: PLC0415 - imports rich
-
-    values = [value_text(trial.value, trial.standard_error) for trial in trials]
-    numbers = [str(trial.number) for trial in trials]
-    wide, wider = max(map(len, numbers)), max(map(len, values))
-    return "\n".join(
-        f"  {number:>{wide}}  {value:{wider}}  {parameters_text(trial)}"
-        for number, value, trial in zip(numbers, values, trials, strict=True)
-    )
+            typer.echo("Best trials:\n" + trial_table(best))
 
 
 def export(
@@ -113,25 +81,18 @@ def export(
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
         if formats:
-            from aesearch.artifacts.export_formats import check_formats  # noqa: PLC0415 - imports torch
+            from aesearch.artifacts import export_formats, model_file  # noqa: PLC0415 - torch
 
-            check_formats(formats)
+            export_formats.check_formats(formats)
         if formats and _is_model(study):
-            from aesearch.artifacts.model_file import find_model  # noqa: PLC0415 - imports torch
-
             model = find_model(study)
             folder = out or model.parent
         else:
-            from aesearch.study import open_study  # noqa: PLC0415 - imports SQLAlchemy, pandas
-
-            folder = open_study(study, storage).export(out)
+            folder = aesearch.open_study(study, storage).export(out)
             model = folder / "model.safetensors"
             typer.echo(str(folder))
         if formats:
-            from aesearch.artifacts.export_formats import export_formats  # noqa: PLC0415
-            from aesearch.artifacts.model_file import load_model  # noqa: PLC0415
-
-            for done in export_formats(load_model(model), folder, formats):
+            for done in export_formats.export_formats(model_file.load(model), folder, formats):
                 typer.echo(
                     f"{done.path}: checked on 1 and 7 random images, largest difference "
                     f"{done.largest_difference:.1g}"

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+import aesearch
 from aesearch.commands.arguments import Debug, Storage, Study
 from aesearch.commands.ending import ending
 from aesearch.options import OptionError
@@ -38,20 +39,17 @@ def trials(
       aesearch trials digits --out trials.parquet
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch import frames  # noqa: PLC0415 - for the one reader of stores
-        from aesearch.inference.outputs import check_output  # noqa: PLC0415 - imports numpy
-        from aesearch.studies.results.frame_files import check_format, table_bytes  # noqa: PLC0415
-        from aesearch.studies.results.output_files import write_whole  # noqa: PLC0415 - imports yaml
+        from aesearch.studies.results import frame_files, output_files  # noqa: PLC0415 - pandas
 
         chosen = table_format or (out.suffix[1:].lower() if out is not None else "") or "csv"
-        check_format(chosen)
+        frame_files.check_format(chosen)
         if out is None and chosen == "parquet":
             raise OptionError("parquet must be written to a file, got none; name one with --out")
         if out is not None:
-            check_output(out, is_folder=False, force=force, name="--out")
-        content = table_bytes(frames.trials(study, storage=storage), chosen)
+            output_files.check_output(out, is_folder=False, force=force, name="--out")
+        content = frame_files.table_bytes(aesearch.frames.trials(study, storage=storage), chosen)
         if out is None:
             sys.stdout.write(content.decode())
         else:
-            write_whole(out, content)
+            output_files.write_whole(out, content)
             typer.echo(str(out))

@@ -7,23 +7,16 @@ from typing import Annotated
 
 import typer
 
-from aesearch.commands.arguments import Debug, Storage
+import aesearch
+from aesearch.commands.arguments import DataDir, Dataset, Debug, Json, Quiet, Storage
 from aesearch.commands.ending import ending
 
 BestFile = Annotated[
     Path, typer.Argument(metavar="BEST.yaml", help="The file that a run wrote.", show_default=False)
 ]
-Dataset = Annotated[
-    str | None, typer.Option(help="Where the same images are now. Default: as the file says.")
-]
-DataDir = Annotated[
-    Path | None, typer.Option(help="Where named data sets are kept. Default: as the file says.")
-]
 Device = Annotated[
     str | None, typer.Option(help="auto, cpu, cuda or mps. Default: as the file says.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 
 def train(
@@ -31,13 +24,17 @@ def train(
         Path,
         typer.Argument(
             metavar="BEST.yaml",
-            help="The file that a run wrote; with --encoding-dim the name of a study.",
+            help="The file that a run wrote; with --encoding-dim or --trial the name of a study.",
             show_default=False,
         ),
     ],
     encoding_dim: Annotated[
         int | None,
         typer.Option(min=1, help="Train the best network of this code size of a study."),
+    ] = None,
+    trial: Annotated[
+        int | None,
+        typer.Option(min=0, help="Train the network of this trial of a study, beside the winner."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write. Default: runs/<study>-retrained.")
@@ -56,7 +53,7 @@ def train(
 ) -> None:
     """Retrain a best.yaml (or the defaults of any specification) from the file alone.
 
-    Or deliver the best network of another code size of a study in the store.
+    Or deliver another network of a study in the store: the best of a code size, or a trial.
 
     The seed with the lowest validation loss is exported and measured; the test set is looked at
     once more.
@@ -65,14 +62,13 @@ def train(
     Example:
       aesearch train runs/digits/best.yaml --out again
       aesearch train digits --encoding-dim 8
+      aesearch train digits --trial 17
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted="interrupted"):
-        from aesearch import retraining  # noqa: PLC0415 - imports torch
-        from aesearch.outputs import TrainedFiles, TrainedModel  # noqa: PLC0415
-
-        trained = retraining.train(
+        trained = aesearch.train(
             best,
             encoding_dim=encoding_dim,
+            trial=trial,
             out=out,
             dataset=dataset,
             data_dir=data_dir,
@@ -81,17 +77,15 @@ def train(
             force=force,
             quiet=quiet,
         )
-        files = TrainedFiles(
-            str(trained.folder / "best.yaml"), str(trained.folder / "model.safetensors")
-        )
+        printed = trained.printed()
         if as_json:
-            typer.echo(json.dumps(TrainedModel(trained.result, files).to_dict()))
+            typer.echo(json.dumps(printed.to_dict()))
             return
         test, n_seeds = trained.result.test, len(trained.result.retrained)
         typer.echo(
             f"test MSE {test.mse:.7g} (seed {test.seed_index}, the lowest validation loss "
             f"of {n_seeds}; look {test.looks} at the test set)\n"
-            f"Files: {files.best}, {files.model}"
+            f"Files: {printed.files.best}, {printed.files.model}"
         )
 
 
@@ -117,9 +111,7 @@ def verify(
       aesearch verify runs/digits/best.yaml
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch import retraining  # noqa: PLC0415 - imports torch
-
-        comparison = retraining.verify(
+        comparison = aesearch.verify(
             best,
             tolerance=tolerance,
             dataset=dataset,

@@ -1,21 +1,15 @@
 """The commands ``encode``, ``reconstruct``, ``denoise``, ``interpolate``: the model in use."""
 
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aesearch.commands.arguments import Debug
+from aesearch.commands.arguments import Debug, Quiet
 from aesearch.commands.ending import ending
 from aesearch.options import OptionError
 
 if TYPE_CHECKING:
-    from aesearch.inference import inputs
-    from aesearch.inference.outputs import Holds, Kind
     from aesearch.inference.stream import Job
 
 _INTERRUPTED = "interrupted; OUTPUT was not written"
@@ -63,7 +57,6 @@ BatchSize = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:NUMBER or mps.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an OUTPUT that exists.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 
 def encode(
@@ -89,13 +82,13 @@ def encode(
       aesearch encode runs/mnist mnist codes.npz --part test
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted=_INTERRUPTED):
-        from aesearch.inference.stream import encode_to  # noqa: PLC0415 - imports torch
+        from aesearch.inference import stream  # noqa: PLC0415 - imports torch
 
-        asked = asked_for(
-            model, images, output, part=part, data_dir=data_dir, holds="codes", force=force
-        )
-        with open_job(asked, batch_size=batch_size, device=device, quiet=quiet) as job:
-            shape = encode_to(job)
+        how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "force": force}
+        with stream.open_job(
+            model, images, output, holds="codes", batch_size=batch_size, quiet=quiet, **how
+        ) as job:
+            shape = stream.encode_to(job)
         _announce(job, f"codes of {job.images.described}", shape)
 
 
@@ -122,13 +115,13 @@ def reconstruct(
       aesearch reconstruct runs/mnist digits.npy reconstructed.npy
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted=_INTERRUPTED):
-        from aesearch.inference.stream import reconstruct_to  # noqa: PLC0415 - imports torch
+        from aesearch.inference import stream  # noqa: PLC0415 - imports torch
 
-        asked = asked_for(
-            model, images, output, part=part, data_dir=data_dir, holds="pictures", force=force
-        )
-        with open_job(asked, batch_size=batch_size, device=device, quiet=quiet) as job:
-            shape = reconstruct_to(job)
+        how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "force": force}
+        with stream.open_job(
+            model, images, output, holds="pictures", batch_size=batch_size, quiet=quiet, **how
+        ) as job:
+            shape = stream.reconstruct_to(job)
         _announce(job, f"reconstructions of {job.images.described}", shape)
 
 
@@ -158,18 +151,16 @@ def denoise(
       aesearch denoise runs/mnist noisy/ clean/
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted=_INTERRUPTED):
-        from aesearch.artifacts.model_file import find_model  # noqa: PLC0415 - imports torch
-        from aesearch.inference.denoiser import trained_to_denoise  # noqa: PLC0415
-        from aesearch.inference.stream import reconstruct_to  # noqa: PLC0415 - imports torch
+        from aesearch.inference import denoiser, stream  # noqa: PLC0415 - imports torch
 
-        asked = asked_for(
-            model, images, output, part=part, data_dir=data_dir, holds="pictures", force=force
-        )
-        answer, sentence = trained_to_denoise(find_model(model))
-        if answer != "yes" or not quiet:
-            typer.echo(sentence if answer == "yes" else f"warning: {sentence}", err=True)
-        with open_job(asked, batch_size=batch_size, device=device, quiet=quiet) as job:
-            shape = reconstruct_to(job, unclamped=unclamped)
+        how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "force": force}
+        with stream.open_job(
+            model, images, output, holds="pictures", batch_size=batch_size, quiet=quiet, **how
+        ) as job:
+            answer, sentence = denoiser.trained_to_denoise(model)
+            if answer != "yes" or not quiet:
+                typer.echo(sentence if answer == "yes" else f"warning: {sentence}", err=True)
+            shape = stream.reconstruct_to(job, unclamped=unclamped)
         _announce(job, f"{job.images.described} denoised", shape)
 
 
@@ -206,15 +197,12 @@ def interpolate(
       aesearch interpolate runs/mnist mnist line.png --pairs 3,7 10,12 --steps 9
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted=_INTERRUPTED):
+        from aesearch.inference import stream  # noqa: PLC0415 - imports torch
+
         wanted = parse_pairs([*(pairs or []), *(more_pairs or [])])
-
-        from aesearch.inference.stream import interpolate_to  # noqa: PLC0415 - imports torch
-
-        asked = asked_for(
-            model, images, output, part=part, data_dir=data_dir, holds="pictures", force=force
-        )
-        with open_job(asked, batch_size=None, device=device, quiet=quiet) as job:
-            shape = interpolate_to(job, wanted, steps)
+        how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "force": force}
+        with stream.open_job(model, images, output, holds="pictures", quiet=quiet, **how) as job:
+            shape = stream.interpolate_to(job, wanted, steps)
         _announce(job, f"{shape[0]} x {shape[1]} interpolated images", shape)
 
 
@@ -236,92 +224,6 @@ def parse_pairs(words: list[str]) -> list[tuple[int, int]]:
             )
         found.append((int(numbers[0]), int(numbers[1])))
     return found or [(0, 1)]
-
-
-class Asked(NamedTuple):
-    """What a model is used on, and where that is written."""
-
-    model: str
-    images: str
-    part: "inputs.Part"
-    data_dir: Path | None
-    path: Path
-    kind: "Kind"
-
-
-def asked_for(
-    model: str,
-    images: str,
-    output: str,
-    *,
-    part: str,
-    data_dir: Path | None,
-    holds: "Holds",
-    force: bool,
-    name: str = "OUTPUT",
-) -> Asked:
-    """Check what can be checked before anything is read; ``output`` is called ``name``."""
-    from aesearch.inference.inputs import PARTS  # noqa: PLC0415 - imports numpy
-    from aesearch.inference.outputs import check_output, kind_of  # noqa: PLC0415
-
-    chosen = next((each for each in PARTS if each == part), None)
-    if chosen is None:
-        raise OptionError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
-    path = Path(output).expanduser()
-    if not path.name:
-        path = path.resolve()
-    source = Path(images).expanduser()
-    if path.exists() and source.exists() and path.samefile(source):
-        raise OptionError(f"{name} must not be INPUT, got {output!r} for both; name another")
-    is_folder = output.endswith(("/", os.sep))
-    kind = kind_of(path, is_folder=is_folder, holds=holds, name=name)
-    check_output(path, is_folder=kind == "folder", force=force, name=name)
-    return Asked(model, images, chosen, data_dir, path, kind)
-
-
-@contextmanager
-def open_job(asked: Asked, *, batch_size: int | None, device: str, quiet: bool) -> Iterator["Job"]:
-    """Load the model, and open INPUT: what is to be put through it, and where to."""
-    from aesearch.artifacts.model_file import load_model  # noqa: PLC0415
-    from aesearch.inference.inputs import open_input  # noqa: PLC0415
-    from aesearch.inference.layouts import layout_of  # noqa: PLC0415
-    from aesearch.inference.network import denormals_flushed  # noqa: PLC0415
-    from aesearch.inference.stream import Job  # noqa: PLC0415
-    from aesearch.terminal.display import make_display  # noqa: PLC0415 - --help must not pay for it
-
-    network = load_model(asked.model)
-    with make_display(quiet=quiet) as display:
-        images = open_input(
-            asked.images,
-            part=asked.part,
-            data_dir=asked.data_dir,
-            progress=display.download,
-        )
-    layout_of(images.shape, network.image_shape, images.source)
-    with denormals_flushed(), _progress(quiet=quiet) as tell:
-        yield Job(network, images, asked.path, asked.kind, batch_size, device, tell)
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal; elsewhere nothing but what is said at the end."""
-    from rich.console import Console  # noqa: PLC0415 - --help must not pay for it
-    from rich.progress import (  # noqa: PLC0415
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(file=sys.stderr)
-    if quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
-        yield lambda _done, _total: None
-        return
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
-        task = progress.add_task("", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def _announce(job: "Job", what: str, shape: tuple[int, ...]) -> None:

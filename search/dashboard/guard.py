@@ -18,6 +18,7 @@ Application = Callable[[Environment, StartResponse], Iterable[bytes]]
 
 _READING = ("GET", "HEAD")
 _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d{1,5})?", re.ASCII)
+_STUDY = re.compile(r"/api/studies/(\d{1,18})", re.ASCII)
 # Nothing that a file holds may run or load anything, opened on its own.
 _ARTIFACT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 _ALWAYS = [
@@ -28,7 +29,12 @@ _ALWAYS = [
 
 
 def guarded(
-    application: Application, *, hosts: Collection[str], writable: bool, uploads: bool = False
+    application: Application,
+    *,
+    hosts: Collection[str],
+    writable: bool,
+    uploads: bool = False,
+    is_kept: Callable[[int], bool] = lambda _study_id: False,
 ) -> Application:
     """Put the guard in front of an application.
 
@@ -42,6 +48,8 @@ def guarded(
         pages or from no page at all.
     uploads : bool
         Take files; only where ``writable``.
+    is_kept : callable(study_id)
+        Whether a study must not be deleted here, since its models are nowhere else.
     """
     names = {"localhost"} | {name.lower().rstrip(".") for name in hosts}
 
@@ -52,6 +60,7 @@ def guarded(
             _wrong_host(environ, names)
             or _wrong_method(environ, writable=writable, uploads=uploads)
             or _foreign_page(environ)
+            or _deletes_models(environ, is_kept)
         )
         if refusal is not None:
             return _refused(start_response, *refusal)
@@ -98,6 +107,17 @@ def _foreign_page(environ: Environment) -> tuple[str, str] | None:
     if own and site in (None, "same-origin", "none"):
         return None
     return "403 Forbidden", "changes must come from the dashboard's own pages"
+
+
+def _deletes_models(environ: Environment, is_kept: Callable[[int], bool]) -> tuple[str, str] | None:
+    found = _STUDY.fullmatch(environ.get("PATH_INFO", ""))
+    if environ.get("REQUEST_METHOD", "") != "DELETE" or found is None or not is_kept(int(found[1])):
+        return None
+    reason = (
+        "the trained models of this study are nowhere else; 'aesearch delete STUDY' deletes it, "
+        "'aesearch export STUDY' writes its model first"
+    )
+    return "403 Forbidden", reason
 
 
 def _host_name(host: str) -> str:

@@ -13,6 +13,8 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+import optuna
+from optuna_dashboard import wsgi
 from sqlalchemy.engine import Engine
 
 from aesearch.dashboard.guard import Application, guarded
@@ -95,24 +97,19 @@ class Publisher(threading.Thread):
 def dashboard_application(
     engine: Engine, *, hosts: Sequence[str], writable: bool, artifact_folder: Path | None
 ) -> Iterator[Application]:
-    """Optuna's dashboard over a store, behind the guard.
-
-    Raises
-    ------
-    DashboardError
-        optuna-dashboard is not installed.
-    """
-    try:
-        from optuna_dashboard import wsgi  # noqa: PLC0415 - heavy
-    except ImportError as error:
-        raise DashboardError(
-            f"optuna-dashboard must be installed, got {error}; run pip install optuna-dashboard"
-        ) from error
+    """Optuna's dashboard over a store, behind the guard."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # a rename is no news on our stderr
     storage = database.optuna_storage(engine, read_only=not writable)
     uploads = artifact_folder is not None
     try:
         application = wsgi(storage, artifact_store=StoredArtifacts(engine, artifact_folder))
-        yield guarded(application, hosts=hosts, writable=writable, uploads=uploads)
+        yield guarded(
+            application,
+            hosts=hosts,
+            writable=writable,
+            uploads=uploads,
+            is_kept=lambda study_id: study_rows.is_ours(engine, study_id),
+        )
     finally:
         storage.engine.dispose()
 

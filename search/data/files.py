@@ -1,35 +1,22 @@
-"""Image sets in array files (``.npz``, ``.npy``), and which reader a path gets."""
+"""Which reader a path gets; each is a module of its own."""
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy_format
 
+from aesearch.data.archive import archive_parts, header_of
 from aesearch.data.folder import folder_parts
 from aesearch.data.images import ImageSet, make_image_set
+from aesearch.data.notes import Notes, shown
 from aesearch.data.table import table_parts
 from aesearch.studies.errors import DataError, DataMissingError
+from aesearch.studies.spec.sections import DataSpec
 
-SUFFIXES = (".npz", ".npy", ".csv", ".csv.gz")
-
-# Names of (images, labels, test images, test labels) that archives in the field use,
-# Keras' mnist.npz first. Only the images are required.
-_LAYOUTS = (
-    ("x_train", "y_train", "x_test", "y_test"),
-    ("train_images", "train_labels", "test_images", "test_labels"),
-    ("images", "labels", "test_images", "test_labels"),
-    ("data", "labels", "test_data", "test_labels"),
-    ("x", "y", "x_test", "y_test"),
-)
-# MedMNIST brings a validation part as well. It joins the training pool, because
-# cross-validation makes its own validation parts.
-_VALIDATION = {"train_images": ("val_images", "val_labels"), "x_train": ("x_val", "y_val")}
+SUFFIXES = (".npz", ".npy", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
 
-def read_path(path: Path) -> ImageSet:
+def read_path(path: Path, how: DataSpec | None = None) -> ImageSet:
     """Read an image set from a file or a folder; the suffix says how.
 
     Raises
@@ -39,10 +26,57 @@ def read_path(path: Path) -> ImageSet:
     DataError
         Another suffix, or content that cannot be used.
     """
-    return make_image_set(**(folder_parts(path) if path.is_dir() else file_parts(path)))
+    how, notes = DataSpec() if how is None else how, Notes()
+    # The images of files have their size and colour already.
+    to_do = _done(how) if path.is_dir() else how
+    parts = folder_parts(path, how, notes) if path.is_dir() else file_parts(path, how, notes)
+    if how.test is not None:
+        parts |= _test_parts(Path(how.test).expanduser(), parts, how, notes)
+    return make_image_set(**parts, notes=notes, how=to_do)
 
 
-def file_parts(path: Path) -> dict[str, Any]:
+def _test_parts(path: Path, parts: dict[str, Any], how: DataSpec, notes: Notes) -> dict[str, Any]:
+    """Read the test set from a file or folder of its own."""
+    if parts.get("test_images") is not None:
+        raise DataError(
+            "data.test must be left out for images with a test set of their own, got "
+            f"{str(path)!r} beside that of {parts['source']}"
+        )
+    own = how.model_copy(update={"groups": None, "labels": None})
+    theirs = Notes()
+    if path.is_dir():
+        images = parts["images"]
+        n_channels = images.shape[3] if np.ndim(images) == 4 and images.shape[3] in (1, 3) else None
+        found = folder_parts(path, own, theirs, n_channels=n_channels)
+    else:
+        found = file_parts(path, own, theirs)
+    for line in theirs.lines():
+        notes.remark(f"test set: {line}")
+    images, labels, names = found["images"], found.get("labels"), found.get("class_names")
+    if found.get("test_images") is not None:
+        # A split of its own: what is called its test set is meant.
+        images, labels = found["test_images"], found.get("test_labels")
+    return {
+        "labels": _named(parts.get("labels"), parts.get("class_names")),
+        "test_images": images,
+        "test_labels": _named(labels, names),
+        "class_names": None,
+    }
+
+
+def _named(labels: Any, names: tuple[str, ...] | None) -> Any:
+    """Give labels their names, since two sets may number them differently."""
+    return labels if labels is None or names is None else np.array(names)[np.asarray(labels)]
+
+
+def _done(how: DataSpec) -> DataSpec:
+    """What is left to do with the images of files: nothing but checks."""
+    return how.model_copy(
+        update={"resize": None, "colour": "auto", "white": how.white and 255, "image_shape": None}
+    )
+
+
+def file_parts(path: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
     """Read what a file holds, as it is stored: the arguments of ``make_image_set``.
 
     The array of a ``.npy`` file is mapped, not read. Raises as ``read_path`` does.
@@ -60,10 +94,10 @@ def file_parts(path: Path) -> dict[str, Any]:
     if path.stat().st_size == 0:
         raise DataError(f"{path} must hold images, got an empty file (0 bytes); write it again")
     if name.endswith(".npz"):
-        return _read_npz(path)
+        return archive_parts(path, how, notes)
     if name.endswith(".npy"):
         return _read_npy(path)
-    return table_parts(path)
+    return table_parts(path, how, notes)
 
 
 def _read_npy(path: Path) -> dict[str, Any]:
@@ -75,20 +109,14 @@ def _read_npy(path: Path) -> dict[str, Any]:
         raise DataError(
             f"{path} must be a NumPy array file, got {error}; write it again with np.save"
         ) from error
-    return {"name": path.stem, "source": str(path), "images": values}
+    return {"name": shown(path.stem), "source": shown(path), "images": values}
 
 
 def _check_npy(path: Path) -> None:
     """Compare the length of the file with what its header says."""
     with path.open("rb") as file:
         try:
-            version = npy_format.read_magic(file)
-            read_header = (
-                npy_format.read_array_header_1_0
-                if version == (1, 0)
-                else npy_format.read_array_header_2_0
-            )
-            shape, _, dtype = read_header(file)
+            shape, dtype = header_of(file)
         except (ValueError, EOFError) as error:
             raise DataError(
                 f"{path} must start with a NumPy header, got {error}; write it again with np.save"
@@ -106,77 +134,3 @@ def _check_npy(path: Path) -> None:
             f"{path} must be {expected} bytes long for its array of shape {shape}, got {size}: "
             "truncated; copy or write it again"
         )
-
-
-def _read_npz(path: Path) -> dict[str, Any]:
-    """Read the arrays of an archive by the names that are used in the field."""
-    try:
-        # Opened here, because np.load leaves a damaged archive open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            parts = _npz_parts(path, {key.lower(): key for key in archive.files}, archive)
-    except DataError:
-        raise
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyError) as error:
-        hint = "write it again with np.savez"
-        if "allow_pickle" in str(error):
-            hint = "Python objects are never opened: store images as one uint8 array"
-        raise DataError(
-            f"{path} must be a complete NumPy archive of numbers, got {error} "
-            f"({path.stat().st_size} bytes); {hint}"
-        ) from error
-    return {"name": path.stem, "source": str(path), **parts}
-
-
-def _npz_parts(path: Path, keys: dict[str, str], archive: Any) -> dict[str, Any]:
-    """Choose the arrays; ``keys`` maps lower-case names to those in the file."""
-    for images, labels, test_images, test_labels in _LAYOUTS:
-        if images not in keys:
-            continue
-        chosen = {
-            "images": images,
-            "labels": labels,
-            "test_images": test_images,
-            "test_labels": test_labels,
-        }
-        parts = {part: archive[keys[key]] for part, key in chosen.items() if key in keys}
-        names = archive[keys["class_names"]] if "class_names" in keys else None
-        if names is not None and names.ndim == 1 and names.dtype.kind == "U":
-            parts["class_names"] = tuple(names.tolist())
-        return _with_validation(path, parts, _VALIDATION.get(images), keys, archive)
-    arrays = {key: archive[key] for key in archive.files}
-    found = [key for key, values in arrays.items() if values.ndim in (3, 4)]
-    if len(found) != 1:
-        content = ", ".join(f"{key} {values.shape}" for key, values in arrays.items())
-        raise DataError(
-            f"{path} must name its images 'x_train', 'train_images' or 'images', or hold only one "
-            f"array of 3 or 4 axes, got {content or 'no array'}; rename the arrays"
-        )
-    return {"images": arrays[found[0]]}
-
-
-def _with_validation(
-    path: Path,
-    parts: dict[str, Any],
-    names: tuple[str, str] | None,
-    keys: dict[str, str],
-    archive: Any,
-) -> dict[str, Any]:
-    """Append the archive's validation part to the training pool."""
-    if names is None or names[0] not in keys:
-        return parts
-    for part, name in zip(("images", "labels"), names, strict=True):
-        if part not in parts:
-            continue
-        if name not in keys:
-            raise DataError(
-                f"{path} must hold {name!r} beside {names[0]!r}, got no such array; "
-                "add it, or leave the validation part out"
-            )
-        more = archive[keys[name]]
-        if more.shape[1:] != parts[part].shape[1:] or more.dtype != parts[part].dtype:
-            raise DataError(
-                f"{path}: {name} must match the training part, {parts[part].dtype} "
-                f"{parts[part].shape}, got {more.dtype} {more.shape}; leave it out, or convert it"
-            )
-        parts[part] = np.concatenate([parts[part], more])
-    return parts

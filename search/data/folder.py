@@ -1,28 +1,26 @@
-"""Image sets in folders of image files, flat or one sub-folder per class."""
+"""Which files of a folder are its images, and what its sub-folders mean; reading is elsewhere."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from aesearch.studies.errors import DataError, DataMissingError
+from aesearch.data.image_files import read_images
+from aesearch.data.labels_file import told_of_files
+from aesearch.data.notes import Notes, listed, shown
+from aesearch.data.tree import IMAGE_SUFFIXES, Folder, tree_of
+from aesearch.studies.errors import DataError
+from aesearch.studies.spec.sections import DataSpec
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-_GREY_MODES = ("1", "L", "LA", "La")
-_WIDE_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
-_ORIENTATION = 0x0112  # of Exif
-# What brings its values upright, as members of PIL's Image.Transpose.
-_TURNS = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
+_SPLIT = re.compile(
+    r"(?P<role>train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?)"
+    r"(?:[ _-]?(?:set|data|images|imgs))?[ _-]?\d*"
+)
+# What the training images of an anomaly data set are called: its test set has defects beside.
+_ORDINARY = ("good", "normal", "ok")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,206 +43,222 @@ class ImageFiles:
     class_names: tuple[str, ...] | None
 
 
-def folder_parts(path: Path) -> dict[str, Any]:
+def folder_parts(
+    path: Path, how: DataSpec, notes: Notes, *, n_channels: int | None = None
+) -> dict[str, Any]:
     """Read a folder of images: the arguments of ``make_image_set``.
 
-    The first image decides between greyscale and colour. Alpha is dropped, grey images
-    among coloured ones become coloured, and of an animation the first frame is read.
+    ``n_channels`` is that of ``read_images``.
 
     Raises
     ------
     DataError
-        As ``find_images`` does, and for sizes that differ, an unreadable image, or a
-        coloured image among grey ones; names the files.
+        As ``find_images`` and ``read_images`` do.
     """
-    found = find_images(path)
-    images = read_images(found.files + found.test_files)
-    n_train = len(found.files)
+    found = find_images(path, notes)
+    if how.labels is not None:
+        found = _labelled(found, path, how, notes)
+    files = found.files + found.test_files
+    groups = _groups(files, path, how, notes) if how.groups is not None else None
+    read = read_images(files, how, notes, where=shown(path), n_channels=n_channels)
+    of_pool = read.file_of_sample < len(found.files)
+    pool, test = read.file_of_sample[of_pool], read.file_of_sample[~of_pool] - len(found.files)
+    n_pool = len(pool)
     return {
-        "name": path.resolve().name,
-        "source": str(path),
-        "images": images[:n_train],
-        "labels": found.labels,
-        "test_images": images[n_train:] if found.test_files else None,
-        "test_labels": found.test_labels,
+        "name": shown(path.resolve().name),
+        "source": shown(path),
+        "images": read.images[:n_pool],
+        "labels": None if found.labels is None else found.labels[pool],
+        "test_images": read.images[n_pool:] if found.test_files else None,
+        "test_labels": None if found.test_labels is None else found.test_labels[test],
         "class_names": found.class_names,
+        "groups": None if groups is None else groups[pool],
     }
 
 
-def find_images(path: Path) -> ImageFiles:
+def _labelled(found: ImageFiles, path: Path, how: DataSpec, notes: Notes) -> ImageFiles:
+    """Take the labels of files from the table beside them."""
+    table = Path(str(how.labels)).expanduser()
+    files = found.files + found.test_files
+    labels = told_of_files(table, files, path, how, notes)
+    n_pool = len(found.files)
+    # Whole numbers are numbers; anything else is a name.
+    if all(label.removeprefix("-").isdecimal() for label in labels):
+        labels = labels.astype(np.int64)
+    return replace(
+        found,
+        labels=labels[:n_pool],
+        test_labels=labels[n_pool:] if found.test_files else None,
+        class_names=None,
+    )
+
+
+def _groups(files: Sequence[Path], path: Path, how: DataSpec, notes: Notes) -> np.ndarray:
+    """Tell which group each file belongs to."""
+    given = str(how.groups)
+    if given == "folder":
+        return np.array([file.parent.relative_to(path).as_posix() for file in files])
+    table = Path(given).expanduser()
+    if table.suffix.lower() in (".csv", ".tsv"):
+        return told_of_files(table, files, path, how, notes)
+    if how.labels is None:
+        raise DataError(
+            f"data.groups must be 'folder', a CSV of files and groups, or a column of data.labels, "
+            f"got {given!r} without data.labels; give the table"
+        )
+    table = Path(how.labels).expanduser()
+    return told_of_files(table, files, path, how, notes, column=given)
+
+
+def find_images(path: Path, notes: Notes) -> ImageFiles:
     """List the images of a folder, in the sorted order of their names, without opening any.
 
-    Sub-folders are classes, numbered in sorted order; ``train/`` and ``test/`` side by
-    side are the training pool and the set's own test set, each flat or with classes.
+    Sub-folders are classes, numbered in sorted order. Sub-folders called train, val and test, or
+    the like, are the training pool (with the validation images) and the set's own test set, each
+    flat or with classes. A folder that holds nothing but one other folder is that one.
 
     Raises
     ------
     DataError
-        No images, images beside class folders, or other classes in ``test/``.
+        No images, images beside class folders, test images that would be trained on, or other
+        classes in the test set.
     """
-    subfolders = {entry.name.lower(): entry for entry in _subfolders(path)}
-    if "train" not in subfolders or "test" not in subfolders:
-        files, labels, names = _listing(path)
+    folder = _unwrapped(tree_of(path, notes), notes)
+    if not folder.images and not folder.folders:
+        raise DataError(
+            f"{path} must hold images ({', '.join(IMAGE_SUFFIXES[:8])}, …) or sub-folders with "
+            f"images, got none{_instead(notes)}; for a known data set give its name, and this "
+            "folder as --data-dir"
+        )
+    training, testing = _parts(folder, notes)
+    both = [*training, *testing]
+    files, labels, names = _listing(training, both, notes)
+    if not testing:
         return ImageFiles(files, labels, [], None, names)
-    others = [folder for name, folder in subfolders.items() if name not in ("train", "test")]
-    extra = next((other for other in others + _images_in(path) if _found(other)), None)
-    if extra is not None:
-        raise DataError(
-            f"{path} must hold only train/ and test/, got {extra.name!r} as well; "
-            "move its images into train/ (cross-validation makes its own validation parts)"
-        )
-    files, labels, names = _listing(subfolders["train"])
-    test_files, test_labels, test_names = _listing(subfolders["test"])
+    test_files, test_labels, test_names = _listing(testing, both, notes)
     if names != test_names:
-        raise DataError(
-            f"{path} must have the same classes in train/ and test/, got {names} and "
-            f"{test_names}; rename the folders"
-        )
+        if names is None or test_names is None or names[0] not in _ORDINARY or len(names) > 1:
+            raise DataError(
+                f"{path} must have the same classes in train/ and test/, got {names} and "
+                f"{test_names}; rename the folders"
+            )
+        # As MVTec's: trained on what is good, tested on that and on every defect.
+        kinds = tuple(sorted({*names, *test_names}))
+        labels = np.full(len(files), kinds.index(names[0]))
+        numbers = np.array([kinds.index(name) for name in test_names])
+        test_labels, names = numbers[test_labels], kinds
     return ImageFiles(files, labels, test_files, test_labels, names)
 
 
-def _subfolders(path: Path) -> list[Path]:
-    """Sub-folders in sorted order, without hidden ones and what macOS leaves in archives."""
-    return sorted(
-        entry
-        for entry in _entries(path)
-        if entry.is_dir() and not entry.name.startswith((".", "__"))
+def _instead(notes: Notes) -> str:
+    return "".join(f" ({line})" for line in notes.lines()[:1])
+
+
+def _role(name: str) -> str | None:
+    """Tell what a folder is to a split by its name: train, val, test, or None."""
+    found = _SPLIT.fullmatch(name.lower())
+    return (
+        None
+        if found is None
+        else next(role for role in ("train", "val", "test") if found["role"].startswith(role))
     )
 
 
-def _entries(path: Path) -> list[Path]:
-    try:
-        return list(path.iterdir())
-    except OSError as error:
-        raise DataError(
-            f"{path} must be readable, got {error.strerror}; let this user read it, or move the "
-            "images into a folder of their own"
-        ) from error
+def _unwrapped(folder: Folder, notes: Notes) -> Folder:
+    """Go into a folder that is alone in another one."""
+    while not folder.images and len(folder.folders) == 1:
+        folder = folder.folders[0]
+        notes.remark(f"read inside {shown(folder.name)}/")
+    return folder
 
 
-def _images_in(path: Path) -> list[Path]:
-    """Image files directly in a folder, in sorted order."""
-    return sorted(
-        entry
-        for entry in _entries(path)
-        if entry.suffix.lower() in IMAGE_SUFFIXES
-        and not entry.name.startswith(".")
-        and entry.is_file()
-    )
-
-
-def _found(path: Path) -> list[Path]:
-    """Image files in a folder and below it, in sorted order; a file is itself."""
-    if path.is_file():
-        return [path]
-    below = [file for folder in _subfolders(path) for file in _found(folder)]
-    return _images_in(path) + below
-
-
-def _listing(path: Path) -> tuple[list[Path], np.ndarray | None, tuple[str, ...] | None]:
-    """List the image files of a folder with labels and class names, None where it is flat."""
-    flat = _images_in(path)
-    classes = [(folder, files) for folder in _subfolders(path) if (files := _found(folder))]
-    if flat and classes:
-        raise DataError(
-            f"{path} must hold images or class sub-folders, got both ({flat[0].name!r} beside "
-            f"{classes[0][0].name + '/'!r}); move the images into a sub-folder"
+def _parts(folder: Folder, notes: Notes) -> tuple[list[Folder], list[Folder]]:
+    """Give the folders of the training pool and of the test set, none where there is no split."""
+    roles = {inner.name: _role(inner.name) for inner in folder.folders}
+    found = set(roles.values())
+    if "train" in found:
+        for inner in folder.folders:
+            if roles[inner.name] is None:
+                notes.leave_out(f"image| in {shown(inner.name)}/", len(inner.all_images()))
+        notes.leave_out("image| beside them", len(folder.images))
+        split = _by_role(folder.folders)
+    elif found <= {None}:
+        split = _by_role_of_classes(folder)
+    else:
+        _refuse_split_without_training(folder, roles)
+    validation = sum(len(inner.all_images()) for inner in split["val"])
+    if validation:
+        notes.remark(
+            f"{validation:,} validation images are training images: cross-validation makes its own "
+            "validation parts"
         )
-    if not flat and not classes:
+    return split["train"] + split["val"], split["test"]
+
+
+def _by_role(folders: Sequence[Folder]) -> dict[str, list[Folder]]:
+    return {
+        role: [inner for inner in folders if _role(inner.name) == role]
+        for role in ("train", "val", "test")
+    }
+
+
+def _by_role_of_classes(folder: Folder) -> dict[str, list[Folder]]:
+    """Look for splits inside of classes: cat/train, cat/test, dog/train, dog/test."""
+    split = [
+        inner
+        for inner in folder.folders
+        if {"train", "test"} <= {_role(part.name) for part in inner.folders}
+    ]
+    if not split:
+        return {"train": [folder], "val": [], "test": []}
+    whole = [inner.name + "/" for inner in folder.folders if inner not in split]
+    whole += [file.name for file in folder.images]
+    if whole:
         raise DataError(
-            f"{path} must hold images ({', '.join(IMAGE_SUFFIXES)}) or sub-folders with images, "
-            "got none; for a known data set give its name, and this folder as --data-dir"
+            f"{folder.path} must have a split in each of its classes or in none, got train/ and "
+            f"test/ in {split[0].name + '/'!r} but not in {whole[0]!r}; put train/ and test/ "
+            "outside, with the classes in them"
+        )
+    parts: dict[str, list[Folder]] = {"train": [], "val": [], "test": []}
+    for inner in split:
+        for role, found in _by_role(inner.folders).items():
+            images = [file for part in found for file in part.all_images()]
+            if images:  # in a folder that keeps the name of the class
+                parts[role].append(Folder(folder.path, [], [Folder(inner.path, images)]))
+    return parts
+
+
+def _refuse_split_without_training(folder: Folder, roles: dict[str, str | None]) -> NoReturn:
+    named = next(name for name, role in roles.items() if role is not None)
+    raise DataError(
+        f"{folder.path} must hold train/ beside {named + '/'!r}, got {listed(roles)}: images of a "
+        "test or validation set would be trained on as a class; put the classes into train/, or "
+        f"rename {named + '/'!r} where it is one of them"
+    )
+
+
+def _listing(
+    folders: Sequence[Folder], of_all: Sequence[Folder], notes: Notes
+) -> tuple[list[Path], np.ndarray | None, tuple[str, ...] | None]:
+    """List the images of folders with labels and class names, None where they are flat."""
+    inside = {part.name for each in of_all for part in each.folders}
+    # One folder in every part is no class, but a wrapper; of an anomaly data set it is one.
+    wraps = len(inside) == 1 and not inside & set(_ORDINARY)
+    of_class: dict[str, list[Path]] = {}
+    flat: list[Path] = []
+    for folder in folders:
+        inner = _unwrapped(folder, notes) if wraps else folder
+        flat += inner.images
+        for part in inner.folders:
+            of_class.setdefault(shown(part.name), []).extend(part.all_images())
+    if flat and of_class:
+        first = next(iter(of_class))
+        raise DataError(
+            f"{folders[0].path} must hold images or class sub-folders, got both "
+            f"({flat[0].name!r} beside {first + '/'!r}); move the images into a sub-folder"
         )
     if flat:
         return flat, None, None
-    labels = np.repeat(np.arange(len(classes)), [len(files) for _, files in classes])
-    names = tuple(folder.name for folder, _ in classes)
-    return [file for _, files in classes for file in files], labels, names
-
-
-def read_images(files: Sequence[Path], first: Path | None = None) -> np.ndarray:
-    """Read image files of one size into ``(sample, height, width, channel)`` uint8.
-
-    ``first`` is the image whose size and channels all must have: the first of ``files``,
-    where these are not a part of more.
-    """
-    first = files[0] if first is None else first
-    # The mode of the first image, not its content: the first photograph of a coloured
-    # set may happen to be grey.
-    shape = _decoded(first).shape
-    is_grey = shape[2] == 1
-    try:
-        images = np.empty((len(files), *shape), dtype=np.uint8)
-    except MemoryError as error:
-        height, width, channel = shape
-        raise DataError(
-            f"{len(files)} images of {width}x{height} must fit in memory, got "
-            f"{len(files) * height * width * channel / 2**30:.1f} GiB of them; make them smaller"
-        ) from error
-    for row, file in enumerate(files):
-        image = _decoded(file)
-        if image.shape[:2] != shape[:2]:
-            raise DataError(
-                f"{file} must have the size of {first}, {shape[1]}x{shape[0]} "
-                f"(width x height), got {image.shape[1]}x{image.shape[0]}; resize the images"
-            )
-        if is_grey and (image != image[..., :1]).any():
-            raise DataError(
-                f"{file} must be greyscale like the first image {first}, got colours; "
-                "convert all images to greyscale, or all to RGB"
-            )
-        # Into a coloured set, a grey image is broadcast over the three channels.
-        images[row] = image[..., :1] if is_grey else image
-    return images
-
-
-def _decoded(file: Path) -> np.ndarray:
-    """Read one file as ``(height, width, channel)`` uint8, one channel or three."""
-    from PIL import Image  # noqa: PLC0415 - only folders need it
-
-    if not file.is_file():
-        raise DataMissingError(f"{file} must stay where it was found, got nothing there")
-    if file.stat().st_size == 0:
-        raise DataError(
-            f"{file} must be an image, got an empty file (0 bytes); delete or replace it"
-        )
-    try:
-        with Image.open(file) as image:
-            # A camera stores a portrait as a landscape and a note that it is to be turned. PIL's
-            # own exif_transpose writes all notes anew, and fails where one of them is odd.
-            turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-            return _channels(
-                image if turn is None else image.transpose(Image.Transpose[turn]), file
-            )
-    except DataError:
-        raise
-    # What PIL raises for a damaged file depends on the format; SyntaxError is its own.
-    except (OSError, ValueError, EOFError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{file} must be a readable image, got {error} ({file.stat().st_size} bytes); "
-            "delete or replace it"
-        ) from error
-
-
-def _channels(image: Any, file: Path) -> np.ndarray:
-    """Bring any mode of PIL to one or three 8-bit channels."""
-    if image.mode in _GREY_MODES:
-        return np.asarray(image.convert("L"))[..., np.newaxis]
-    if image.mode in _WIDE_MODES:
-        values = np.asarray(image)
-        low, high = int(values.min()), int(values.max())
-        if low < 0 or high > 255:
-            raise DataError(
-                f"{file} must hold 8-bit intensities in 0..255, got values from {low} to {high} "
-                f"(mode {image.mode}); convert it to 8 bits"
-            )
-        return values.astype(np.uint8)[..., np.newaxis]
-    if image.mode == "F":
-        raise DataError(f"{file} must hold 8-bit intensities, got floats; convert it to 8 bits")
-    if image.mode in ("P", "PA"):
-        # By way of RGBA: PIL warns when a transparent palette goes straight to RGB.
-        colours = np.asarray(image.convert("RGBA"))[..., :3]
-        # A palette of greys is how GIF and small PNG store greyscale.
-        is_grey = (colours == colours[..., :1]).all()
-        return colours[..., :1] if is_grey else colours
-    return np.asarray(image.convert("RGB"))
+    names = tuple(sorted(of_class))
+    labels = np.repeat(np.arange(len(names)), [len(of_class[name]) for name in names])
+    return [file for name in names for file in of_class[name]], labels, names

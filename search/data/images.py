@@ -1,13 +1,18 @@
 """What an image set is, and how arrays become one; reading files and names lives elsewhere."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from aesearch.data.pixels import coded, images_of, labels_of
+from aesearch.data.containers import is_dataset, items_of, refuse_loader
+from aesearch.data.labels import coded, groups_of, labels_of
+from aesearch.data.notes import Notes, listed
+from aesearch.data.pixels import FEW_LEVELS, images_of
 from aesearch.studies.errors import DataError
+from aesearch.studies.spec.sections import DataSpec
 
 MIN_SAMPLES = 10
 
@@ -35,6 +40,10 @@ class ImageSet:
     fingerprint : str
         sha256 over shapes and bytes of images and labels, training and test: equal
         for equal content, whatever the name and the file format.
+    notes : tuple of str
+        What was left out of the files, and what was decided in reading them.
+    groups : ndarray of int64, (sample,), or None
+        Which images of the training pool belong together.
     """
 
     name: str
@@ -45,6 +54,42 @@ class ImageSet:
     test_labels: np.ndarray | None
     class_names: tuple[str, ...] | None
     fingerprint: str
+    notes: tuple[str, ...] = ()
+    groups: np.ndarray | None = None
+
+    @property
+    def described(self) -> str:
+        """One line: how many images of what shape and classes, and what was left out."""
+        channel, height, width = self.image_shape
+        parts = [
+            f"{_images(self.n_samples)}, {channel} × {height} × {width}",
+            *_classes(self.labels, self.class_names),
+        ]
+        if self.groups is not None:
+            parts.append(f"{len(np.unique(self.groups)):,} groups")
+        if self.test_images is not None:
+            parts.append(f"{_images(len(self.test_images))} of its own for the test")
+        return "; ".join([", ".join(parts), *self.notes])
+
+    def facts(self) -> dict[str, Any]:
+        """What was read, in values that JSON can hold."""
+        labels, names = self.labels, self.class_names
+        counts: dict[str, int] = {}
+        if labels is not None:
+            for number, count in zip(*np.unique(labels, return_counts=True), strict=True):
+                known = names is not None and 0 <= number < len(names)
+                counts[names[number] if names and known else str(number)] = int(count)
+        return {
+            "dataset": self.name,
+            "read": self.described,
+            "n_images": self.n_samples,
+            "image_shape": list(self.image_shape),
+            "classes": counts,
+            "n_groups": None if self.groups is None else len(np.unique(self.groups)),
+            "n_test": None if self.test_images is None else len(self.test_images),
+            "notes": list(self.notes),
+            "fingerprint": self.fingerprint,
+        }
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -58,18 +103,42 @@ class ImageSet:
         return len(self.images)
 
 
-def as_image_set(array_like: Any, labels: Any = None, *, name: str = "array") -> ImageSet:
-    """Make an image set of an array, a tensor or nested lists.
+def _images(n: int) -> str:
+    return f"{n:,} image" + "s" * (n != 1)
+
+
+def _classes(labels: np.ndarray | None, names: Sequence[str] | None) -> list[str]:
+    if labels is None:
+        return []
+    numbers, counts = np.unique(labels, return_counts=True)
+    known = names or ()
+    called = [known[n] if 0 <= n < len(known) else f"{n}" for n in numbers.tolist()]
+    kinds = listed(f"{name} {count:,}" for name, count in zip(called, counts, strict=True))
+    return [f"{len(numbers):,} class{'es' * (len(numbers) != 1)} ({kinds})"]
+
+
+def as_image_set(
+    array_like: Any,
+    labels: Any = None,
+    *,
+    groups: Any = None,
+    name: str = "array",
+    how: DataSpec | None = None,
+) -> ImageSet:
+    """Make an image set of an array, a tensor, nested lists, PIL images or a dataset.
 
     Parameters
     ----------
-    array_like : array or Tensor
-        ``(sample, height, width)``, ``(sample, height, width, channel)`` where the
-        last axis is 1 or 3, or ``(sample, channel, height, width)``; uint8 or other
-        integers in 0..255, floats in [0, 1], or bool. Where nothing has to be
-        converted the memory is shared: do not change it afterwards.
+    array_like : array, Tensor, list or Dataset
+        What ``pixels.images_of`` takes, or a ``torch.utils.data.Dataset`` of images or of
+        (image, label). Where nothing has to be converted the memory is shared: do not change
+        it afterwards.
     labels : array, (sample,), or None
-        Class numbers, or names.
+        Class numbers, or names; None takes those of a dataset.
+    groups : array, (sample,), or None
+        What belongs together, as numbers or names.
+    how : DataSpec, optional
+        Size, colour, white and axes; None where nothing is set.
     name : str
         What the set is called.
 
@@ -83,7 +152,18 @@ def as_image_set(array_like: Any, labels: Any = None, *, name: str = "array") ->
     DataError
         Images or labels that cannot be used; says what was expected and found.
     """
-    return make_image_set(name=name, source="an array in memory", images=array_like, labels=labels)
+    refuse_loader(array_like, name)
+    if is_dataset(array_like):
+        array_like, own_labels = items_of(array_like, name)
+        labels = own_labels if labels is None else labels
+    return make_image_set(
+        name=name,
+        source="an array in memory",
+        images=array_like,
+        labels=labels,
+        groups=groups,
+        how=how,
+    )
 
 
 def make_image_set(
@@ -95,26 +175,33 @@ def make_image_set(
     test_images: Any = None,
     test_labels: Any = None,
     class_names: tuple[str, ...] | None = None,
+    groups: Any = None,
+    how: DataSpec | None = None,
+    notes: Notes | None = None,
 ) -> ImageSet:
     """Convert, check and fingerprint the parts of an image set.
 
     Parameters are those of ``ImageSet``, the arrays in any form that ``as_image_set``
-    accepts; ``source`` names them in every error.
+    accepts, ``groups`` numbers or names; ``source`` names them in every error. ``how`` says what
+    happens to the images, ``notes`` what their reader had to tell.
 
     Raises
     ------
     DataError
-        Parts that cannot be used, fewer than 10 images, constant images, or a test
-        set of another shape.
+        Parts that cannot be used, fewer than 10 images, images that are all the same, or a
+        test set of another shape.
     """
     where = f"{name} images" if source == "an array in memory" else source
-    pool = images_of(images, where)
+    notes = Notes() if notes is None else notes
+    pool = images_of(images, where, how)
     _check_pool(pool, where)
     _check_range(pool, where)
+    if how is None or how.white is None:
+        _check_levels(pool, where)
     pool_labels = None if labels is None else labels_of(labels, len(pool), f"{where}: labels")
     test, own_labels = None, None
     if test_images is not None:
-        test = images_of(test_images, f"{where}: test images")
+        test = images_of(test_images, f"{where}: test images", how)
         if test.shape[1:] != pool.shape[1:] or not len(test):
             raise DataError(
                 f"{where}: test images must have the shape of the training images, "
@@ -124,6 +211,7 @@ def make_image_set(
         _check_range(test, f"{where}: test images")
         if test_labels is not None:
             own_labels = labels_of(test_labels, len(test), f"{where}: test labels")
+        _tell_shared(pool, test, notes)
     pool_labels, own_labels, names = coded(pool_labels, own_labels)
     return ImageSet(
         name=name,
@@ -134,6 +222,8 @@ def make_image_set(
         test_labels=own_labels,
         class_names=names or class_names,
         fingerprint=_fingerprint(pool, pool_labels, test, own_labels),
+        notes=notes.lines(),
+        groups=None if groups is None else groups_of(groups, len(pool), f"{where}: groups"),
     )
 
 
@@ -150,6 +240,30 @@ def _check_pool(pool: np.ndarray, where: str) -> None:
             f"{where} must hold images that differ, got {len(pool)} constant ones, every pixel "
             f"{low} of 255; check how they were written"
         )
+    if all(np.array_equal(image, pool[0]) for image in pool[1:]):
+        raise DataError(
+            f"{where} must hold images that differ, got the same image {len(pool)} times; check "
+            "how they were written"
+        )
+
+
+def _check_levels(pool: np.ndarray, where: str) -> None:
+    """Refuse a range that is so low that it was hardly meant to be 0..255."""
+    high = int(pool.max())
+    if 1 < high < FEW_LEVELS:
+        raise DataError(
+            f"{where} must use the range 0..255, got pixels from 0 to {high}, nearly black; say "
+            f"what is white: --set data.white={high} (white={high}), or 255 where they are that "
+            "dark"
+        )
+
+
+def _tell_shared(pool: np.ndarray, test: np.ndarray, notes: Notes) -> None:
+    """Remark how many test images are training images as well."""
+    known = {hash(image.tobytes()) for image in pool}
+    shared = sum(hash(image.tobytes()) in known for image in test)
+    if shared:
+        notes.remark(f"{shared:,} of {len(test):,} test images are training images as well")
 
 
 def _check_range(images: np.ndarray, where: str) -> None:

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import tempfile
 from pathlib import Path
 
 import platformdirs
@@ -12,16 +13,23 @@ from aesearch.data.images import ImageSet
 from aesearch.data.named import read_named
 from aesearch.data.published import NAMES, fetch
 from aesearch.studies.errors import DataError
+from aesearch.studies.spec.sections import DataSpec
 
 DATA_VARIABLE = "AESEARCH_DATA_DIR"
 
 
 def default_data_dir() -> Path:
-    """Folder for fetched data sets: ``AESEARCH_DATA_DIR``, or the user's cache."""
+    """Folder for fetched data sets: ``AESEARCH_DATA_DIR``, or the user's cache.
+
+    A user without a home, as in some containers, has one in the folder for temporary files.
+    """
     chosen = os.environ.get(DATA_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
-    return platformdirs.user_cache_path("aesearch", appauthor=False) / "data"
+    try:
+        return platformdirs.user_cache_path("aesearch", appauthor=False) / "data"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"aesearch-{os.getuid()}" / "data"
 
 
 def load(
@@ -31,6 +39,7 @@ def load(
     progress: Progress | None = None,
     download: bool = True,
     timeout_s: float = 60.0,
+    how: DataSpec | None = None,
 ) -> ImageSet:
     """Load images by the name of a known data set or by path.
 
@@ -38,8 +47,8 @@ def load(
     ----------
     dataset : str or Path
         A name, in any case, with hyphens or underscores; or the path of a ``.npz``,
-        ``.npy``, ``.csv`` or ``.csv.gz`` file or of a folder of images. A name wins
-        over a file of that name: write ``./digits`` for the file.
+        ``.npy``, ``.csv`` or ``.tsv`` file (also ``.gz``) or of a folder of images. A name
+        wins over a file of that name: write ``./digits`` for the file.
     data_dir : str, Path or None
         Folder that holds known data sets, in torchvision's layout; None for
         ``default_data_dir()``.
@@ -50,6 +59,9 @@ def load(
         Whether a known data set that is not on disk may be fetched.
     timeout_s : float
         Seconds that a server may take to connect, or may stay silent.
+    how : DataSpec, optional
+        How files are read: their size, colours, pages and the like. What names the images there
+        is not looked at.
 
     Returns
     -------
@@ -64,15 +76,23 @@ def load(
     """
     name = known_name(str(dataset))
     if name is not None:
+        _refuse_beside_name(name, how)
         root = _root(data_dir)
-        return read_named(name, root, progress=progress, may_download=download, timeout_s=timeout_s)
+        return read_named(
+            name,
+            root,
+            progress=progress,
+            may_download=download,
+            timeout_s=timeout_s,
+            how=how,
+        )
     path = Path(dataset).expanduser()
     if len(path.name) > 255:  # more than a file's name may have: pathlib would raise
         raise DataError(f"dataset must be {_choices(path.name[:60] + '…')}")
     # An empty name is the path of the current folder to pathlib.
     if not str(dataset).strip() or not (path.exists() or _looks_like_path(str(dataset))):
         raise DataError(f"dataset must be {_choices(str(dataset))}")
-    return read_path(path)
+    return read_path(path, how)
 
 
 def fetch_named(
@@ -102,6 +122,17 @@ def fetch_named(
     if name is None:
         raise DataError(f"dataset must be {_choices(dataset)}")
     return fetch(name, _root(data_dir), progress=progress, may_download=True, timeout_s=timeout_s)
+
+
+def _refuse_beside_name(name: str, how: DataSpec | None) -> None:
+    """A published set has its labels and has, or lacks, its test set: nothing comes beside."""
+    for setting in ("test", "labels", "groups"):
+        given = None if how is None else getattr(how, setting)
+        if given is not None:
+            raise DataError(
+                f"data.{setting} must be left out for the data set {name}, got {given!r}; it goes "
+                "with images of your own"
+            )
 
 
 def _root(data_dir: str | Path | None) -> Path:

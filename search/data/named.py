@@ -13,10 +13,17 @@ from aesearch.data.idx import check_idx
 from aesearch.data.images import ImageSet, make_image_set
 from aesearch.data.published import PublishedFile, class_of, fetch, files_of
 from aesearch.studies.errors import DataError
+from aesearch.studies.spec.sections import DataSpec
 
 
 def read_named(
-    name: str, root: Path, *, progress: Progress | None, may_download: bool, timeout_s: float
+    name: str,
+    root: Path,
+    *,
+    progress: Progress | None,
+    may_download: bool,
+    timeout_s: float,
+    how: DataSpec | None = None,
 ) -> ImageSet:
     """Read a known data set, after fetching what is missing on disk.
 
@@ -28,6 +35,8 @@ def read_named(
         Folder in torchvision's layout (``<root>/MNIST/raw/...``).
     progress, may_download, timeout_s
         As in ``aesearch.data.load.load``.
+    how : DataSpec, optional
+        Size and colour; the range of a published set is known.
 
     Raises
     ------
@@ -36,15 +45,20 @@ def read_named(
     DataError
         Damaged files, or a torchvision that does not work.
     """
+    how = (
+        None
+        if how is None
+        else how.model_copy(update={"white": None, "image_shape": None, "pages": "first"})
+    )
     if name == "digits":
-        return _read_digits()
+        return _read_digits(how)
     files = fetch(name, root, progress=progress, may_download=may_download, timeout_s=timeout_s)
     for path in files:
         if path.name.endswith(("-ubyte", "-int")):
             check_idx(path)
     with _files_named(name, files_of(name, root)):
         parts = _READERS.get(name.partition("-")[0], _read_mnist_like)(name, root)
-    return make_image_set(name=name, source=f"{name} in {root}", **parts)
+    return make_image_set(name=name, source=f"{name} in {root}", how=how, **parts)
 
 
 # What torchvision, and what it reads with, raises for a damaged file.
@@ -90,7 +104,7 @@ def _damaged(name: str, files: list[PublishedFile], error: Exception) -> DataErr
     )
 
 
-def _read_digits() -> ImageSet:
+def _read_digits(how: DataSpec | None) -> ImageSet:
     """Read scikit-learn's 8x8 digits, 0..16 scaled to 0..255."""
     from sklearn.datasets import load_digits  # noqa: PLC0415 - a second of import time
 
@@ -101,6 +115,7 @@ def _read_digits() -> ImageSet:
         images=np.rint(bunch.images * (255 / 16)).astype(np.uint8),
         labels=bunch.target,
         class_names=tuple(str(name) for name in bunch.target_names),
+        how=how,
     )
 
 

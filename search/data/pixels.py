@@ -1,4 +1,4 @@
-"""Any array becomes uint8 images or int64 labels here, or a refusal that names it; no files."""
+"""Any array becomes uint8 images here, or a refusal that names it; no files, no labels."""
 
 import math
 from collections.abc import Iterator
@@ -6,32 +6,38 @@ from typing import Any
 
 import numpy as np
 
+from aesearch.data.axes import channel_last_of, is_channel_last
+from aesearch.data.containers import array_of, pictures_of
+from aesearch.data.transform import in_channels, resized
 from aesearch.studies.errors import DataError
-
-MIN_SIDE = 8
-CHANNELS = (1, 3)
+from aesearch.studies.spec.sections import DataSpec
 
 # Values converted at a time: a float copy of a whole image set would be four or
 # eight times its size, a block of this many values is a few megabytes.
 _BLOCK_VALUES = 1 << 20
-# Arithmetic in float32 may end a little above 1; that is white.
-_ONE = 1 + 1e-6
+# Arithmetic in float32 may end a little outside of [0, 1]; that is white, or black.
+ROUNDING = 1e-6
 # Floats up to here were scaled to [0, 1] and then changed; larger ones never were.
 _FEW_SHADES = 2.0
+# A range below this would leave so few of 256 levels that it was hardly meant.
+FEW_LEVELS = 32
 
 
-def images_of(array_like: Any, where: str) -> np.ndarray:
+def images_of(array_like: Any, where: str, how: DataSpec | None = None) -> np.ndarray:
     """Convert images of any accepted layout and dtype to one uint8 array.
 
     Parameters
     ----------
-    array_like : array or Tensor
-        ``(sample, height, width)``, ``(sample, height, width, channel)`` where the
-        last axis is 1 or 3, or ``(sample, channel, height, width)``. Intensities:
-        uint8 or other integers in 0..255, floats in [0, 1] (times 255, rounded),
-        or bool (False is 0, True is 255).
+    array_like : array, Tensor, Dataset or list
+        ``(sample, height, width)``, ``(sample, height, width, channel)``, ``(sample, channel,
+        height, width)``, or ``(sample, pixel)`` with ``how.image_shape``; 1 to 64 channels.
+        Intensities: uint8 or other integers in 0..255, floats in [0, 1] (times 255, rounded),
+        or bool (False is 0, True is 255); all in 0..``how.white`` where that is given. A list of
+        PIL images of any mode, or a ``torch.utils.data.Dataset``.
     where : str
         What the array is called in an error: a file, or an argument.
+    how : DataSpec, optional
+        Size, colour, white and axes; None for what the specification says where nothing is set.
 
     Returns
     -------
@@ -45,163 +51,78 @@ def images_of(array_like: Any, where: str) -> np.ndarray:
         Another shape or dtype, fewer than 8 pixels a side, NaN or infinite pixels,
         or intensities out of range.
     """
-    values = array_of(array_like, where)
-    channel_last = _is_channel_last(values.shape, where)
-    pixels = _intensities(values, where)
+    how = DataSpec() if how is None else how
+    pictures = pictures_of(array_like, where, how)
+    if pictures is not None:
+        return np.ascontiguousarray(np.moveaxis(pictures, 3, 1))
+    values = unrolled(array_of(array_like, where), where, how)
+    channel_last = channel_last_of(values.shape, where, how.image_shape)
+    pixels = _intensities(values, where, how.white)
     if pixels.ndim == 3:
         pixels = pixels[:, np.newaxis]
     elif channel_last:
         pixels = np.moveaxis(pixels, 3, 1)
+    pixels = _transformed(pixels, where, how)
     if isinstance(array_like, np.memmap) and pixels.dtype == values.dtype:
         # A map of the file would change, or fail, when the file does.
         return np.array(pixels, order="C", subok=False)
     return np.ascontiguousarray(pixels)
 
 
-def array_of(array_like: Any, where: str) -> np.ndarray:
-    """Bring an array, a tensor on any device or nested lists into NumPy; object arrays never.
+def unrolled(values: np.ndarray, where: str, how: DataSpec) -> np.ndarray:
+    """Give rows of pixels the axes of ``how.image_shape``; arrays of images stay.
 
     Raises
     ------
     DataError
-        Ragged lists, or anything that NumPy can only hold as Python objects.
+        Rows of another length.
     """
-    values: np.ndarray
-    if hasattr(array_like, "detach"):
-        # A torch tensor, recognised without importing torch.
-        tensor = array_like.detach().cpu()
-        try:
-            values = tensor.numpy()
-        except TypeError:  # bfloat16 has no NumPy type
-            values = tensor.float().numpy()
-    else:
-        try:
-            values = np.asarray(array_like)
-        except ValueError as error:
+    if values.ndim != 2 or how.image_shape is None:
+        return values
+    if values.shape[1] != math.prod(how.image_shape):
+        raise DataError(
+            f"{where} must have rows of {math.prod(how.image_shape)} pixels for data.image_shape "
+            f"{'x'.join(map(str, how.image_shape))}, got shape {values.shape}; give another shape"
+        )
+    images = values.reshape(len(values), *how.image_shape)
+    if images.ndim == 4 and is_channel_last(how.image_shape):
+        return np.moveaxis(images, 3, 1)
+    return images
+
+
+def _transformed(pixels: np.ndarray, where: str, how: DataSpec) -> np.ndarray:
+    """Bring images (sample, channel, height, width) to the colour and size that are asked for."""
+    n_channels = pixels.shape[1]
+    if how.colour != "auto":
+        n_channels = 1 if how.colour == "grey" else 3
+    if n_channels == pixels.shape[1] and how.resize is None:
+        return pixels
+    height, width = pixels.shape[2:]
+    if how.resize is not None:
+        height = width = how.resize.side
+    found = np.empty((len(pixels), n_channels, height, width), dtype=np.uint8)
+    for row, image in enumerate(np.moveaxis(pixels, 1, 3)):
+        coloured = in_channels(image, n_channels, how.colour)
+        if coloured is None:
             raise DataError(
-                f"{where} must be one array with a single shape, got {error}; "
-                "make all images the same size"
-            ) from error
-    if values.dtype == object:
-        raise DataError(
-            f"{where} must hold numbers, got an array of Python objects of shape {values.shape}; "
-            "make all images the same size and store them as uint8"
-        )
-    return values
-
-
-def labels_of(labels: Any, n_samples: int, where: str) -> np.ndarray:
-    """Check that there is one label per sample.
-
-    Parameters
-    ----------
-    labels : array
-        ``(sample,)`` or ``(sample, 1)``: integers, whole floats, bool or text.
-    n_samples : int
-        How many images there are.
-    where : str
-        What the labels are called in an error.
-
-    Returns
-    -------
-    ndarray, (sample,)
-        int64, or text (``coded`` turns text into numbers).
-
-    Raises
-    ------
-    DataError
-        Another shape, another length, missing or fractional labels.
-    """
-    values = array_of(labels, where)
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim != 1:
-        raise DataError(
-            f"{where} must have shape (sample,), got {values.shape}; "
-            "give one class number per image"
-        )
-    if len(values) != n_samples:
-        raise DataError(
-            f"{where} must hold one label per image ({n_samples}), got {len(values)}; "
-            "check that images and labels belong together"
-        )
-    if values.dtype.kind in "SU":
-        return values.astype(str)
-    if values.dtype.kind == "f":
-        whole = np.isfinite(values) & (np.floor(values) == values)
-        if not whole.all():
-            first = int(np.argmin(whole))
-            raise DataError(
-                f"{where} must be whole numbers, got {values[first]!s} at sample {first}; "
-                "give class numbers, or no labels"
+                f"{where} must have one channel or three for data.colour={how.colour}, got "
+                f"{image.shape[2]}; leave the setting out"
             )
-    elif values.dtype.kind not in "iub":
-        raise DataError(
-            f"{where} must be class numbers or names, got dtype {values.dtype}; convert to int64"
-        )
-    return np.ascontiguousarray(values, dtype=np.int64)
+        if how.resize is not None:
+            coloured = resized(coloured, how.resize, how.background)
+        found[row] = np.moveaxis(coloured, 2, 0)
+    return found
 
 
-def coded(
-    labels: np.ndarray | None, test_labels: np.ndarray | None
-) -> tuple[np.ndarray | None, np.ndarray | None, tuple[str, ...] | None]:
-    """Replace textual labels by their rank, the same in both parts; numbers stay.
-
-    Returns
-    -------
-    labels, test_labels : ndarray of int64, (sample,), or None
-    class_names : tuple of str or None
-        The names in the order of their numbers; None where the labels were numbers.
-    """
-    parts = [part for part in (labels, test_labels) if part is not None]
-    if not any(part.dtype.kind == "U" for part in parts):
-        return labels, test_labels, None
-    texts = [part.astype(str) for part in parts]
-    names = np.unique(np.concatenate(texts))
-    numbers = iter([np.searchsorted(names, text).astype(np.int64) for text in texts])
-    return (
-        None if labels is None else next(numbers),
-        None if test_labels is None else next(numbers),
-        tuple(str(name) for name in names),
-    )
-
-
-def _is_channel_last(shape: tuple[int, ...], where: str) -> bool:
-    """Check the shape; tell whether the channels are its last axis."""
-    layouts = "(sample, height, width), (sample, height, width, channel) or "
-    layouts += "(sample, channel, height, width)"
-    if len(shape) not in (3, 4):
-        raise DataError(
-            f"{where} must have shape {layouts}, got {shape}; "
-            "reshape flattened images to their height and width"
-        )
-    # A last axis of 1 or 3 can only be channels: no image is that narrow.
-    channel_last = len(shape) == 4 and shape[3] in CHANNELS
-    if len(shape) == 4 and not channel_last and shape[1] not in CHANNELS:
-        raise DataError(
-            f"{where} must have 1 or 3 channels as axis 1 or 3, got shape {shape}; "
-            "keep one channel, or three"
-        )
-    height, width = shape[1:3] if len(shape) == 3 or channel_last else shape[2:4]
-    if min(height, width) < MIN_SIDE:
-        raise DataError(
-            f"{where} must hold images of at least {MIN_SIDE}x{MIN_SIDE} pixels, "
-            f"got {height}x{width} (shape {shape}, read as {layouts}); enlarge or pad them"
-        )
-    return channel_last
-
-
-def _intensities(values: np.ndarray, where: str) -> np.ndarray:
+def _intensities(values: np.ndarray, where: str, white: float | None) -> np.ndarray:
     """Convert intensities to uint8, keeping the shape."""
     kind = values.dtype.kind
     if kind == "b":
         return np.asarray(values, dtype=np.uint8) * np.uint8(255)
-    if values.dtype == np.uint8:
-        return values
-    if kind in "iu":
-        return _from_integers(values, where)
-    if kind == "f":
-        return _from_floats(values, where)
+    if kind in "iu" and white in (None, 255):
+        return values if values.dtype == np.uint8 else _from_integers(values, where)
+    if kind in "iuf":
+        return _from_floats(values, where, white)
     raise DataError(
         f"{where} must be uint8, another integer type, float or bool, got dtype {values.dtype}; "
         "convert to uint8 in 0..255"
@@ -213,17 +134,26 @@ def _from_integers(values: np.ndarray, where: str) -> np.ndarray:
     if values.size:
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > 255:
+            remedy = "shift and rescale them" if low < 0 else f"say what is white: {_white(high)}"
             raise DataError(
                 f"{where} must hold intensities in 0..255, got {values.dtype} values from {low} "
-                f"to {high}; rescale them, or give floats in [0, 1]"
+                f"to {high}; {remedy}, or give floats in [0, 1]"
             )
     return values.astype(np.uint8)
 
 
-def _from_floats(values: np.ndarray, where: str) -> np.ndarray:
-    """Scale floats in [0, 1] to 0..255, block by block."""
+def _white(high: float) -> str:
+    """Name the setting for a range that ends here, with the value that was most likely meant."""
+    usual = next((depth for depth in (1, 255, 1023, 4095, 16383, 65535) if high <= depth), high)
+    meant = high if high < 32 else usual
+    return f"--set data.white={meant:g} (white={meant:g})"
+
+
+def _from_floats(values: np.ndarray, where: str, white: float | None) -> np.ndarray:
+    """Scale numbers in 0..white to 0..255, block by block."""
     pixels = np.empty(values.shape, dtype=np.uint8)
-    low, high = math.inf, -math.inf
+    unit = 1.0 if white is None else white
+    low, high, off_level = math.inf, -math.inf, 0.0
     n_bad, first_bad = 0, None
     for start, stop in _blocks(values.shape):
         block = np.asarray(values[start:stop])
@@ -232,26 +162,52 @@ def _from_floats(values: np.ndarray, where: str) -> np.ndarray:
         finite = np.isfinite(block)
         if not finite.all():
             n_bad += int(finite.size - np.count_nonzero(finite))
-            if first_bad is None:
-                sample, *rest = np.unravel_index(int(np.argmin(finite)), block.shape)
-                first_bad = (start + int(sample), *(int(index) for index in rest))
+            first_bad = first_bad or _first_bad(finite, start)
             continue
+        if unit != 1:
+            block = block / np.float64(unit)
         low, high = min(low, float(block.min())), max(high, float(block.max()))
-        if low >= 0 and high <= _ONE:
-            pixels[start:stop] = np.rint(block * 255)
+        if low >= -ROUNDING and high <= 1 + ROUNDING:
+            scaled = block * 255
+            pixels[start:stop] = levels = np.rint(scaled)
+            if high * 255 < FEW_LEVELS:
+                off_level = max(off_level, float(np.abs(scaled - levels).max()))
     if n_bad:
         raise DataError(
             f"{where} must hold finite pixels, got {n_bad} NaN or infinite of {values.size}, the "
             f"first at index {first_bad}; replace them or drop those images"
         )
-    if low < 0 or high > _ONE:
-        large = low >= 0 and high > _FEW_SHADES
-        remedy = "divide by 255, or store as uint8" if large else "rescale them to [0, 1]"
-        if values.size:
-            raise DataError(
-                f"{where} must hold float intensities in [0, 1], got [{low:g}, {high:g}]; {remedy}"
-            )
+    if values.size and (low < -ROUNDING or high > 1 + ROUNDING):
+        kind = f"intensities in 0..{unit:g}" if white else "float intensities in [0, 1]"
+        raise DataError(
+            f"{where} must hold {kind}, got [{low * unit:g}, {high * unit:g}]; "
+            f"{_rescaling(low * unit, high * unit)}"
+        )
+    if white is None and off_level > 1 / 16 and high * 255 < FEW_LEVELS:
+        raise DataError(
+            f"{where} must use the range [0, 1], got floats up to {high:g}, of which "
+            f"{round(high * 255) + 1} of 256 levels would be left; say what is white: "
+            f"{_white(high)}"
+        )
     return pixels
+
+
+def _first_bad(finite: np.ndarray, start: int) -> tuple[int, ...]:
+    """Index of the first pixel that is not finite, in a block that begins at a sample."""
+    sample, *rest = np.unravel_index(int(np.argmin(finite)), finite.shape)
+    return (start + int(sample), *(int(index) for index in rest))
+
+
+def _rescaling(low: float, high: float) -> str:
+    if low < 0:
+        return "rescale them to [0, 1]" + (
+            ", or leave their normalization out" if high <= 10 and low >= -10 else ""
+        )
+    if high <= _FEW_SHADES:
+        return "rescale them to [0, 1]"
+    if high <= 255 and high > 32:
+        return "divide by 255, or store as uint8"
+    return f"say what is white: {_white(high)}"
 
 
 def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:

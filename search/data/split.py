@@ -30,6 +30,7 @@ class TrainTest:
         the data set has a test set of its own.
     description : str
         Where the test set comes from, for people.
+    train_groups : ndarray of int64, (sample,), or None
     """
 
     train_images: np.ndarray
@@ -38,6 +39,7 @@ class TrainTest:
     test_labels: np.ndarray | None
     test_indices: np.ndarray
     description: str
+    train_groups: np.ndarray | None = None
 
 
 def limited(n_samples: int, labels: np.ndarray | None, limit: int) -> np.ndarray:
@@ -63,7 +65,9 @@ def limited(n_samples: int, labels: np.ndarray | None, limit: int) -> np.ndarray
     return np.arange(limit)
 
 
-def split_test(image_set: ImageSet, *, test_fraction: float, seed: int) -> TrainTest:
+def split_test(
+    image_set: ImageSet, *, test_fraction: float, seed: int, stratify: bool = False
+) -> TrainTest:
     """Set the test images aside: the set's own, or a seeded random part.
 
     Parameters
@@ -73,6 +77,8 @@ def split_test(image_set: ImageSet, *, test_fraction: float, seed: int) -> Train
         Part of the images that becomes the test set where there is none; in (0, 1).
     seed : int
         >= 0; the same seed gives the same test set.
+    stratify : bool
+        Whether a drawn test set has the classes in the shares that they have in all images.
 
     Returns
     -------
@@ -91,10 +97,17 @@ def split_test(image_set: ImageSet, *, test_fraction: float, seed: int) -> Train
             test_images=image_set.test_images,
             test_labels=image_set.test_labels,
             test_indices=np.empty(0, dtype=np.int64),
+            train_groups=image_set.groups,
             description=f"the data set's own {len(image_set.test_images)} test images",
         )
-    train, test = _part(image_set.n_samples, test_fraction, seed, _TEST, name="test_fraction")
-    labels = image_set.labels
+    labels, groups = image_set.labels, image_set.groups
+    if groups is None and not stratify:
+        train, test = _part(image_set.n_samples, test_fraction, seed, _TEST, name="test_fraction")
+    else:
+        # The first of as many folds as the test set fits into: its groups and shares are theirs.
+        n_parts = max(2, round(1 / test_fraction))
+        part = _parts(image_set.n_samples, n_parts, (seed, _TEST), labels, groups, stratify)
+        train, test = np.flatnonzero(part != 0), np.flatnonzero(part == 0)
     return TrainTest(
         train_images=image_set.images[train],
         train_labels=None if labels is None else labels[train],
@@ -102,10 +115,19 @@ def split_test(image_set: ImageSet, *, test_fraction: float, seed: int) -> Train
         test_labels=None if labels is None else labels[test],
         test_indices=test,
         description=f"{len(test)} of {image_set.n_samples} images, drawn with seed {seed}",
+        train_groups=None if groups is None else groups[train],
     )
 
 
-def folds(n_samples: int, n_folds: int, seed: int) -> np.ndarray:
+def folds(
+    n_samples: int,
+    n_folds: int,
+    seed: int,
+    *,
+    labels: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+    stratify: bool = False,
+) -> np.ndarray:
     """Give every sample its fold: sklearn's shuffled ``KFold``, seeded.
 
     Fold ``f`` validates on ``fold_of_sample == f``, in ascending order, and trains on
@@ -117,6 +139,10 @@ def folds(n_samples: int, n_folds: int, seed: int) -> np.ndarray:
         2 <= n_folds <= n_samples.
     seed : int
         >= 0.
+    labels, groups : ndarray of int64, (sample,), or None
+    stratify : bool
+        Whether each fold has the classes in the same shares: sklearn's ``StratifiedKFold``. With
+        groups, which are never in two folds: its ``StratifiedGroupKFold``, else ``GroupKFold``.
 
     Returns
     -------
@@ -126,24 +152,71 @@ def folds(n_samples: int, n_folds: int, seed: int) -> np.ndarray:
     Raises
     ------
     DataError
-        Fewer than two folds, more folds than samples, or a negative seed.
+        Fewer than two folds, more folds than samples or groups, no labels to stratify by, or a
+        negative seed.
     """
     if not 2 <= n_folds <= n_samples:
         raise DataError(
             f"n_folds must be between 2 and the number of samples ({n_samples}), got {n_folds!r}; "
             "change --folds"
         )
-    from sklearn.model_selection import KFold  # noqa: PLC0415 - a second of import time
-
-    random_state = int(_stream(seed, _FOLDS).generate_state(1)[0])
-    splitter = KFold(n_splits=n_folds, shuffle=True, random_state=random_state)
-    fold_of_sample = np.empty(n_samples, dtype=np.int64)
-    for fold, (_, validation) in enumerate(splitter.split(np.empty((n_samples, 0)))):
-        fold_of_sample[validation] = fold
-    return fold_of_sample
+    return _parts(n_samples, n_folds, (seed, _FOLDS), labels, groups, stratify)
 
 
-def holdout(n_samples: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _parts(  # noqa: PLR0917 - what sklearn's splitters are given
+    n_samples: int,
+    n_parts: int,
+    stream: tuple[int, int],
+    labels: np.ndarray | None,
+    groups: np.ndarray | None,
+    stratify: bool,
+) -> np.ndarray:
+    """Give every sample its part by sklearn's splitter for what is known of the samples."""
+    from sklearn.model_selection import (  # noqa: PLC0415 - a second of import time
+        GroupKFold,
+        KFold,
+        StratifiedGroupKFold,
+        StratifiedKFold,
+    )
+
+    if stratify and labels is None:
+        raise DataError(
+            "data.stratify must be false for images without labels, got true; give labels, or "
+            "leave it out"
+        )
+    if groups is not None and (n_groups := len(np.unique(groups))) < n_parts:
+        raise DataError(
+            f"data.groups must make at least {n_parts} groups, one for each part, got {n_groups}; "
+            "use fewer folds, or a larger data.test_fraction"
+        )
+    rarest = n_parts
+    if stratify and labels is not None:
+        rarest = int(np.unique(labels, return_counts=True)[1].min())
+    if rarest < n_parts:
+        raise DataError(
+            f"data.stratify must have {n_parts} images of each class, one for each part, got a "
+            f"class of {rarest}; add images, use fewer folds, or leave it out"
+        )
+    splitters = {
+        (False, False): KFold,
+        (False, True): StratifiedKFold,
+        (True, False): GroupKFold,
+        (True, True): StratifiedGroupKFold,
+    }
+    random_state = int(_stream(*stream).generate_state(1)[0])
+    splitter = splitters[groups is not None, stratify](
+        n_splits=n_parts, shuffle=True, random_state=random_state
+    )
+    part_of_sample = np.empty(n_samples, dtype=np.int64)
+    split = splitter.split(np.empty((n_samples, 0)), labels, groups)
+    for number, (_, held_out) in enumerate(split):
+        part_of_sample[held_out] = number
+    return part_of_sample
+
+
+def holdout(
+    n_samples: int, fraction: float, seed: int, groups: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Hold a seeded random part of the training samples out, for early stopping.
 
     Parameters
@@ -154,6 +227,9 @@ def holdout(n_samples: int, fraction: float, seed: int) -> tuple[np.ndarray, np.
         Part that is held out, in (0, 1); at least one sample, and never all.
     seed : int
         >= 0.
+    groups : ndarray of int64, (sample,), or None
+        Which are held out as a whole, as many as come nearest to the fraction; where there is
+        but one group, samples are held out alone.
 
     Returns
     -------
@@ -165,7 +241,14 @@ def holdout(n_samples: int, fraction: float, seed: int) -> tuple[np.ndarray, np.
     DataError
         A fraction out of range, fewer than two samples or a negative seed.
     """
-    return _part(n_samples, fraction, seed, _HOLDOUT, name="fraction")
+    kinds = np.unique(groups) if groups is not None else np.empty(0)
+    if groups is None or len(kinds) < 2:
+        return _part(n_samples, fraction, seed, _HOLDOUT, name="fraction")
+    order = np.random.default_rng(_stream(seed, _HOLDOUT)).permutation(kinds)
+    sizes = np.cumsum([np.count_nonzero(groups == kind) for kind in order[:-1]])
+    n_held = 1 + int(np.argmin(np.abs(sizes - fraction * n_samples)))
+    is_held = np.isin(groups, order[:n_held])
+    return np.flatnonzero(~is_held), np.flatnonzero(is_held)
 
 
 def split_hash(fold_of_sample: np.ndarray, test_indices: np.ndarray) -> str:

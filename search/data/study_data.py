@@ -1,18 +1,21 @@
 """What a study trains on: images, folds and test set, the same in every process; no training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 
 from aesearch import __version__
+from aesearch.data import cache
 from aesearch.data.load import load as load_images
 from aesearch.data.split import folds, holdout, limited, split_hash, split_test
+from aesearch.models.runtime import has_fast_bfloat16
 from aesearch.seeds import derive_seed
 from aesearch.studies.errors import DataError, StudyMismatchError
-from aesearch.studies.results.records import Facts, PcaOfSize
+from aesearch.studies.results.records import Facts
 from aesearch.studies.spec.resolved import ResolvedSpec, resolve
-from aesearch.studies.spec.space import Range
 from aesearch.studies.spec.study import StudySpec
 
 Progress = Callable[[str, int, int | None], None]
@@ -36,6 +39,10 @@ class Problem:
         What label 0, 1, ... is called.
     fold_of_sample : ndarray, (sample,)
         Which fold holds each image out.
+    read : str
+        One line: what was read, and what was left out.
+    groups : ndarray of int64, (sample,), or None
+        Which images are never on both sides of a split.
     """
 
     spec: ResolvedSpec
@@ -50,6 +57,8 @@ class Problem:
     fingerprint: str
     split_sha256: str
     class_names: tuple[str, ...] | None = None
+    read: str = ""
+    groups: np.ndarray | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -70,18 +79,21 @@ class Problem:
         """
         outside, _ = self.fold_indices(fold)
         seed = derive_seed(self.spec.seed, "fold-holdout", fold)
-        train, inner = holdout(len(outside), self.spec.retrain.holdout, seed)
+        groups = None if self.groups is None else self.groups[outside]
+        train, inner = holdout(len(outside), self.spec.retrain.holdout, seed, groups)
         return outside[train], outside[inner]
 
     def holdout_indices(self) -> tuple[np.ndarray, np.ndarray]:
         """Image numbers the retraining trains on, and those that stop it early."""
-        return holdout(len(self.images), self.spec.retrain.holdout, self.spec.seed)
+        share, seed = self.spec.retrain.holdout, self.spec.seed
+        return holdout(len(self.images), share, seed, self.groups)
 
     def facts(self) -> Facts:
         """What the store keeps beside the spec to recognise the data and the split again."""
         n_validation = int((self.fold_of_sample == 0).sum())
         return {
             "dataset": self.name,
+            "read": self.read,
             "image_shape": list(self.image_shape),
             "n_images": len(self.images),
             "n_test": len(self.test_images),
@@ -94,73 +106,38 @@ class Problem:
         }
 
 
-def principal_components_by_fold(problem: Problem) -> list[PcaOfSize]:
-    """What principal components reach on the folds, for each searched size of the code.
-
-    Returns
-    -------
-    list of PcaOfSize
-        Ascending; errors of the images that a fold holds out, by the components of its training
-        part. Empty where the sizes are a range.
-    """
-    from aesearch.evaluation.baseline import pca_baseline  # noqa: PLC0415 - imports torch
-
-    spec = problem.spec
-    searched = spec.space.encoding_dim
-    if isinstance(searched, Range):
-        return []
-    sizes = (spec.model.encoding_dim,) if searched is None else sorted(searched.choices)
-    errors = dict.fromkeys(sizes, 0.0)
-    for fold in range(spec.search.folds):
-        train, held_out = problem.fold_indices(fold)
-        found = pca_baseline(
-            problem.images[train],
-            problem.images[held_out],
-            encoding_dim=sizes[-1],
-            curve_dims=sizes,
-            seed=spec.seed,
-        )
-        curve = {point.encoding_dim: point.mse for point in found.curve}
-        for size in sizes:
-            errors[size] += curve[min(size, max(curve))] / spec.search.folds
-    return [{"encoding_dim": size, "mse": errors[size]} for size in sizes]
-
-
 def versions() -> dict[str, str]:
     """Return the versions that a number may depend on."""
-    from importlib.metadata import version  # noqa: PLC0415 - only where it is asked for
-
     names = ("torch", "optuna", "numpy", "scikit-learn")
     return {"aesearch": __version__} | {name: version(name) for name in names}
 
 
-def load_problem(spec: StudySpec, *, device: str, progress: Progress | None = None) -> Problem:
+def load_problem(
+    spec: StudySpec,
+    *,
+    device: str,
+    progress: Progress | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Problem:
     """Load the images of a spec, split them, and resolve the spec for this size and device.
 
     Parameters
     ----------
     device : {"cpu", "cuda"}
         Where the study trains; decided by the caller.
+    facts : mapping, optional
+        Of the stored study with this spec: its images are opened in the cache where they are
+        there, instead of being read again.
 
     Raises
     ------
     DataError
         The images are missing or cannot be used, or are too few for the folds.
     """
-    from aesearch.models.runtime import has_fast_bfloat16  # noqa: PLC0415 - imports torch
-
-    found = load_images(spec.data.dataset, spec.data.data_dir, progress=progress)
-    parts = split_test(found, test_fraction=spec.data.test_fraction, seed=spec.seed)
-    images, labels = parts.train_images, parts.train_labels
-    if spec.data.limit is not None and spec.data.limit < len(images):
-        kept = limited(len(images), labels, spec.data.limit)
-        images = images[kept]
-        labels = None if labels is None else labels[kept]
-    if len(images) < 2 * spec.search.folds:
-        raise DataError(
-            f"{found.source} must hold at least two images per fold, got {len(images)} for "
-            f"{spec.search.folds} folds; use fewer folds or more images"
-        )
+    parts = None if facts is None else cache.opened(facts)
+    if parts is None:
+        parts = cache.keep(_read(spec, progress))
+    images = parts["images"]
     resolved = resolve(
         spec,
         image_shape=(int(images.shape[1]), int(images.shape[2]), int(images.shape[3])),
@@ -168,21 +145,51 @@ def load_problem(spec: StudySpec, *, device: str, progress: Progress | None = No
         device=device,
         fast_bfloat16=has_fast_bfloat16(),
     )
-    fold_of_sample = folds(len(images), spec.search.folds, spec.seed)
-    return Problem(
-        spec=resolved,
-        asked=spec,
-        name=found.name,
-        images=images,
-        labels=labels,
-        test_images=parts.test_images,
-        test_labels=parts.test_labels,
-        test_description=parts.description,
-        fold_of_sample=fold_of_sample,
-        fingerprint=found.fingerprint,
-        split_sha256=split_hash(fold_of_sample, parts.test_indices),
-        class_names=found.class_names,
+    return Problem(spec=resolved, asked=spec, **parts)
+
+
+def _read(spec: StudySpec, progress: Progress | None) -> dict[str, Any]:
+    """Read and split images: what a ``Problem`` has beside its specification."""
+    found = load_images(spec.data.dataset, spec.data.data_dir, progress=progress, how=spec.data)
+    parts = split_test(
+        found,
+        test_fraction=spec.data.test_fraction,
+        seed=spec.seed,
+        stratify=spec.data.stratify,
     )
+    images, labels, groups = parts.train_images, parts.train_labels, parts.train_groups
+    if spec.data.limit is not None and spec.data.limit < len(images):
+        kept = limited(len(images), labels, spec.data.limit)
+        images = images[kept]
+        labels = None if labels is None else labels[kept]
+        groups = None if groups is None else groups[kept]
+    if len(images) < 2 * spec.search.folds:
+        raise DataError(
+            f"{found.source} must hold at least two images per fold, got {len(images)} for "
+            f"{spec.search.folds} folds; use fewer folds or more images"
+        )
+    fold_of_sample = folds(
+        len(images),
+        spec.search.folds,
+        spec.seed,
+        labels=labels,
+        groups=groups,
+        stratify=spec.data.stratify,
+    )
+    return {
+        "name": found.name,
+        "images": images,
+        "labels": labels,
+        "test_images": parts.test_images,
+        "test_labels": parts.test_labels,
+        "test_description": parts.description,
+        "fold_of_sample": fold_of_sample,
+        "fingerprint": found.fingerprint,
+        "split_sha256": split_hash(fold_of_sample, parts.test_indices),
+        "class_names": found.class_names,
+        "read": found.described,
+        "groups": groups,
+    }
 
 
 def check_same_data(problem: Problem, facts: Facts, name: str) -> None:

@@ -1,84 +1,77 @@
-"""Image sets in CSV tables: one image a row, flattened, with or without a label column."""
+"""Image sets in tables (CSV, TSV): one image a row; what its columns are is ``table_columns``."""
 
 import csv
 import gzip
-import math
 import zlib
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from aesearch.data.notes import Notes, shown
+from aesearch.data.table_columns import (
+    LABEL_NAMES,
+    Columns,
+    Dialect,
+    channel_first,
+    columns_of,
+    dialect_of,
+)
 from aesearch.studies.errors import DataError
+from aesearch.studies.spec.sections import DataSpec
 
-_LABEL_NAMES = ("label", "labels", "class", "target", "y")
 # Rows converted at a time: a parsed table takes eight bytes a pixel.
 _CHUNK_ROWS = 2048
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """What the columns of a table are.
-
-    Attributes
-    ----------
-    n_columns : int
-    label : int or None
-        Column of the labels.
-    is_guess : bool
-        Whether nothing says so but the number of columns.
-    image_shape : tuple of int
-        ``(height, width)``, or ``(height, width, 3)``: a pixel's three values are neighbours.
-    has_header : bool
-    """
-
-    n_columns: int
-    label: int | None
-    is_guess: bool
-    image_shape: tuple[int, ...]
-    has_header: bool
+_SUFFIXES = (".gz", ".csv", ".tsv")
 
 
 @dataclass
 class _Rows:
-    """Rows read so far: blocks of pixels, uint8 or float32, and of labels."""
+    """Rows read so far: blocks of pixels, uint8 or float32, and of labels and row numbers."""
 
     pixels: list[np.ndarray] = field(default_factory=list)
     labels: list[np.ndarray] = field(default_factory=list)
+    groups: list[np.ndarray] = field(default_factory=list)
     n_rows: int = 0
 
 
-def table_parts(path: Path) -> dict[str, Any]:
+def table_parts(path: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
     """Read a table such as Kaggle's ``label,pixel0,...``: the arguments of ``make_image_set``.
 
     The label column is the one called 'label', 'class', 'target' or 'y', or else, where no
-    column has a name, the first if the others make a square image. Pixels are integers in
-    0..255 or floats in [0, 1]; one channel, or three with a pixel's values side by side. Plain
-    or gzipped.
+    column has a name, the first if the others make a square image and its values are no row
+    numbers. Pixels are integers in 0..255 or floats in [0, 1], in the order of their columns or,
+    where their names number them, of their names. Plain or gzipped.
 
     Raises
     ------
     DataError
-        Columns that make no square image, cells that are missing or no numbers, rows of
+        Columns that make no image, cells that are missing or no numbers, rows of
         different lengths, or a damaged file.
     """
     import pandas as pd  # noqa: PLC0415 - only tables need it
 
     rows = _Rows()
     try:
-        columns = _columns_of(path)
+        lines = _first_lines(path)
+        dialect = dialect_of(lines, how)
+        columns = columns_of(lines, dialect, str(path), how, notes)
         chunks = pd.read_csv(
             path,
             header=None,
+            sep=dialect.delimiter,
+            decimal=dialect.decimal,
             skiprows=int(columns.has_header),
             chunksize=_CHUNK_ROWS,
             low_memory=False,
             skip_blank_lines=True,
+            encoding="utf-8-sig",
         )
         with chunks:
             for chunk in chunks:
-                _add(chunk, columns, rows, path)
+                _add(_restored(chunk, columns, rows), columns, rows, path, how)
     except DataError:
         raise
     except pd.errors.EmptyDataError:
@@ -90,25 +83,60 @@ def table_parts(path: Path) -> dict[str, Any]:
         ) from error
     if not rows.n_rows:
         raise DataError(f"{path} must hold rows of pixels, got no rows; write it again")
-    images = _joined(rows.pixels).reshape(-1, *columns.image_shape)
+    pixels = _joined(rows.pixels, how)
     labels = np.concatenate(rows.labels) if rows.labels else None
     if labels is not None and columns.is_guess:
-        _check_guess(labels, images.reshape(len(images), -1)[:, -1], path)
+        labels = _checked_guess(labels, pixels[:, -1], columns, path, notes)
+    images = pixels.reshape(-1, *columns.image_shape)
     return {
-        "name": path.name.lower().removesuffix(".gz").removesuffix(".csv"),
-        "source": str(path),
-        "images": images,
+        "name": _name(path),
+        "source": shown(path),
+        "images": images if how.image_shape else channel_first(pixels, columns.image_shape),
         "labels": labels,
+        "groups": np.concatenate(rows.groups) if rows.groups else None,
     }
 
 
-def _check_guess(first: np.ndarray, last: np.ndarray, path: Path) -> None:
-    """Refuse a first column that is no class beside a last one that is."""
+def _name(path: Path) -> str:
+    name = shown(path.name.lower())
+    for suffix in _SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
+
+
+def _first_lines(path: Path) -> list[str]:
+    """Read the first two lines that hold anything."""
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+        return list(islice((line for line in file if line.strip()), 2))
+
+
+def _checked_guess(
+    first: np.ndarray, last: np.ndarray, columns: Columns, path: Path, notes: Notes
+) -> np.ndarray | None:
+    """Tell whether a first column is labels or numbers the rows; None for the latter.
+
+    Raises
+    ------
+    DataError
+        A column with another name that is neither, or one that is no class beside a last one
+        that is.
+    """
+    if len(first) > 1 and len(np.unique(first)) == len(first):
+        notes.remark("the first column has no value twice: an index, not read")
+        return None
+    if columns.unknown:
+        names = ", ".join(LABEL_NAMES[:-1]) + f" or {LABEL_NAMES[-1]}"
+        raise DataError(
+            f"{path} must call its label column {names}, got {columns.n_columns} "
+            f"columns, the first of them {columns.unknown[:40]!r}; rename it, or take it away"
+        )
     if _are_classes(last) and not _are_classes(first):
         raise DataError(
             f"{path} must tell which column is the label, got a last column that looks like one "
             "and a first that does not; add a header with 'label', or put the labels first"
         )
+    return first
 
 
 def _are_classes(values: np.ndarray) -> bool:
@@ -120,83 +148,23 @@ def _are_classes(values: np.ndarray) -> bool:
     )
 
 
-def _columns_of(path: Path) -> _Columns:
-    """Understand the columns from the first line."""
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-        cells = next(csv.reader(file), [])
-    has_header = _is_header(cells)
-    names = [cell.strip().lower() for cell in cells] if has_header else []
-    if names and (not names[0] or names[0].startswith("unnamed")):
-        raise DataError(
-            f"{path} must hold labels and pixels only, got a first column without a name: "
-            "a row index, which would be taken for a label; write it again with index=False"
-        )
-    label = next((names.index(name) for name in _LABEL_NAMES if name in names), None)
-    n_columns = len(cells)
-    is_guess = label is None
-    if is_guess:
-        without, with_label = _shape_of(n_columns), _shape_of(n_columns - 1)
-        if without and with_label:
-            raise DataError(
-                f"{path} must tell whether its first column is a label, got {n_columns} columns, "
-                "which allow both; add a header with 'label' or 'pixel0' and more"
-            )
-        if with_label and names and not _is_number(names[0]):
-            raise DataError(
-                f"{path} must call its label column {_listed(_LABEL_NAMES)}, got {n_columns} "
-                f"columns, the first of them {names[0][:40]!r}; rename it, or take it away"
-            )
-        label = 0 if with_label else None
-        shape = with_label or without
-    else:
-        shape = _shape_of(n_columns - 1)
-    if shape is None:
-        raise DataError(
-            f"{path} must have as many pixel columns as a square image has values (height x "
-            f"height, or 3 x height x height), got {n_columns} columns"
-            f"{'' if label is None else f' with the labels in column {label + 1}'}; "
-            "store images of another shape as .npz"
-        )
-    return _Columns(n_columns, label, is_guess, shape, has_header)
+def _restored(chunk: Any, columns: Columns, rows: _Rows) -> Any:
+    """Give the first row the values that a program changed when it took them for names."""
+    if columns.first_row is None or rows.n_rows:
+        return chunk
+    chunk = chunk.copy()
+    for column, cell in enumerate(columns.first_row):
+        values = chunk[column].to_numpy(dtype=float, copy=True)
+        values[0] = float(cell)
+        whole = (np.floor(values) == values).all()
+        chunk[column] = values.astype(np.int64) if whole else values
+    return chunk
 
 
-def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:-1]) + f" or {names[-1]}"
-
-
-def _is_header(cells: list[str]) -> bool:
-    """Whether the first line names the columns; a row of data may start with a text label."""
-    texts = [cell.strip().lower() for cell in cells]
-    counted = [[str(start + column) for column in range(len(texts))] for start in (0, 1)]
-    return (
-        any(text in _LABEL_NAMES for text in texts)
-        or not any(_is_number(text) for text in texts)
-        or texts in counted  # pandas names columns by number
-    )
-
-
-def _is_number(cell: str) -> bool:
-    """Whether a cell of the first line is data."""
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _shape_of(n_values: int) -> tuple[int, ...] | None:
-    """Return the shape of a square image of so many values; None where there is none."""
-    for shape in ((), (3,)):
-        n_pixels, rest = divmod(n_values, math.prod(shape))
-        side = math.isqrt(max(0, n_pixels))
-        if side > 0 and rest == 0 and side * side == n_pixels:
-            return (side, side, *shape)
-    return None
-
-
-def _add(chunk: Any, columns: _Columns, rows: _Rows, path: Path) -> None:
+def _add(chunk: Any, columns: Columns, rows: _Rows, path: Path, how: DataSpec) -> None:
     """Check one chunk of rows and keep it in as few bytes as it needs."""
+    if chunk.shape[1] == columns.n_columns + 1 and chunk.iloc[:, -1].isna().all():
+        chunk = chunk.iloc[:, :-1]  # a delimiter at the end of each line
     if chunk.shape[1] != columns.n_columns:
         raise DataError(
             f"{path} must have {columns.n_columns} columns, as its first line has, got "
@@ -204,6 +172,9 @@ def _add(chunk: Any, columns: _Columns, rows: _Rows, path: Path) -> None:
         )
     first_row = rows.n_rows + 1
     missing = chunk.isna().to_numpy()
+    used = np.zeros(columns.n_columns, dtype=bool)
+    used[[*columns.pixels, *([] if columns.label is None else [columns.label])]] = True
+    missing &= used
     if missing.any():
         row, column = np.argwhere(missing)[0]
         raise DataError(
@@ -212,36 +183,45 @@ def _add(chunk: Any, columns: _Columns, rows: _Rows, path: Path) -> None:
             "drop those rows"
         )
     if columns.label is not None:
-        labels = chunk.iloc[:, columns.label]
-        is_number = labels.dtype.kind in "iufb"
-        rows.labels.append(labels.to_numpy() if is_number else np.array([str(x) for x in labels]))
-        chunk = chunk.drop(columns=columns.label)
-    for column, dtype in chunk.dtypes.items():
+        rows.labels.append(_plain(chunk.iloc[:, columns.label]))
+    if columns.groups is not None:
+        rows.groups.append(np.array([str(group) for group in chunk.iloc[:, columns.groups]]))
+    pixels = chunk.iloc[:, list(columns.pixels)]
+    plain = Dialect(",")
+    for column, dtype in pixels.dtypes.items():
         if dtype.kind not in "iuf":
-            text = next((cell for cell in chunk[column] if not _is_number(str(cell))), dtype)
+            text = next((cell for cell in pixels[column] if not plain.is_number(str(cell))), dtype)
             raise DataError(
                 f"{path} must hold numbers as pixels, got {str(text)[:40]!r} in column "
                 f"{column + 1}; write pixels as integers in 0..255"
             )
-    values = chunk.to_numpy()
-    if values.dtype.kind == "f":
+    values = pixels.to_numpy()
+    if values.dtype.kind == "f" or how.white is not None:
         rows.pixels.append(values.astype(np.float32))
     else:
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > 255:
             raise DataError(
                 f"{path} must hold intensities in 0..255, got values from {low} to {high} in rows "
-                f"{first_row} to {rows.n_rows + len(values)}; rescale them"
+                f"{first_row} to {rows.n_rows + len(values)}; rescale them, or say what is white "
+                "with --set data.white=VALUE"
             )
         rows.pixels.append(values.astype(np.uint8))
     rows.n_rows += len(values)
 
 
-def _joined(blocks: list[np.ndarray]) -> np.ndarray:
+def _plain(labels: Any) -> np.ndarray:
+    """Labels as numbers, or as text."""
+    if labels.dtype.kind in "iufb":
+        return np.asarray(labels.to_numpy())
+    return np.array([str(label) for label in labels])
+
+
+def _joined(blocks: list[np.ndarray], how: DataSpec) -> np.ndarray:
     """Join the blocks; whole floats up to 255 are integers, as np.savetxt writes them."""
     pixels = np.concatenate(blocks)
     blocks.clear()
-    if pixels.dtype.kind == "f" and 1 < pixels.max() <= 255 and pixels.min() >= 0:
-        is_whole = (np.floor(pixels) == pixels).all()
+    if how.white is None and pixels.dtype.kind == "f" and 1 < pixels.max() <= 255:
+        is_whole = pixels.min() >= 0 and (np.floor(pixels) == pixels).all()
         return pixels.astype(np.uint8) if is_whole else pixels
     return pixels

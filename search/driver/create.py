@@ -1,6 +1,7 @@
 """A study comes into its store, or is extended there; nothing is trained here."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,22 +14,32 @@ from aesearch.data.study_data import (
     Progress,
     check_same_data,
     load_problem,
-    principal_components_by_fold,
 )
 from aesearch.device import planned_device
+from aesearch.evaluation.baseline import principal_components_by_fold
 from aesearch.sampling.suggest import cut_grid
-from aesearch.studies.errors import StudyMismatchError, StudyNotFoundError
+from aesearch.sampling.wanted import completed
+from aesearch.studies.errors import StoreError, StudyMismatchError, StudyNotFoundError
 from aesearch.studies.results.records import Facts
+from aesearch.studies.spec.dimensions import Params
 from aesearch.studies.spec.load import diff
 from aesearch.studies.spec.model_size import check_weights
 from aesearch.studies.spec.resolved import ResolvedSpec, as_stored
 from aesearch.studies.spec.study import StudySpec
-from aesearch.studies.store import database, ledger, migrations, retrain_results, status, study_rows
+from aesearch.studies.store import (
+    database,
+    ledger,
+    migrations,
+    retrain_results,
+    search_results,
+    status,
+    study_rows,
+)
 from aesearch.studies.store.driver_errors import describe
 from aesearch.studies.store.evaluation_results import read_evaluation
 from aesearch.terminal.display import Display
 from aesearch.versions import check_versions
-from aesearch.workers.local_workers import free_the_dead
+from aesearch.workers.owners import free_the_dead
 from aesearch.workers.schedule import settle
 
 
@@ -51,7 +62,12 @@ class Detached:
 
 
 def leave_study(
-    spec: StudySpec, *, storage: str, display: Display, progress: Progress | None = None
+    spec: StudySpec,
+    *,
+    storage: str,
+    display: Display,
+    progress: Progress | None = None,
+    enqueue: Sequence[Params] = (),
 ) -> Detached:
     """Create a study, or go on with it, and return at once: ``aesearch worker`` does the work.
 
@@ -63,6 +79,8 @@ def leave_study(
         Database URL or path of an SQLite file.
     progress : callable or None
         Told about downloads; None for the display.
+    enqueue : sequence of dict
+        Configurations that are tried next.
 
     Raises
     ------
@@ -76,8 +94,9 @@ def leave_study(
             device=planned_device(spec),
             progress=progress or display.download,
         )
+        display.message(f"read {problem.name}: {problem.read}")
         migrations.prepare(engine)
-        create_or_resume(engine, problem, display)
+        create_or_resume(engine, problem, display, enqueue=enqueue)
         name = str(problem.spec.name)
         study = study_rows.find_study(engine, name)
         # What may differ on a resume can change the choice or the retraining.
@@ -94,7 +113,12 @@ def leave_study(
 
 
 def create_or_resume(
-    engine: Engine, problem: Problem, display: Display, *, trains_here: bool = False
+    engine: Engine,
+    problem: Problem,
+    display: Display,
+    *,
+    trains_here: bool = False,
+    enqueue: Sequence[Params] = (),
 ) -> ResolvedSpec:
     """Create the study of a problem, or extend what the store has of it.
 
@@ -102,6 +126,8 @@ def create_or_resume(
     ----------
     trains_here : bool
         Whether this machine does the work, so that it must have the study's device.
+    enqueue : sequence of dict
+        Configurations that are tried next.
 
     Returns
     -------
@@ -112,6 +138,8 @@ def create_or_resume(
     ------
     SpecError
         A new study could make networks that are too large for its store.
+    WishError
+        What is enqueued is no configuration of the space.
     StudyMismatchError
         The stored study has another specification, another program's study has the name, or
         it trains on a device that is not here.
@@ -119,22 +147,115 @@ def create_or_resume(
         Its images are others, or another major version made it.
     """
     spec, name = problem.spec, str(problem.spec.name)
-    n_trials = spec.n_trials
+    wanted = [completed(spec, configuration) for configuration in enqueue]
+    if _create(engine, problem, wanted):
+        _tell(problem, display)
+        if wanted:
+            n_first = min(len(wanted), spec.n_trials)
+            display.message(f"the first {n_first} trials are those enqueued")
+        return spec
+    study, stored, spec = _same_study(engine, problem)
+    before = status.trial_counts(engine, study).total
+    n_trials = _trials_to_have(study, stored, spec, before)
+    if trains_here and spec.compute.device != problem.spec.compute.device == "cpu":
+        _check_nothing_to_train(engine, study, spec, stored, more=n_trials > before)
+    if spec.evaluation != stored.evaluation and read_evaluation(engine, study) is not None:
+        spec = _with_evaluation(spec, stored, more=n_trials > before, display=display)
+    free_the_dead(engine, study)
+    if before > spec.n_trials:  # none is taken away, and the specification says so
+        search = spec.search.model_copy(update={"trials": before})
+        spec = spec.model_copy(update={"search": search})
+    study_rows.replace_spec(engine, study, spec, timeout=spec.search.timeout)
+    have = study_rows.raise_trials(engine, study, n_trials, _generation_size(spec))
+    _enqueue(engine, study, wanted, display)
+    if have > spec.n_trials:
+        display.message(f"study {name!r} has {have} trials already; none is taken away")
+    work = ledger.open_work(engine, study)
+    ledger.forgive(engine, study)
+    if work["search"]:
+        retrain_results.reopen_choice(engine, study)
+        finished = status.trial_counts(engine, study).finished
+        display.message(f"study {name!r} goes on: {finished} of {have} trials are finished")
+    else:
+        ended = "" if study.stopped is None else f" ({study.stopped})"
+        display.message(f"study {name!r} is finished: all {have} trials are done{ended}")
+    return spec
+
+
+def _create(engine: Engine, problem: Problem, wanted: Sequence[Params]) -> bool:
+    """Create the study; False where one of its name is there."""
+    spec, name = problem.spec, str(problem.spec.name)
     if name not in study_rows.study_names(engine):
         check_weights(spec, math.prod(problem.image_shape), engine.dialect.name)
-    created = study_rows.create_study(
+    return study_rows.create_study(
         engine,
         name,
         spec=spec,
         facts={**problem.facts(), "pca": principal_components_by_fold(problem)},
-        n_trials=n_trials,
+        n_trials=spec.n_trials,
         generation_size=_generation_size(spec),
         version=__version__,
         timeout=spec.search.timeout,
+        wanted=wanted,
     )
-    if created:
-        _tell(problem, display)
-        return spec
+
+
+def _enqueue(
+    engine: Engine,
+    study: study_rows.StudyRow,
+    wanted: Sequence[Params],
+    display: Display,
+) -> None:
+    if not wanted or not study_rows.enqueue(engine, study, wanted):
+        return
+    waiting = len(search_results.pending_wishes(engine, study))
+    counts = status.trial_counts(engine, study)
+    left, have = counts.waiting, counts.total
+    display.message(f"{waiting} enqueued: they are the next trials of study {study.name!r}")
+    if left < waiting:
+        display.message(
+            f"{waiting - left} of them have no trial left; ask for more with "
+            f"--trials {have + waiting - left}"
+        )
+
+
+def _trials_to_have(
+    study: study_rows.StudyRow, stored: ResolvedSpec, spec: ResolvedSpec, before: int
+) -> int:
+    """How many trials are asked for: no more where the search has ended by its rule."""
+    same = spec.search.stop == stored.search.stop and spec.n_trials <= stored.n_trials
+    return before if study.stopped is not None and same else spec.n_trials
+
+
+def check_changes(engine: Engine, problem: Problem) -> None:
+    """Refuse another specification for a study that the store has; other problems come later.
+
+    Raises
+    ------
+    StudyMismatchError
+    """
+    if engine.dialect.name == "sqlite" and not Path(str(engine.url.database)).is_file():
+        return
+    try:
+        migrations.prepare(engine, create=False)
+        there = study_rows.study_names(engine)
+    except StoreError:
+        return
+    if str(problem.spec.name) in there:
+        _same_study(engine, problem)
+
+
+def _same_study(
+    engine: Engine, problem: Problem
+) -> tuple[study_rows.StudyRow, ResolvedSpec, ResolvedSpec]:
+    """Find the study in its store, its specification and the one that is asked for.
+
+    Raises
+    ------
+    StudyMismatchError
+        They differ in more than may change.
+    """
+    name = str(problem.spec.name)
     study = _found(engine, name)
     check_versions(study)
     stored, spec = _comparable(problem, study)
@@ -146,28 +267,7 @@ def create_or_resume(
             "give it the stored values, or name a new study with --study"
         )
     check_same_data(problem, study.facts, name)
-    before = status.trial_counts(engine, study).total
-    if trains_here and spec.compute.device != problem.spec.compute.device == "cpu":
-        _check_nothing_to_train(engine, study, spec, stored, more=n_trials > before)
-    if spec.evaluation != stored.evaluation and read_evaluation(engine, study) is not None:
-        spec = _with_evaluation(spec, stored, more=n_trials > before, display=display)
-    free_the_dead(engine, study)
-    if before > n_trials:  # none is taken away, and the specification says so
-        search = spec.search.model_copy(update={"trials": before})
-        spec = spec.model_copy(update={"search": search})
-    study_rows.replace_spec(engine, study, spec, timeout=spec.search.timeout)
-    have = study_rows.raise_trials(engine, study, n_trials, _generation_size(spec))
-    if have > n_trials:
-        display.message(f"study {name!r} has {have} trials already; none is taken away")
-    work = ledger.open_work(engine, study)
-    ledger.forgive(engine, study)
-    if work["search"]:
-        retrain_results.reopen_choice(engine, study)
-        finished = status.trial_counts(engine, study).finished
-        display.message(f"study {name!r} goes on: {finished} of {have} trials are finished")
-    else:
-        display.message(f"study {name!r} is finished: all {have} trials are done")
-    return spec
+    return study, stored, spec
 
 
 def _found(engine: Engine, name: str) -> study_rows.StudyRow:
@@ -251,6 +351,12 @@ def with_absolute_path(spec: StudySpec) -> StudySpec:
     path = Path(spec.data.dataset).expanduser()
     if known_name(spec.data.dataset) is None and path.exists():
         changes["dataset"] = str(path.absolute())
+    for setting in ("test", "labels", "groups"):
+        given = getattr(spec.data, setting)
+        # Of the groups a column or an array may be named as well.
+        is_path = setting != "groups" or str(given).lower().endswith((".csv", ".tsv"))
+        if given is not None and is_path and Path(given).expanduser().exists():
+            changes[setting] = str(Path(given).expanduser().absolute())
     if spec.data.data_dir is not None:
         changes["data_dir"] = str(Path(spec.data.data_dir).expanduser().absolute())
     return spec.model_copy(update={"data": spec.data.model_copy(update=changes)})

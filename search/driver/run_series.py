@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from aesearch.api import SearchResult, search
-from aesearch.artifacts.run_folder import default_folder
+from aesearch.outputs import FinishedSeries, FinishedStudy, RunFiles
 from aesearch.studies.errors import RunFailedError
+from aesearch.studies.results.output_files import default_folder
 from aesearch.studies.spec.study import StudySpec
 
 
@@ -63,3 +64,9 @@ def run_series(
             f"not; the others are finished:\n{listed}"
         )
     return results
+
+
+def document(results: Sequence[SearchResult], *, is_series: bool) -> dict[str, Any]:
+    """Give what ``aesearch run --json`` prints of one study or several."""
+    found = [FinishedStudy(**vars(r.summary), files=RunFiles.of(r.folder)) for r in results]
+    return (FinishedSeries(found) if is_series else found[0]).to_dict()

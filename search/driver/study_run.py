@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import takewhile
@@ -11,24 +11,29 @@ from typing import Protocol
 
 from sqlalchemy.engine import Engine
 
-from aesearch.artifacts.run_folder import check_folder, default_folder, write_run_folder
+from aesearch.artifacts.run_folder import check_folder, write_run_folder
 from aesearch.data.study_data import Problem, Progress, load_problem
 from aesearch.device import present_device
-from aesearch.driver.create import create_or_resume, with_absolute_path
+from aesearch.driver.cost import available_bytes, cost_of, seconds_for, workers_that_fit
+from aesearch.driver.create import check_changes, create_or_resume, with_absolute_path
 from aesearch.studies.dashboard.publishing import publish
-from aesearch.studies.results.output_files import make_folder
-from aesearch.studies.results.records import StudySnapshot
+from aesearch.studies.results.output_files import default_folder, make_folder
+from aesearch.studies.results.records import StudySnapshot, TrialRecord
+from aesearch.studies.spec.dimensions import Params
 from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store import database, ledger, migrations, study_rows
 from aesearch.studies.store.retry import Patience, be_patient, retry_s
+from aesearch.studies.store.status import FINISHED
 from aesearch.terminal.display import Display
 from aesearch.terminal.interruption import check_interrupted
-from aesearch.workers.local_workers import Workers, default_workers, useful_workers
+from aesearch.workers.places import default_workers, useful_workers
+from aesearch.workers.processes import WorkerProcesses, serving
 from aesearch.workers.ray_cluster import Cluster
 from aesearch.workers.ray_workers import RayWorkers
 from aesearch.workers.schedule import settle
 
+OnTrial = Callable[[TrialRecord], None]
 POLL_S = 0.5
 LONGEST_POLL_S = 20.0
 
@@ -71,6 +76,8 @@ def run_study(
     display: Display,
     cluster: Cluster | None = None,
     progress: Progress | None = None,
+    enqueue: Sequence[Params] = (),
+    on_trial: OnTrial | None = None,
 ) -> Run:
     """Search, choose, retrain, look at the test set once, and write the run folder.
 
@@ -91,6 +98,11 @@ def run_study(
         Where the workers run instead of on this machine.
     progress : callable or None
         Told about downloads: (what, bytes so far, total or None); None for the display.
+    enqueue : sequence of dict
+        Configurations that are tried next.
+    on_trial : callable(TrialRecord), optional
+        Told of each trial that ends during this run; what it raises stops the run, and nothing
+        is lost.
 
     Raises
     ------
@@ -107,6 +119,9 @@ def run_study(
                 device=present_device(spec) if cluster is None else cluster.device(spec),
                 progress=progress or display.download,
             )
+            display.message(f"read {problem.name}: {problem.read}")
+            # Before the folder: it would be refused for the same reason, with another remedy.
+            check_changes(engine, problem)
             folder = out if out is not None else default_folder(str(problem.spec.name))
             check_folder(folder, problem.spec, problem.facts(), asked=problem.asked)
             with _empty_folder(folder):
@@ -119,6 +134,8 @@ def run_study(
                 workers=workers,
                 cluster=cluster,
                 display=display,
+                enqueue=enqueue,
+                on_trial=on_trial,
             )
     finally:
         engine.dispose()
@@ -147,17 +164,44 @@ def _run(
     workers: int | None,
     cluster: Cluster | None,
     display: Display,
+    enqueue: Sequence[Params],
+    on_trial: OnTrial | None,
 ) -> Run:
     name = str(problem.spec.name)
-    spec = create_or_resume(engine, problem, display, trains_here=cluster is None)
+    spec = create_or_resume(engine, problem, display, trains_here=cluster is None, enqueue=enqueue)
     # From here on a server that restarts is waited for; before, a person wants to know at once.
     be_patient(engine, Patience(retry_s()))
+    if cluster is None and any(
+        ledger.open_work(engine, study_rows.find_study(engine, name)).values()
+    ):
+        workers = _affordable(problem, engine, name, workers, display)
     crew = _crew(engine, spec, storage, folder, workers=workers, cluster=cluster)
     with _stopping(crew):
-        snapshot = _watch(engine, name, crew, display)
+        snapshot = _watch(engine, name, crew, display, on_trial)
+    stopped = study_rows.find_study(engine, name).stopped
+    if stopped is not None:
+        display.message(f"the search ended after {snapshot.n_trials} trials: {stopped}")
     publish(engine, name)
     write_run_folder(engine, name, folder)
     return Run(storage, name, folder, snapshot)
+
+
+def _affordable(
+    problem: Problem, engine: Engine, name: str, workers: int | None, display: Display
+) -> int:
+    """Say what the study will need, and give as many workers as fit into memory.
+
+    Raises
+    ------
+    MemoryNeededError
+        Not even one fits, or fewer than were asked for.
+    """
+    cost = cost_of(problem)
+    asked = workers or default_workers(problem.spec, len(study_rows.snapshot(engine, name).leases))
+    count = workers_that_fit(cost, asked, is_asked=workers is not None, available=available_bytes())
+    on_cpu = problem.spec.compute.device == "cpu"
+    display.message(cost.text(count, seconds_for(cost, count) if on_cpu else None))
+    return count
 
 
 def _crew(
@@ -176,27 +220,48 @@ def _crew(
         gpus = cluster.gpus(device)
         count = workers or min(cluster.places(gpus), useful_workers(spec, n_generations))
         return RayWorkers(url, name, count, gpus=gpus)
-    return Workers(
+    return WorkerProcesses(
         engine,
         url.render_as_string(hide_password=False),
-        name,
+        serving(name),
         workers or default_workers(spec, n_generations),
-        folder,
         cuda=device == "cuda",
+        study=name,
+        folder=folder,
     )
 
 
-def _watch(engine: Engine, name: str, crew: Crew, display: Display) -> StudySnapshot:
+class _Told:
+    """Calls back once for each trial that ends during a run, in number order of each look."""
+
+    def __init__(self, call: OnTrial | None, before: StudySnapshot) -> None:
+        self._call = call
+        self._told = {trial.number for trial in before.trials if trial.state in FINISHED}
+
+    def tell(self, snapshot: StudySnapshot) -> None:
+        """Tell what has ended since the last look."""
+        for trial in snapshot.trials:
+            if trial.state in FINISHED and trial.number not in self._told:
+                self._told.add(trial.number)
+                if self._call is not None:
+                    self._call(trial)
+
+
+def _watch(
+    engine: Engine, name: str, crew: Crew, display: Display, on_trial: OnTrial | None
+) -> StudySnapshot:
     study = study_rows.find_study(engine, name)
     settle(engine, name)
     if any(ledger.open_work(engine, study).values()):
         crew.start()
     limited = False
+    on_finished = _Told(on_trial, study_rows.snapshot(engine, name))
     while True:
         check_interrupted()
         looked = time.monotonic()
         snapshot = study_rows.snapshot(engine, name)
         display.update(snapshot)
+        on_finished.tell(snapshot)
         work = ledger.open_work(engine, study)
         if snapshot.chosen is None:
             if work["search"] and not limited and ledger.past_deadline(engine, study):

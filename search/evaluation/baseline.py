@@ -4,11 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from sklearn.decomposition import PCA
 from torch import Tensor
 
+from aesearch.data.study_data import Problem
 from aesearch.evaluation.metrics import measured, squared_errors
 from aesearch.seeds import derive_seed
 from aesearch.studies.results.evaluation import PcaBaseline, PcaPoint
+from aesearch.studies.results.records import PcaOfSize
+from aesearch.studies.spec.space import Range
 
 # Up to so many values of an image the covariance matrix is decomposed exactly.
 LARGEST_COVARIANCE = 4096
@@ -35,8 +39,6 @@ class PrincipalComponents:
     """
 
     def __init__(self, images: np.ndarray, encoding_dim: int, *, seed: int) -> None:
-        from sklearn.decomposition import PCA  # noqa: PLC0415 - a second of import time
-
         n_values = int(np.prod(images.shape[1:]))
         images = _thinned(images, max(2, LARGEST_TRAINING // n_values), seed)
         flat = images.reshape(len(images), n_values).astype(np.float32)
@@ -112,3 +114,33 @@ def _thinned(images: np.ndarray, limit: int, seed: int) -> np.ndarray:
         return images
     rng = np.random.default_rng(derive_seed(seed, "pca", 1))
     return images[np.sort(rng.choice(len(images), limit, replace=False))]
+
+
+def principal_components_by_fold(problem: Problem) -> list[PcaOfSize]:
+    """What principal components reach on the folds, for each searched size of the code.
+
+    Returns
+    -------
+    list of PcaOfSize
+        Ascending; errors of the images that a fold holds out, by the components of its training
+        part. Empty where the sizes are a range.
+    """
+    spec = problem.spec
+    searched = spec.space.encoding_dim
+    if isinstance(searched, Range):
+        return []
+    sizes = (spec.model.encoding_dim,) if searched is None else sorted(searched.choices)
+    errors = dict.fromkeys(sizes, 0.0)
+    for fold in range(spec.search.folds):
+        train, held_out = problem.fold_indices(fold)
+        found = pca_baseline(
+            problem.images[train],
+            problem.images[held_out],
+            encoding_dim=sizes[-1],
+            curve_dims=sizes,
+            seed=spec.seed,
+        )
+        curve = {point.encoding_dim: point.mse for point in found.curve}
+        for size in sizes:
+            errors[size] += curve[min(size, max(curve))] / spec.search.folds
+    return [{"encoding_dim": size, "mse": errors[size]} for size in sizes]

@@ -5,6 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from sklearn.decomposition import PCA
+from sklearn.metrics import silhouette_score
+from sklearn.neighbors import KNeighborsClassifier
 
 from aesearch.evaluation.metrics import batches
 from aesearch.models.autoencoder import Autoencoder
@@ -121,8 +124,6 @@ def neighbour_accuracy(
     k: int,
 ) -> float:
     """Share of test codes whose ``k`` nearest training codes vote for their class."""
-    from sklearn.neighbors import KNeighborsClassifier  # noqa: PLC0415 - a second of import time
-
     classifier = KNeighborsClassifier(k, algorithm="brute").fit(train_codes, train_labels)
     return float((classifier.predict(test_codes) == test_labels).mean())
 
@@ -136,8 +137,6 @@ def sample(n_samples: int, limit: int, seed: int) -> np.ndarray:
 
 def _projected(codes: np.ndarray) -> tuple[list[float], np.ndarray]:
     """Shares of the variance and points of the first two principal axes, with zeros if one."""
-    from sklearn.decomposition import PCA  # noqa: PLC0415 - a second of import time
-
     centred = codes.astype(np.float64)
     points, shares = np.zeros((len(codes), 2)), [0.0, 0.0]
     n_axes = min(2, *centred.shape)
@@ -150,6 +149,4 @@ def _projected(codes: np.ndarray) -> tuple[list[float], np.ndarray]:
 
 
 def _silhouette(codes: np.ndarray, labels: np.ndarray) -> float:
-    from sklearn.metrics import silhouette_score  # noqa: PLC0415 - a second of import time
-
     return float(silhouette_score(codes, labels))

@@ -1,22 +1,22 @@
 """Whether a model was trained to denoise, as far as the best.yaml beside it tells."""
 
-from pathlib import Path
 from typing import Literal
 
+from aesearch.artifacts.model_path import find_model
 from aesearch.studies.errors import SpecError
 from aesearch.studies.spec.strict_yaml import parse, read_text
 
 Answer = Literal["yes", "no", "unknown"]
 
 
-def trained_to_denoise(model: Path) -> tuple[Answer, str]:
+def trained_to_denoise(model: str) -> tuple[Answer, str]:
     """Tell whether a model learned to remove a corruption, and what to say about it.
 
     Parameters
     ----------
-    model : Path
-        A model file. Its weights cannot tell; the specification in the ``best.yaml`` beside
-        it says which corruption it was trained on.
+    model : str
+        A model file, its run folder or its best.yaml. Weights cannot tell; the specification in
+        the best.yaml beside them says which corruption they were trained on.
 
     Returns
     -------
@@ -24,14 +24,15 @@ def trained_to_denoise(model: Path) -> tuple[Answer, str]:
     sentence : str
         For the user.
     """
-    best = model.with_name("best.yaml")
+    path = find_model(model)
+    best = path.with_name("best.yaml")
     try:
         document, _ = parse(read_text(best), str(best))
         training = document["training"]
         corruption = str(training.get("corruption", "none"))
     except (SpecError, OSError, KeyError, TypeError, AttributeError):
         return "unknown", (
-            f"no readable best.yaml lies beside {model}: whether this model was trained to denoise "
+            f"no readable best.yaml lies beside {path}: whether this model was trained to denoise "
             "is not known"
         )
     if corruption == "none":

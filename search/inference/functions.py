@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from aesearch.data.pixels import array_of
+from aesearch.data.containers import array_of
+from aesearch.evaluation.metrics import image_metrics
 from aesearch.inference.layouts import (
     check_integer_range,
     from_channel_first,
@@ -37,7 +39,11 @@ Model = Autoencoder | str | Path
 
 
 def encode(
-    model: Model, images: Any, *, batch_size: int | None = None, device: str | None = None
+    model: Model,
+    images: Any,
+    *,
+    batch_size: int | None = None,
+    device: str | torch.device | None = None,
 ) -> np.ndarray:
     """Codes of images.
 
@@ -51,7 +57,7 @@ def encode(
         in [0, 1], or bool.
     batch_size : int, optional
         Samples that go through the network at once; None for what a few dozen megabytes hold.
-    device : str, optional
+    device : str or torch.device, optional
         ``auto``, ``cpu`` or ``cuda``; None for where the model is.
 
     Returns
@@ -91,7 +97,7 @@ def reconstruct(
     *,
     unclamped: bool = False,
     batch_size: int | None = None,
-    device: str | None = None,
+    device: str | torch.device | None = None,
 ) -> np.ndarray:
     """Images after the bottleneck: ``decode(encode(images))``, in the layout that they came in.
 
@@ -131,7 +137,11 @@ def reconstruct(
 
 
 def evaluate(
-    model: Model, images: Any, *, batch_size: int | None = None, device: str | None = None
+    model: Model,
+    images: Any,
+    *,
+    batch_size: int | None = None,
+    device: str | torch.device | None = None,
 ) -> "pd.DataFrame":
     """Measure the reconstruction of each image: the worst are those that the model does not know.
 
@@ -159,8 +169,6 @@ def evaluate(
     """
     import pandas as pd  # noqa: PLC0415 - beside its only use, and a while to import
 
-    from aesearch.evaluation.metrics import image_metrics  # noqa: PLC0415 - likewise
-
     network = the_model(model)
     values = array_of(images, "images")
     layout = layout_of(values.shape, network.image_shape, "images")
@@ -178,7 +186,11 @@ def evaluate(
 
 
 def decode(
-    model: Model, codes: Any, *, batch_size: int | None = None, device: str | None = None
+    model: Model,
+    codes: Any,
+    *,
+    batch_size: int | None = None,
+    device: str | torch.device | None = None,
 ) -> np.ndarray:
     """Images of codes.
 
@@ -227,7 +239,7 @@ def interpolate(
     *,
     steps: int = 9,
     batch_size: int | None = None,
-    device: str | None = None,
+    device: str | torch.device | None = None,
 ) -> np.ndarray:
     """Images on the straight lines between the codes of pairs of images.
 

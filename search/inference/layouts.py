@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from aesearch.data.pixels import ROUNDING
 from aesearch.studies.errors import DataError
 
 Layout = Literal["grey", "channel_first", "channel_last", "flat"]
@@ -152,6 +153,8 @@ def intensities(block: np.ndarray, where: str, *, unclamped: bool = False) -> np
         if block.min() >= -10 and block.max() <= 10:  # a few deviations around an intensity
             remedy = "rescale them, or say --unclamped (unclamped=True) for noise not cut off"
         _check_range(block, 0, 1, where, remedy)
+        # Arithmetic that ended a little outside of [0, 1] is black or white, as in training.
+        block = np.clip(block, 0, 1)
     return block.astype(np.float32)
 
 
@@ -184,7 +187,7 @@ def check_integer_range(blocks: Iterable[np.ndarray], where: str) -> None:
 
 def _check_range(block: np.ndarray, lowest: int, highest: int, where: str, remedy: str) -> None:
     low, high = block.min(), block.max()
-    if low < lowest or high > highest:
+    if low < lowest - ROUNDING or high > highest + ROUNDING:
         raise DataError(
             f"{where} must hold {'float ' if highest == 1 else ''}intensities in "
             f"[{lowest}, {highest}], got [{low:g}, {high:g}]; {remedy}"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aesearch.artifacts.model_file import load_model
+from aesearch.artifacts import model_file
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.models.runtime import exact_kernels, pick_device
 from aesearch.studies.errors import AesearchError
@@ -36,7 +36,7 @@ def the_model(model: Autoencoder | str | Path) -> Autoencoder:
     if isinstance(model, Autoencoder):
         return model
     if isinstance(model, str | Path):
-        return load_model(model)
+        return model_file.load(model)
     raise ArgumentError(
         f"model must be an Autoencoder or the path of one, got {type(model).__name__}; "
         "aesearch.load(path) gives one"
@@ -52,9 +52,11 @@ def check_batch_size(batch_size: int | None, image_shape: tuple[int, int, int]) 
     """Give the batch size, the default for None; raises ArgumentError below 1."""
     if batch_size is None:
         return default_batch_size(image_shape)
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer):
+        raise ArgumentError(f"batch_size must be a whole number >= 1, got {batch_size!r}")
     if batch_size < 1:
         raise ArgumentError(f"batch_size must be >= 1, got {batch_size!r}")
-    return batch_size
+    return int(batch_size)
 
 
 @contextmanager
@@ -74,12 +76,14 @@ def denormals_flushed() -> Iterator[None]:
 
 
 @contextmanager
-def ready(model: Autoencoder, device: str | None) -> Iterator[Callable[[np.ndarray], Tensor]]:
+def ready(
+    model: Autoencoder, device: str | torch.device | None
+) -> Iterator[Callable[[np.ndarray], Tensor]]:
     """Put a model into evaluation mode, on a device, and back to what it was.
 
     Parameters
     ----------
-    device : str or None
+    device : str, torch.device or None
         ``auto``, ``cpu``, ``cuda``; None leaves the model where it is.
 
     Yields
@@ -94,7 +98,7 @@ def ready(model: Autoencoder, device: str | None) -> Iterator[Callable[[np.ndarr
     """
     home = next(model.parameters())
     try:
-        target = home.device if device is None else torch.device(pick_device(device))
+        target = home.device if device is None else torch.device(pick_device(str(device)))
     except ValueError as error:
         raise ArgumentError(str(error)) from error
     before, was_training = home.device, model.training

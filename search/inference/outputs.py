@@ -28,10 +28,6 @@ Add = Callable[[np.ndarray], object]
 LARGEST_SHEET = 1024
 
 
-class OutputExistsError(AesearchError, FileExistsError):
-    """An output that exists already and was not to be overwritten."""
-
-
 class OutputKindError(AesearchError, ValueError):
     """An output whose name does not say what it is to be, or that cannot be that."""
 
@@ -80,34 +76,6 @@ def kind_of(path: Path, *, is_folder: bool, holds: Holds, name: str = "OUTPUT") 
         f"{name} must end in {listed}, or be a folder of PNG files, got {str(path)!r}; "
         f"write '{path}{os.sep}' if it is to be a folder"
     )
-
-
-def check_output(path: Path, *, is_folder: bool, force: bool, name: str = "OUTPUT") -> None:
-    """Refuse an output, which is called ``name``, before any work is done for it.
-
-    Raises
-    ------
-    OutputExistsError
-        It exists (a folder: and is not empty), and ``force`` is not set.
-    OutputError
-        It lies in no folder that can be written, or is a file where a folder is asked for.
-    """
-    if is_folder and path.exists() and not path.is_dir():
-        raise OutputError(f"{name} must be a folder, got {str(path)!r}, which is a file")
-    if not is_folder and path.is_dir():
-        raise OutputError(f"{name} must be a file, got {str(path)!r}, which is a folder")
-    taken = path.is_dir() and any(path.iterdir()) if is_folder else path.exists()
-    if taken and not force:
-        remedy = "files of the same names in it" if is_folder else "it"
-        raise OutputExistsError(
-            f"{name} must not exist, got {str(path)!r}, which does; "
-            f"name another, or replace {remedy} with --force"
-        )
-    parent = path.absolute().parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise OutputError(
-            f"{name} must lie in an existing folder that can be written, got {str(path)!r}"
-        )
 
 
 @contextmanager

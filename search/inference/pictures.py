@@ -1,11 +1,10 @@
 """Images as PNG: one alone pixel for pixel, several on a sheet to look at."""
 
-import io
 from math import ceil, sqrt
 
 import numpy as np
 
-from aesearch.evaluation.tiles import PAPER, tiled
+from aesearch.evaluation.tiles import PAPER, displayable, png_bytes, tiled
 
 
 def png(image: np.ndarray) -> bytes:
@@ -14,14 +13,9 @@ def png(image: np.ndarray) -> bytes:
     Parameters
     ----------
     image : ndarray, (channel, height, width)
-        Intensities in [0, 1], rounded to 8 bits; one channel or three.
+        Intensities in [0, 1], rounded to 8 bits; the mean of other than one or three channels.
     """
-    from PIL import Image  # noqa: PLC0415 - only pictures need it
-
-    pixels = np.moveaxis(_pixels(image), 0, 2)
-    content = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(content, "PNG")
-    return content.getvalue()
+    return png_bytes(np.moveaxis(displayable(_pixels(image)), 0, 2))
 
 
 def sheet(images: np.ndarray, n_columns: int | None = None) -> bytes:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from aesearch.data.pixels import array_of
+from aesearch.data.containers import array_of
 from aesearch.evaluation.metrics import squared_errors
 from aesearch.inference.functions import Model
 from aesearch.inference.known_oddities import Masks, RocAreas
@@ -34,7 +35,11 @@ NOT_CALIBRATED = (
 
 
 def score_samples(
-    model: Model, images: Any, *, batch_size: int | None = None, device: str | None = None
+    model: Model,
+    images: Any,
+    *,
+    batch_size: int | None = None,
+    device: str | torch.device | None = None,
 ) -> "pd.DataFrame":
     """Say how odd each image is.
 

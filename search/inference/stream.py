@@ -2,27 +2,35 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aesearch.artifacts import model_file
+from aesearch.artifacts.model_path import find_model
 from aesearch.inference.functions import between, check_pairs
-from aesearch.inference.inputs import Input
+from aesearch.inference.inputs import PARTS, Input, open_input
 from aesearch.inference.layouts import Layout, from_channel_first, layout_of, shape_in
-from aesearch.inference.network import array, batches, check_batch_size, ready
+from aesearch.inference.network import array, batches, check_batch_size, denormals_flushed, ready
 from aesearch.inference.outputs import (
     Add,
+    Holds,
     Kind,
     folder_output,
+    kind_of,
     npy_output,
     npz_output,
     png_output,
     table_output,
 )
+from aesearch.inference.reading import reading_of
 from aesearch.models.autoencoder import Autoencoder
+from aesearch.options import OptionError
+from aesearch.studies.results.output_files import check_output
+from aesearch.terminal.display import make_display
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +66,79 @@ class Job:
         if self.images.files:
             return "channel_first"
         return layout_of(self.images.shape, self.model.image_shape, self.images.source)
+
+
+@contextmanager
+def open_job(
+    model: str,
+    images: str,
+    output: str,
+    *,
+    part: str,
+    data_dir: Path | None,
+    holds: Holds,
+    batch_size: int | None = None,
+    device: str,
+    force: bool,
+    quiet: bool,
+) -> Iterator[Job]:
+    """Check and open what a command names; nothing is read before the output is known to be fine.
+
+    Parameters
+    ----------
+    model : str
+        A model file, the run folder or the best.yaml that it lies beside.
+    images, part, data_dir
+        As ``open_input`` is told them.
+    output : str
+        What it is to be goes by its name.
+    holds : {"codes", "pictures", "scores"}
+        What the results are.
+    force : bool
+        Replace an output that exists.
+
+    Raises
+    ------
+    AesearchError
+        One of them cannot be meant, read or written.
+    """
+    if part not in PARTS:
+        raise OptionError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
+    path, kind = output_of(output, images, holds=holds, force=force)
+    network = model_file.load(model)
+    with denormals_flushed(), make_display(quiet=quiet) as display:
+        found = open_input(
+            images,
+            part=part,
+            data_dir=data_dir,
+            progress=display.download,
+            how=reading_of(find_model(model)),
+        )
+        if found.notes:
+            display.message(f"read {found.described}; {'; '.join(found.notes)}")
+        found.check(network.image_shape)
+        yield Job(network, found, path, kind, batch_size, device, display.images)
+
+
+def output_of(
+    output: str, images: str, *, holds: Holds, force: bool, name: str = "OUTPUT"
+) -> tuple[Path, Kind]:
+    """Give the path of an output, which is called ``name``, and what it is to be.
+
+    Raises
+    ------
+    AesearchError
+        It cannot be written, holds something else, or is where the images are.
+    """
+    path = Path(output).expanduser()
+    if not path.name:
+        path = path.resolve()
+    source = Path(images).expanduser()
+    if path.exists() and source.exists() and path.samefile(source):
+        raise OptionError(f"{name} must not be INPUT, got {output!r} for both; name another")
+    kind = kind_of(path, is_folder=output.endswith(("/", os.sep)), holds=holds, name=name)
+    check_output(path, is_folder=kind == "folder", force=force, name=name)
+    return path, kind
 
 
 def encode_to(job: Job) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from aesearch.studies.results.stability import STABILITY
 from aesearch.studies.spec.resolved import ResolvedSpec
+from aesearch.studies.store.wishes import ENQUEUED
 
 _SMALLEST = 1e-12  # of a loss, in a logarithm
 
@@ -96,7 +97,9 @@ def relative_to_size(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         sizes.setdefault(trial.params.get("encoding_dim"), []).append(trial)
     found = []
     for own in sizes.values():
-        first = next((trial for trial in own if trial.state == TrialState.COMPLETE), None)
+        complete = [trial for trial in own if trial.state == TrialState.COMPLETE]
+        suggested = [trial for trial in complete if ENQUEUED not in trial.system_attrs]
+        first = next(iter(suggested or complete), None)
         found += own if first is None else [_relative(t, first) for t in with_values(own)]
     return found
 

@@ -24,7 +24,8 @@ from aesearch.sampling.halving import halving_losers, halving_rungs
 from aesearch.seeds import derive_seed
 from aesearch.studies.spec.dimensions import Params
 from aesearch.studies.spec.resolved import ResolvedSpec
-from aesearch.studies.spec.space import Choices, Dimension
+from aesearch.studies.spec.space import Choices, Dimension, Range
+from aesearch.studies.store.wishes import ENQUEUED
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 LEARNING_SAMPLERS = ("gp", "tpe")
@@ -46,12 +47,13 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
     return FloatDistribution(low, high, log=log, step=step)
 
 
-def suggest(
+def suggest(  # noqa: PLR0917 - what is known, in order of time
     spec: ResolvedSpec,
     position: int,
     numbers: range,
     finished: Sequence[FrozenTrial],
     window: Sequence[FrozenTrial],
+    wanted: Sequence[Params] = (),
 ) -> list[Params]:
     """Suggest the parameters of one generation.
 
@@ -65,18 +67,26 @@ def suggest(
         Trials of the generations it may know the results of, in number order.
     window : sequence of FrozenTrial
         Trials between those and this generation, whose parameters alone count.
+    wanted : sequence of dict
+        Configurations that somebody asked for: those of the first trials. The others are what
+        they would be of a study without them, as far as their order is concerned.
 
     Returns
     -------
     list of dict
         One per number; a dimension whose condition does not hold is absent.
     """
+    before = sum(is_enqueued(trial) for trial in (*finished, *window))
+    own = range(numbers.start - before, numbers.stop - before - len(wanted))
+    first = [dict(params) for params in wanted]
     if spec.search.sampler == "grid":
         grid = spec.space.grid_configurations()
-        return [grid[number] for number in numbers]
+        return first + [grid[number] for number in own]
     with _quiet:
         if spec.search.sampler == "qmc":
-            return _quasi_random(spec, numbers)
+            return first + _quasi_random(spec, own)
+        kinds = distributions(spec)
+        window = [*window, *(_running(params, kinds) for params in wanted)]
         sampler = _sampler(spec, position)
         study = _scratch(spec, sampler=sampler)
         one_space = spec.search.sampler == "gp"
@@ -91,13 +101,23 @@ def suggest(
                     distributions=trial.distributions,
                 )
             )
-        suggested = []
-        for number in numbers:
+        suggested = first
+        for number in own:
             size = dealt_size(spec, number)
             if size is not None:
                 study.sampler = optuna.samplers.PartialFixedSampler({_SIZE: size}, sampler)
             suggested.append(_ask(spec, study, number, one_space=one_space))
         return suggested
+
+
+def is_enqueued(trial: FrozenTrial) -> bool:
+    """Whether somebody asked for this trial, rather than the sampler."""
+    return ENQUEUED in trial.system_attrs
+
+
+def _running(params: Mapping[str, Any], kinds: Mapping[str, BaseDistribution]) -> FrozenTrial:
+    own = {name: kinds[name] for name in params}
+    return create_trial(state=TrialState.RUNNING, params=dict(params), distributions=own)
 
 
 def _as_shown(
@@ -217,8 +237,14 @@ def _ask(
         if applies or one_space:
             value = _suggest_one(trial, name, _distribution(dimension))
             if applies:
-                chosen[name] = value
+                chosen[name] = _without_rounding(dimension, value)
     return chosen
+
+
+def _without_rounding(dimension: Dimension, value: Any) -> Any:
+    # Optuna adds steps up: three of 0.1 are 0.30000000000000004.
+    stepped = isinstance(dimension, Range) and dimension.step is not None
+    return dimension.nearest(value) if stepped else value
 
 
 def _suggest_one(trial: optuna.Trial, name: str, kind: BaseDistribution) -> Any:
@@ -267,6 +293,7 @@ class Pruner:
         self._spec = spec
         self._finished = finished
         self._params = {number: trial.params for number, trial in trials.items()}
+        self._enqueued = {t.number for t in (*finished, *trials.values()) if is_enqueued(t)}
         self._trials: dict[int, optuna.Trial] = {}
         if spec.search.pruner in ("none", "halving"):
             return
@@ -298,7 +325,7 @@ class Pruner:
         search = self._spec.search
         if search.pruner == "none" or not alive:
             return []
-        return sorted(n for n in self._judged(alive, reports) if n >= self._protected)
+        return sorted(n for n in self._judged(alive, reports) if not self._is_protected(n))
 
     def losers_after_fold(self, scores: Mapping[int, float]) -> list[int]:
         """Name the trials that train on no other fold, by their scores on the first one.
@@ -319,10 +346,15 @@ class Pruner:
             losers += halving_losers(
                 own, older, reduction_factor=self._spec.search.reduction_factor
             )
-        return sorted(n for n in losers if n >= self._protected)
+        return sorted(n for n in losers if not self._is_protected(n))
+
+    def _is_protected(self, number: int) -> bool:
+        """Whether a trial is one of the first that the sampler suggested."""
+        before = sum(n < number for n in self._enqueued)
+        return number not in self._enqueued and number - before < self._n_protected
 
     @property
-    def _protected(self) -> int:
+    def _n_protected(self) -> int:
         """How many of the first trials are never stopped early."""
         sizes = dealt_sizes(self._spec)
         if sizes:

@@ -1,46 +1,60 @@
-"""What a person sees while a study runs: live bars on a terminal or in a notebook, else lines.
+"""What a person sees while something goes on: bars in a terminal or a notebook, else lines.
 
-Reads snapshots only: nothing here touches the store, a tensor or stdout.
+One display for all that takes long: a search, a retraining, a download, a model in use. Nothing
+here touches the store, a tensor or stdout.
 """
 
+import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, Self, TextIO, final
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column, Table
 from rich.text import Text
 
-from aesearch.studies.results.records import LeaseRecord, RetrainRecord, StudySnapshot, TrialRecord
+from aesearch.studies.results.records import (
+    LeaseRecord,
+    RetrainRecord,
+    StudySnapshot,
+    TrainedSeed,
+    TrialRecord,
+)
 from aesearch.studies.results.selection import eligible_trials
-from aesearch.studies.results.text import kept_text, one_line, parameter_text, value_text
-from aesearch.terminal.downloads import Downloads, download_text, download_view
+from aesearch.studies.results.text import kept_text, one_line, parameters_text, value_text
 from aesearch.terminal.notebook import NotebookLive, in_notebook, notebook_console
 
 BEST_SHOWN = 5
 UNITS_SHOWN = 8  # more bars than this would push the table off a small terminal
 FINISHED = ("complete", "pruned", "failed")
+_MEGABYTE = 1_000_000
+# A bar: its name, how much is done, of how much if that is known, and both in words.
+Bar = tuple[str, int, int | None, str]
 
 
 class Display(Protocol):
-    """Where the state of a running study is shown; a context manager around the run.
-
-    ``update`` is called with every new snapshot, the first time before any work: what
-    is finished then was finished by an earlier run. ``message`` shows one line of text.
-    ``download`` is told the file, the bytes so far and the bytes in all, if known.
-    """
+    """Where long work is shown; a context manager around it."""
 
     def update(self, snapshot: StudySnapshot) -> None:
-        """Show the study as it is now."""
+        """Show a study as it is now: what is finished at the first call was finished before."""
 
     def message(self, text: str) -> None:
         """Show one line."""
 
     def download(self, what: str, done: int, total: int | None) -> None:
-        """Show how far a download is."""
+        """Show how far a download is: the file, its bytes so far and in all, if known."""
+
+    def epoch(self, seeds: Sequence[int], epoch: int, n_epochs: int) -> None:
+        """Show how far the seeds of a retraining are that train together."""
+
+    def finished(self, seed: TrainedSeed) -> None:
+        """Show a finished seed of a retraining."""
+
+    def images(self, done: int, total: int) -> None:
+        """Show how many images went through a model."""
 
     def __enter__(self) -> Self: ...
 
@@ -57,55 +71,30 @@ def make_display(*, quiet: bool, stream: TextIO | None = None) -> Display:
     stream : file, optional
         Standard error where it is None: standard output carries results only.
     """
-    if quiet:
-        return QuietDisplay()
-    if stream is None and in_notebook():
+    if not quiet and stream is None and in_notebook():
         return LiveDisplay(notebook_console(), live=NotebookLive)
     stream = sys.stderr if stream is None else stream
-    if stream.isatty():
+    if not quiet and stream.isatty():
         console = Console(file=stream)
         if not console.is_dumb_terminal:
             return LiveDisplay(console)
-    return PlainDisplay(stream)
-
-
-@final
-class QuietDisplay:
-    """Shows nothing."""
-
-    def update(self, snapshot: StudySnapshot) -> None:
-        """Show nothing."""
-
-    def message(self, text: str) -> None:
-        """Show nothing."""
-
-    def download(self, what: str, done: int, total: int | None) -> None:
-        """Show nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        return
+    return PlainDisplay(None if quiet else stream)
 
 
 @final
 class PlainDisplay:
-    """One line per trial as it finishes and per step of the retraining, for logs and pipes.
+    """One line per trial as it finishes and per step of a retraining, for logs and pipes.
 
     Parameters
     ----------
-    stream : file
-        Flushed after every line, so that a log can be followed.
+    stream : file or None
+        Flushed after every line, so that a log can be followed. None to show nothing.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         self._told: set[tuple[str, int]] | None = None  # None before the first snapshot
-        self._downloads = Downloads(
-            lambda *progress: self.message(f"downloading {download_text(*progress)}"),
-            time.monotonic,
-        )
+        self._sparse = NowAndThen(every_s=10.0)
 
     def update(self, snapshot: StudySnapshot) -> None:
         """Print one line for everything that finished since the last snapshot."""
@@ -143,11 +132,23 @@ class PlainDisplay:
 
     def message(self, text: str) -> None:
         """Print one line."""
-        print(one_line(text), file=self._stream, flush=True)
+        if self._stream is not None:
+            print(one_line(text), file=self._stream, flush=True)
 
     def download(self, what: str, done: int, total: int | None) -> None:
         """Print a line when a file begins and ends, and every ten seconds between."""
-        self._downloads(what, done, total)
+        if self._sparse.is_due(what, done, total):
+            self.message(f"downloading {download_text(what, done, total)}")
+
+    def epoch(self, seeds: Sequence[int], epoch: int, n_epochs: int) -> None:
+        """Show nothing: lines are for what is final."""
+
+    def finished(self, seed: TrainedSeed) -> None:
+        """Print one line."""
+        self.message(tested_line(seed))
+
+    def images(self, done: int, total: int) -> None:
+        """Show nothing: what was written is said at the end."""
 
     def _tell(self, kind: str, index: int, text: str) -> None:
         assert self._told is not None
@@ -164,7 +165,7 @@ class PlainDisplay:
 
 @final
 class LiveDisplay:
-    """Bars and the best trials, redrawn in place and gone at the end, when the summary follows.
+    """Bars, and the best trials of a search, redrawn in place and gone at the end.
 
     Parameters
     ----------
@@ -184,21 +185,18 @@ class LiveDisplay:
     ) -> None:
         self._pace = Pace()
         self._clock = clock
-        # No refresh thread: workers are forked beside this, and the bars change with
-        # snapshots only. stdout is left alone, because it carries results.
+        # No refresh thread: workers are forked beside this, and the bars change with what is
+        # told only. stdout is left alone, because it carries results.
         self._live = live(
             console=console, auto_refresh=False, transient=True, redirect_stdout=False
         )
-        self._downloads = Downloads(
-            lambda *progress: self._live.update(download_view(*progress), refresh=True),
-            clock,
-            every_s=0.1,
-        )
+        self._sparse = NowAndThen(every_s=0.1, clock=clock)
+        self._epochs: dict[str, tuple[int, int]] = {}
 
     def update(self, snapshot: StudySnapshot) -> None:
         """Redraw."""
         left = self._pace.seconds_left(len(_finished(snapshot)), snapshot.n_trials, self._clock())
-        self._live.update(study_view(snapshot, left), refresh=True)
+        self._draw(study_view(snapshot, left))
 
     def message(self, text: str) -> None:
         """Print one line above the bars."""
@@ -206,7 +204,30 @@ class LiveDisplay:
 
     def download(self, what: str, done: int, total: int | None) -> None:
         """Redraw the bar of a download."""
-        self._downloads(what, done, total)
+        if self._sparse.is_due(what, done, total):
+            self._draw(bars([("downloading", done, total, download_text(what, done, total))]))
+
+    def epoch(self, seeds: Sequence[int], epoch: int, n_epochs: int) -> None:
+        """Redraw a bar for every set of seeds that train together."""
+        name = f"seeds {seeds[0]}-{seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
+        self._epochs[name] = (epoch, n_epochs)
+        rows = [
+            (n, done, total, f"{done}/{total} epochs") for n, (done, total) in self._epochs.items()
+        ]
+        self._draw(bars(rows))
+
+    def finished(self, seed: TrainedSeed) -> None:
+        """Print one line above the bars."""
+        self.message(tested_line(seed))
+
+    def images(self, done: int, total: int) -> None:
+        """Redraw the bar of the images."""
+        left = self._pace.seconds_left(done, total, self._clock())
+        if self._sparse.is_due("images", done, total):
+            self._draw(bars([("images", done, total, f"{done}/{total}, {duration_text(left)}")]))
+
+    def _draw(self, view: RenderableType) -> None:
+        self._live.update(view, refresh=True)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -243,26 +264,75 @@ class Pace:
         return max(per_trial * (n_trials - n_finished) - (now - self._latest[1]), 0.0)
 
 
+@final
+class NowAndThen:
+    """When to show how far something is: its first and last moment, and now and then between.
+
+    Parameters
+    ----------
+    every_s : float
+        Seconds between two looks at the same thing.
+    """
+
+    def __init__(self, every_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._every_s = every_s
+        self._clock = clock
+        self._what: str | None = None
+        self._shown = 0.0
+
+    def is_due(self, what: str, done: int, total: int | None) -> bool:
+        """Whether to show it at this moment, which then counts as shown."""
+        moment = self._clock()
+        if what == self._what and done != total and moment - self._shown < self._every_s:
+            return False
+        self._what, self._shown = what, moment
+        return True
+
+
+def bars(rows: Sequence[Bar]) -> RenderableType:
+    """Lay out bars below each other; one whose whole is not known pulses."""
+    progress = Progress(
+        # A narrow terminal takes from the names, never from the counts.
+        TextColumn(
+            "{task.description}",
+            markup=False,
+            table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+        ),
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),
+        TextColumn("{task.fields[count]}", markup=False, table_column=Column(no_wrap=True)),
+        auto_refresh=False,
+        expand=True,
+    )
+    for name, done, total, count in rows:
+        whole = None if total is None else max(total, 1)
+        progress.add_task(one_line(name), completed=done, total=whole, count=count)
+    return progress.get_renderable()
+
+
+def download_text(what: str, done: int, total: int | None) -> str:
+    """Write how far a download is.
+
+    Examples
+    --------
+    >>> download_text("images.gz", 2_500_000, 9_912_422)
+    'images.gz: 2.5 of 9.9 MB'
+    """
+    whole = "" if total is None else f" of {total / _MEGABYTE:.1f}"
+    return f"{what}: {done / _MEGABYTE:.1f}{whole} MB"
+
+
 def study_view(snapshot: StudySnapshot, seconds_left: float | None) -> RenderableType:
     """Lay out one snapshot: bars for the study and each leased unit, then the best trials."""
     finished = _finished(snapshot)
     working = [lease for lease in snapshot.leases if not lease.done and lease.owner is not None]
-    rows = [(f"study {snapshot.name}", len(finished), snapshot.n_trials, "trials")]
+    rows: list[Bar] = [
+        _counted(f"study {snapshot.name}", len(finished), snapshot.n_trials, "trials")
+    ]
     for lease in working[:UNITS_SHOWN]:
         epoch, n_epochs = lease.progress.get("epoch", 0), lease.progress.get("n_epochs", 0)
-        rows.append((unit_text(lease), epoch, n_epochs, "epochs"))
-    counts = [f"{done}/{total} {what}" if total else "starting" for _, done, total, what in rows]
-    bars = Table.grid(padding=(0, 1), expand=True)
-    # A narrow terminal takes from the names, never from the counts.
-    bars.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-    bars.add_column(ratio=1)
-    bars.add_column(no_wrap=True)
-    for (name, done, total, _), count in zip(rows, counts, strict=True):
-        bars.add_row(
-            Text(one_line(name)), ProgressBar(total=max(total, 1), completed=done), Text(count)
-        )
+        rows.append(_counted(unit_text(lease), epoch, n_epochs, "epochs"))
     failed = sum(trial.state == "failed" for trial in finished)
-    parts: list[RenderableType] = [bars]
+    parts: list[RenderableType] = [bars(rows)]
     notes = [f"{failed} failed"] if failed else []
     if len(finished) < snapshot.n_trials:
         notes.append(duration_text(seconds_left))
@@ -275,6 +345,10 @@ def study_view(snapshot: StudySnapshot, seconds_left: float | None) -> Renderabl
     ranked = eligible_trials(snapshot.trials)
     parts.append(_best_table(ranked[:BEST_SHOWN]) if ranked else Text("no trial has completed yet"))
     return Group(*parts)
+
+
+def _counted(name: str, done: int, total: int, what: str) -> Bar:
+    return name, done, total, f"{done}/{total} {what}" if total else "starting"
 
 
 def unit_text(lease: LeaseRecord) -> str:
@@ -307,20 +381,32 @@ def seed_line(record: RetrainRecord) -> str:
     )
 
 
-def parameters_text(trial: TrialRecord) -> str:
-    """Write the parameters as ``name=value`` words."""
-    return " ".join(f"{name}={parameter_text(value)}" for name, value in trial.params.items())
+def tested_line(seed: TrainedSeed) -> str:
+    """Tell a finished seed of a retraining outside a study in one line."""
+    return (
+        f"seed {seed.seed_index}: {kept_text(seed.best_epoch, seed.epochs)}, "
+        f"validation MSE {value_text(seed.validation_loss)}, test MSE {value_text(seed.test_mse)}"
+    )
 
 
 def duration_text(seconds: float | None) -> str:
     """Write the time left, rounded to what an estimate deserves."""
     if seconds is None:
         return "time left unknown"
+    return f"about {duration(max(seconds, 1.0))} left"
+
+
+def duration(seconds: float | None) -> str:
+    """Write a duration shortly: ``42 s``, ``12 min``, ``3.4 h``, ``2.1 d``."""
+    if seconds is None or math.isnan(seconds):
+        return "-"
     if seconds < 90:
-        return f"about {max(round(seconds), 1)} s left"
+        return f"{max(round(seconds), 0)} s"
     if seconds < 90 * 60:
-        return f"about {round(seconds / 60)} min left"
-    return f"about {seconds / 3600:.1f} h left"
+        return f"{round(seconds / 60)} min"
+    if seconds < 36 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.1f} d"
 
 
 def _finished(snapshot: StudySnapshot) -> list[TrialRecord]:

@@ -1,8 +1,7 @@
-"""An evaluation on a terminal: that it goes on, and its tables."""
+"""The tables of an evaluation on a terminal."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -19,13 +18,6 @@ from aesearch.studies.results.evaluation import (
 from aesearch.studies.results.evaluation_text import baseline_text
 from aesearch.terminal.notebook import NotebookLive, in_notebook
 
-if TYPE_CHECKING:
-    from aesearch.data.study_data import Problem
-    from aesearch.evaluation.evaluate import Evaluated
-    from aesearch.models.autoencoder import Autoencoder
-    from aesearch.studies.results.calibration import Calibration
-    from aesearch.studies.spec.study import Configuration
-
 # Where no terminal says how wide it is: nothing is cut off.
 _WIDTH = 160
 _METRICS = (
@@ -34,36 +26,6 @@ _METRICS = (
     ("ssim", "SSIM", ".3f"),
     ("binary_accuracy", "binary accuracy", ".4f"),
 )
-
-
-def measured(
-    model: "Autoencoder",
-    problem: "Problem",
-    seed_index: int,
-    configuration: "Configuration",
-    *,
-    calibration: "Calibration | None" = None,
-    quiet: bool = False,
-) -> "Evaluated":
-    """Evaluate a model in this process, to the last bit as a worker would, and say so.
-
-    It is calibrated where no calibration of it is given.
-    """
-    import torch  # noqa: PLC0415 - --help must not pay for it
-
-    from aesearch.evaluation.evaluate import evaluate  # noqa: PLC0415 - imports torch
-    from aesearch.models.runtime import prepare_process  # noqa: PLC0415
-    from aesearch.training.out_of_fold import calibrate  # noqa: PLC0415
-
-    threads = problem.spec.compute.threads
-    prepare_process(threads)
-    try:
-        with waiting(f"Measuring {len(problem.test_images)} test images…", quiet=quiet):
-            calibration = calibration or calibrate(model, problem, configuration)
-            return evaluate(model, problem, seed_index=seed_index, calibration=calibration)
-    finally:
-        # A worker's process ends; this one may go on, with numbers that it expects whole.
-        torch.set_flush_denormal(False)
 
 
 def waiting(text: str, *, quiet: bool) -> AbstractContextManager[object]:

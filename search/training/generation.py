@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from aesearch.data.study_data import Problem
-from aesearch.models.runtime import empty_cache, is_out_of_memory
+from aesearch.models.runtime import is_out_of_memory
+from aesearch.models.training.capture import release_memory
 from aesearch.sampling.suggest import Pruner
 from aesearch.studies.spec.study import Configuration
 from aesearch.training.delivery import train_as_delivered
@@ -78,4 +79,4 @@ def train_generation(
             return population
         # Only here does nothing hold on to the tensors of the attempt any more.
         population = max(1, min(population, n_members) // 2)
-        empty_cache()
+        release_memory()

@@ -8,6 +8,7 @@ import torch
 
 from aesearch.data.study_data import Problem
 from aesearch.models.autoencoder import build_autoencoder
+from aesearch.models.training.capture import can_capture
 from aesearch.models.training.memory import (
     MemberBytes,
     fitting_members,
@@ -48,7 +49,7 @@ def bounded_population(
         for kind in kinds
         for each in [_bytes(problem, kind, n_train, n_validation)] * len(kind)
     ]
-    fitting = fitting_members(free, members)
+    fitting = fitting_members(free, members, recorded=can_capture(device))
     if fitting < min(population, len(members)):
         log.info("populations of %d: %d MB of memory are free", fitting, free // 10**6)
     return min(population, fitting)

@@ -1,13 +1,12 @@
 """A strip of pictures that shows what a network does: originals above reconstructions."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
+from aesearch.evaluation.tiles import laid_out, png_bytes
 from aesearch.studies.results.records import Picture
 
 NAME = "reconstructions.png"
@@ -15,7 +14,7 @@ MAX_COLUMNS = 10
 MAX_BYTES = 10_000
 MAX_SIDE = 40  # pixels of the longest side; larger images are shrunk
 _COLOURS = 64
-_GAP = 1
+_GAP, _WHITE = 1, 255
 
 
 def reconstruction_strip(
@@ -63,20 +62,5 @@ def _pixels(images: torch.Tensor) -> npt.NDArray[np.uint8]:
 
 
 def _png(rows: Sequence[npt.NDArray[np.uint8]]) -> bytes:
-    columns, channels, height, width = rows[0].shape
-    scale = min(1.0, MAX_SIDE / max(width, height))
-    across, down = max(1, round(width * scale)), max(1, round(height * scale))
-    size = (columns * (across + _GAP) - _GAP, len(rows) * (down + _GAP) - _GAP)
-    sheet = Image.new("RGB" if channels == 3 else "L", size, "white")
-    for row, images in enumerate(rows):
-        for column, image in enumerate(images):
-            pixels = image.transpose(1, 2, 0) if channels == 3 else image[0]
-            tile = Image.fromarray(np.ascontiguousarray(pixels))
-            if scale < 1.0:
-                tile = tile.resize((across, down), Image.Resampling.BOX)
-            sheet.paste(tile, (column * (across + _GAP), row * (down + _GAP)))
-    if channels == 3:
-        sheet = sheet.quantize(_COLOURS, method=Image.Quantize.FASTOCTREE)
-    stream = io.BytesIO()
-    sheet.save(stream, "PNG")
-    return stream.getvalue()
+    canvas = laid_out(rows, sides=(1, MAX_SIDE), gap=_GAP, paper=_WHITE)
+    return png_bytes(canvas, colours=_COLOURS)

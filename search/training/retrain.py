@@ -8,11 +8,13 @@ from hashlib import sha256
 
 import numpy as np
 import torch
+from safetensors.torch import load, save
 
 from aesearch.artifacts import model_file
 from aesearch.data.study_data import Problem
 from aesearch.models.autoencoder import Autoencoder
-from aesearch.models.runtime import empty_cache, is_out_of_memory
+from aesearch.models.runtime import is_out_of_memory
+from aesearch.models.training.capture import release_memory
 from aesearch.models.training.early_stopping import EarlyStopping
 from aesearch.models.training.population import Population
 from aesearch.seeds import derive_seed
@@ -60,6 +62,8 @@ def retrain_key(spec: ResolvedSpec, configuration: Configuration) -> str:
     """Name everything a retraining depends on besides the data: equal keys, equal weights."""
     chosen = asdict(configuration)
     training = spec.training.model_dump(mode="json", exclude={"epochs"})
+    for name in ("optimizer", "schedule", "batch_size"):  # as the trial has them
+        training[name] = chosen.pop(name)
     if spec.training.corruption == "none":
         # A key from before there were corruptions still names the same weights.
         chosen = {name: value for name, value in chosen.items() if "corruption" not in name}
@@ -142,7 +146,7 @@ def retrain(
             raise
         log.warning("out of memory with %d seeds at once", len(seed_indices))
     # Only here does nothing hold on to the tensors of the attempt any more.
-    empty_cache()
+    release_memory()
     middle = len(seed_indices) // 2
     return [
         found
@@ -213,8 +217,6 @@ def _together(
 
 
 def _checkpoint(population: Population, stopping: EarlyStopping, curve: np.ndarray) -> bytes:
-    from safetensors.torch import save  # noqa: PLC0415 - only where something is saved
-
     tensors = {f"population.{k}": v for k, v in population.state().items()}
     tensors |= {f"stopping.{k}": v for k, v in stopping.state().items()}
     tensors[_CURVE] = torch.from_numpy(curve)
@@ -224,8 +226,6 @@ def _checkpoint(population: Population, stopping: EarlyStopping, curve: np.ndarr
 def _load_checkpoint(
     data: bytes, population: Population, stopping: EarlyStopping, curve: np.ndarray
 ) -> None:
-    from safetensors.torch import load  # noqa: PLC0415 - only where something is loaded
-
     tensors = load(data)
     kept = tensors.pop(_CURVE).numpy()
     curve[:, : kept.shape[1]] = kept  # an older checkpoint has no accuracies

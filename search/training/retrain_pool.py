@@ -8,19 +8,20 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from signal import SIG_IGN, SIGINT, signal
-from threading import Thread
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from aesearch.data.study_data import Problem
+import torch
+
+from aesearch.artifacts import model_file
+from aesearch.data.study_data import Problem, load_problem
+from aesearch.evaluation.metrics import mean_squared_error
+from aesearch.models.runtime import prepare_process
 from aesearch.studies.errors import RunFailedError
 from aesearch.studies.results.records import TrainedSeed
 from aesearch.studies.spec.resolved import ResolvedSpec
-
-if TYPE_CHECKING:
-    from multiprocessing.queues import SimpleQueue
-    from multiprocessing.synchronize import Event
+from aesearch.training.pool_process import StoppedError, begin, shared
+from aesearch.training.retrain import retrain, seed_chunks
 
 _SAY_S = 0.5
 
@@ -58,8 +59,6 @@ def train_seeds(
     RunFailedError
         A seed diverged, or a process died.
     """
-    from aesearch.training.retrain import seed_chunks  # noqa: PLC0415 - imports torch
-
     spec = problem.spec
     chunks = [chunk for chunk in seed_chunks(spec) if only is None or only in chunk]
     context = multiprocessing.get_context("spawn")
@@ -67,7 +66,7 @@ def train_seeds(
     # One process per GPU is enough, and each has the whole of it.
     n_processes = min(os.cpu_count() or 1, len(chunks)) if spec.compute.device == "cpu" else 1
     pool = ProcessPoolExecutor(
-        n_processes, mp_context=context, initializer=_begin, initargs=(stop, said, os.getpid())
+        n_processes, mp_context=context, initializer=begin, initargs=(stop, said, os.getpid())
     )
     document = spec.model_dump()  # pydantic's generic classes cannot be pickled
     found: list[TrainedSeed] = []
@@ -109,37 +108,7 @@ def _without_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-# What the processes of the pool share with the one that made it; set once in each of them.
-_shared: dict[str, Any] = {}
-
-
-class _StoppedError(Exception):
-    """The retraining was interrupted."""
-
-
-def _begin(stop: "Event", said: "SimpleQueue[Any]", parent: int) -> None:
-    # Ctrl-C reaches the whole process group: the one that made the pool decides.
-    signal(SIGINT, SIG_IGN)
-    _shared.update(stop=stop, said=said)
-    # A parent that was killed closes nothing: an idle process would wait for its work for ever.
-    Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_SAY_S)
-    os._exit(1)
-
-
 def _train_chunk(document: dict[str, Any], seed_indices: list[int]) -> list[TrainedSeed]:
-    import torch  # noqa: PLC0415 - in the processes that train only
-
-    from aesearch.artifacts import model_file  # noqa: PLC0415
-    from aesearch.data.study_data import load_problem  # noqa: PLC0415
-    from aesearch.evaluation.metrics import mean_squared_error  # noqa: PLC0415
-    from aesearch.models.runtime import prepare_process  # noqa: PLC0415
-    from aesearch.training.retrain import retrain  # noqa: PLC0415
-
     spec = ResolvedSpec.model_validate(document)
     prepare_process(spec.compute.threads)
     problem = load_problem(spec, device=spec.compute.device)
@@ -176,10 +145,10 @@ def _teller(seed_indices: list[int], spec: ResolvedSpec) -> Callable[[int, int],
 
     def tell(epoch: int, _n_members: int) -> None:
         nonlocal told
-        if _shared["stop"].is_set():
-            raise _StoppedError
+        if shared["stop"].is_set():
+            raise StoppedError
         if time.monotonic() - told >= _SAY_S:
             told = time.monotonic()
-            _shared["said"].put((seed_indices, epoch, spec.retrain.max_epochs))
+            shared["said"].put((seed_indices, epoch, spec.retrain.max_epochs))
 
     return tell

@@ -22,7 +22,8 @@ from aesearch.studies.errors import AesearchError, RunFailedError, StoreError
 from aesearch.studies.store import database, ledger
 from aesearch.studies.store.passwords import password_from_file
 from aesearch.studies.store.retry import LEASE_VARIABLE, RETRY_VARIABLE
-from aesearch.workers.local_workers import worker_command, worker_name
+from aesearch.workers.owners import worker_name
+from aesearch.workers.processes import serving, worker_command
 from aesearch.workers.ray_cluster import ray_library
 
 _STOP_S = 30.0
@@ -60,7 +61,7 @@ def serve(
         It was killed.
     """
     child = subprocess.Popen(  # noqa: S603 - our own interpreter
-        worker_command(name),
+        worker_command(serving(name)),
         env=os.environ | settings | {STORAGE_VARIABLE: storage, "OMP_NUM_THREADS": "1"},
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -118,7 +119,7 @@ def _free(storage: str, owner: str) -> None:
 
 
 class RayWorkers:
-    """Tasks that serve one study until it is finished; what ``local_workers.Workers`` is here.
+    """Tasks that serve one study until it is finished; what ``WorkerProcesses`` are here.
 
     Parameters
     ----------

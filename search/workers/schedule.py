@@ -2,11 +2,14 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from optuna.trial import FrozenTrial
 from sqlalchemy.engine import Engine
 
+from aesearch.sampling.stopping import stop_reason
 from aesearch.sampling.suggest import FINISHED, distributions, suggest
+from aesearch.sampling.wanted import WishError, completed
 from aesearch.studies.errors import ChoiceReopenedError
 from aesearch.studies.results.selection import choose
 from aesearch.studies.spec.resolved import ResolvedSpec
@@ -31,19 +34,56 @@ def suggest_up_to(
     spec: ResolvedSpec,
     position: int,
     finished: dict[int, FrozenTrial] | None = None,
-) -> None:
+) -> bool:
     """Make sure that every generation up to ``position`` has its parameters.
 
     Whoever comes first computes them; the result is the same. ``finished`` is as for
     ``search_results.history``.
+
+    Returns
+    -------
+    bool
+        False where the search ends before that generation.
     """
     for generation in search_results.unsuggested(engine, study, position):
-        trials, firsts = search_results.history(engine, study, finished)
-        known = known_results(spec, trials, firsts, generation.position)
-        assert all(trial.state in FINISHED for trial in known), "the lookahead was not kept"
-        window = trials[len(known) : generation.first]
-        found = suggest(spec, generation.position, generation.members, known, window)
-        search_results.write_suggestions(engine, generation, found, distributions(spec))
+        if not ledger.is_there(engine, study, generation.position):
+            return False  # the search has just ended before it
+        while not _suggest_one(engine, study, spec, generation, finished):
+            pass  # somebody enqueued a trial in this moment
+    return ledger.is_there(engine, study, position)
+
+
+def _suggest_one(
+    engine: Engine,
+    study: study_rows.StudyRow,
+    spec: ResolvedSpec,
+    generation: ledger.Lease,
+    finished: dict[int, FrozenTrial] | None,
+) -> bool:
+    """Give one generation its parameters: what was enqueued first; False if that changed."""
+    seen = search_results.pending_wishes(engine, study)
+    wanted: list[dict[str, Any]] = []
+    refused: dict[int, str] = {}
+    for count, wish in enumerate(seen):
+        if len(wanted) == generation.size:
+            seen = seen[:count]
+            break
+        try:
+            wanted.append(completed(spec, wish.params))
+        except WishError as error:
+            refused[wish.trial_id] = str(error)
+    trials, firsts = search_results.history(engine, study, finished)
+    known = known_results(spec, trials, firsts, generation.position)
+    assert all(trial.state in FINISHED for trial in known), "the lookahead was not kept"
+    reason = stop_reason(spec.search.stop, known)
+    if reason is not None:
+        search_results.stop_search(engine, generation, reason)
+        return True
+    window = trials[len(known) : generation.first]
+    found = suggest(spec, generation.position, generation.members, known, window, wanted)
+    return search_results.write_suggestions(
+        engine, generation, found, distributions(spec), seen=seen, refused=refused
+    )
 
 
 def suggest_ahead(

@@ -20,7 +20,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from aesearch.artifacts import model_file
 from aesearch.data.study_data import Problem, check_same_data, load_problem
 from aesearch.device import DeviceLostError, present_device
-from aesearch.evaluation.evaluate import evaluate
 from aesearch.evaluation.metrics import mean_squared_error
 from aesearch.models.runtime import is_broken_device, prepare_process
 from aesearch.sampling.suggest import Pruner, rungs
@@ -39,12 +38,11 @@ from aesearch.studies.store import ledger, retrain_results, search_results, stud
 from aesearch.studies.store.ledger import ALL_KINDS, Lease, LeaseLostError
 from aesearch.studies.store.search_results import Outcome
 from aesearch.training.generation import train_generation
-from aesearch.training.out_of_fold import calibrate
 from aesearch.training.retrain import retrain
 from aesearch.training.rungs import Rung
 from aesearch.versions import check_versions
 from aesearch.workers.heartbeat import Heartbeat, StoppedError
-from aesearch.workers.local_workers import worker_name
+from aesearch.workers.owners import worker_name
 from aesearch.workers.schedule import (
     chosen_configuration,
     known_results,
@@ -118,7 +116,10 @@ class Worker:
         # A GPU works by itself.
         self._idles = device != "cpu"
         prepare_process(spec.compute.threads)
-        self._problem = load_problem(spec, device=device) if problem is None else problem
+        if problem is None:
+            problem = load_problem(spec, device=device, facts=self._study.facts)
+        self._problem = problem
+        log.info("study %r: read %s", name, self._problem.read)
         check_same_data(self._problem, self._study.facts, name)
         try:
             self._images = torch.from_numpy(self._problem.images).to(device)
@@ -250,7 +251,9 @@ class Worker:
     def _search(
         self, lease: Lease, study: study_rows.StudyRow, spec: ResolvedSpec, beat: Heartbeat
     ) -> None:
-        suggest_up_to(self._engine, study, spec, lease.position, self._finished)
+        if not suggest_up_to(self._engine, study, spec, lease.position, self._finished):
+            log.info("study %r: the search ends before generation %d", self._name, lease.position)
+            return
         if lease.attempt > ledger.MAX_ATTEMPTS:
             died = f"worker died {ledger.MAX_ATTEMPTS} times on this trial (out of memory?)"
             self._fail(lease, died)
@@ -400,6 +403,10 @@ class Worker:
     def _evaluate(
         self, lease: Lease, study: study_rows.StudyRow, spec: ResolvedSpec, beat: Heartbeat
     ) -> None:
+        # Half a second, of scikit-learn, that only the worker that measures has to spend.
+        from aesearch.evaluation.evaluate import evaluate  # noqa: PLC0415
+        from aesearch.training.out_of_fold import calibrate  # noqa: PLC0415
+
         rows = retrain_results.retrained(self._engine, study)
         if study.retrain_key is None or len(rows) != lease.size:
             raise ChoiceReopenedError.of(study.name)

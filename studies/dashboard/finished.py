@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import Connection
 
 from aesearch.studies.results.records import TrialRecord
-from aesearch.studies.store import optuna_tables, tables
+from aesearch.studies.store import optuna_tables, slots, tables
 from aesearch.studies.store.study_rows import from_sql, trial_record
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -93,6 +93,6 @@ def finished_trials(
             curve=tuple(curves.get(trial._trial_id, ())),  # noqa: SLF001
             pictures=pictures.get(trial._trial_id, {}),  # noqa: SLF001
         )
-        for trial in optuna_tables.frozen_trials(connection, study_id, only=trial_ids)
+        for trial in slots.own_trials(connection, study_id, only=trial_ids)
         if trial.state in FINISHED
     ]

@@ -9,17 +9,16 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from aesearch.studies.dashboard import rows
-from aesearch.studies.dashboard.artifacts import TrialFile, artifacts, content, stored_artifacts
+from aesearch.studies.dashboard.artifacts import TrialFile, artifacts, stored_artifacts
 from aesearch.studies.dashboard.figures import study_figures
 from aesearch.studies.dashboard.finished import FINISHED, FinishedTrial, finished_trials
 from aesearch.studies.dashboard.notes import study_note, trial_note
-from aesearch.studies.files import whole_file
-from aesearch.studies.results.output_files import OutputError, make_folder
+from aesearch.studies.results.output_files import make_folder, write_whole
 from aesearch.studies.results.records import StudySnapshot
 from aesearch.studies.results.selection import eligible_trials
 from aesearch.studies.results.summary import Denoising, summary
 from aesearch.studies.spec.sections import TrainingSpec
-from aesearch.studies.store import database, optuna_tables, study_rows, tables
+from aesearch.studies.store import database, optuna_tables, slots, study_rows, tables
 from aesearch.studies.store.retry import repeatable
 
 # The dashboard looks through all notes for each trial that it shows: with a note on each of
@@ -88,21 +87,25 @@ def write_files(engine: Engine, name: str, folder: Path) -> int:
             wanted.setdefault(trial_id, []).append((artifact_id, filename))
     ids, written = sorted(wanted), 0
     for start in range(0, len(ids), _SLICE):
+        files = []
         for trial in _finished_trials(engine, study.study_id, ids[start : start + _SLICE]):
-            for artifact_id, filename in wanted[trial.trial_id]:
-                if filename in _filenames(name, trial):
-                    _write_file(folder / artifact_id, content(trial, filename))
-                    written += 1
+            known = {artifact.filename for artifact in artifacts(name, trial)}
+            files += [
+                TrialFile(*file, trial) for file in wanted[trial.trial_id] if file[1] in known
+            ]
+        written += write_missing(files, folder)
     return written
 
 
-def write_missing(files: Sequence[TrialFile], folder: Path) -> None:
-    """Write those of the files of a study's trials that a folder lacks."""
+def write_missing(files: Sequence[TrialFile], folder: Path) -> int:
+    """Write those of the files of a study's trials that a folder lacks; says how many."""
     make_folder(folder)
     present = _present(folder)
-    for file in files:
-        if file.artifact_id not in present:
-            _write_file(folder / file.artifact_id, file.content)
+    missing = [file for file in files if file.artifact_id not in present]
+    for file in missing:
+        # Made again where a power cut left it empty.
+        write_whole(folder / file.artifact_id, file.content, durable=False)
+    return len(missing)
 
 
 def _present(folder: Path) -> set[str]:
@@ -162,7 +165,7 @@ def _without_note(engine: Engine, study_id: int, snapshot: StudySnapshot) -> lis
         over = len(finished) == snapshot.n_trials or snapshot.chosen is not None
         finished = eligible_trials(finished)[:MAX_NOTED] if over else []
     with database.reading(engine) as connection:
-        ids = optuna_tables.trial_ids(connection, study_id)
+        ids = slots.slot_ids(connection, study_id)
         noted = rows.noted_trials(connection, study_id)
     wanted = sorted(trial.number for trial in finished)
     return [ids[number] for number in wanted if number in ids and ids[number] not in noted]
@@ -212,7 +215,7 @@ def _publish_study(engine: Engine, study_id: int, snapshot: StudySnapshot) -> bo
             .where(optuna_tables.STUDIES.c.study_id == study_id)
             .with_for_update(key_share=True)
         )
-        ids = optuna_tables.trial_ids(connection, study_id)
+        ids = slots.slot_ids(connection, study_id)
         if not ids:
             return False  # deleted in this moment
         best = [] if shown is None else [ids[shown.number]]
@@ -228,15 +231,3 @@ def _publish_study(engine: Engine, study_id: int, snapshot: StudySnapshot) -> bo
         )
         wrote_note = rows.write_study_note(connection, study_id, note)
         return rows.write_figures(connection, study_id, figures) or wrote_note
-
-
-def _filenames(study_name: str, trial: FinishedTrial) -> set[str]:
-    return {artifact.filename for artifact in artifacts(study_name, trial)}
-
-
-def _write_file(path: Path, data: bytes) -> None:
-    try:
-        with whole_file(path, durable=False) as stream:
-            stream.write(data)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error

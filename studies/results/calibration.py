@@ -20,7 +20,7 @@ Where the share of the training images that only stopped the training is large, 
 c_i are out-of-fold errors of all training images, so that few images calibrate finely: c_i = s o_i
 with s^2 = sum d_i^2 / sum o_i^2 over the held-out images, because the delivered network trains on
 more images than those of the folds and errs less. Squares, because large errors decide about what
-is odd. Measured in docs/decisions.md, 34.
+is odd. Measured in docs/decisions.md, 40.
 """
 
 import json

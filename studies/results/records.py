@@ -63,6 +63,7 @@ class Facts(TypedDict, total=False):
     """
 
     dataset: str
+    read: str  # one line on what was read and left out
     image_shape: list[int]  # channel, height, width
     n_images: int
     n_test: int
@@ -209,6 +210,24 @@ class RetrainRecord:
     test_mse: float | None = None
 
 
+class ForeignTrial(NamedTuple):
+    """A trial that another program added to the study, or began there; it is never chosen.
+
+    Attributes
+    ----------
+    number : int
+        Optuna's; behind all slots.
+    state : str
+        ``waiting`` for one that is enqueued.
+    value : float or None
+        What that program told.
+    """
+
+    number: int
+    state: TrialState
+    value: float | None
+
+
 @dataclass(frozen=True)
 class TrainedSeed(RetrainRecord):
     """A retrained seed with its weights, which are a ``model.safetensors`` file."""
@@ -230,6 +249,8 @@ class StudySnapshot:
         Number of the trial that was chosen, once that is decided.
     test_looks : int
         How many times the test set was looked at.
+    foreign : tuple of ForeignTrial
+        What other programs added.
     """
 
     name: str
@@ -241,3 +262,4 @@ class StudySnapshot:
     chosen: int | None = None
     test_looks: int = 0
     facts: Facts = field(default_factory=Facts)
+    foreign: tuple[ForeignTrial, ...] = ()

@@ -238,10 +238,8 @@ def corrected_resampled_t_test(
     if np.ptp(values) == 0.0:  # exact, where the rounding of the mean would leave s2 > 0
         return (0.0, 1.0) if mean == 0.0 else (math.copysign(math.inf, mean), 0.0)
     variance = float(values.var(ddof=1))
-    from scipy.special import stdtr  # noqa: PLC0415 - half a second that the display need not pay
-
     t = mean / math.sqrt(variance * (1.0 / k + n_test / n_train))
-    return t, float(2.0 * stdtr(k - 1, -abs(t)))
+    return t, _two_sided_p(t, k - 1)
 
 
 def indistinguishable(
@@ -308,11 +306,15 @@ def _pooled_p(
     n_train: float,
     n_test: float,
 ) -> float:
-    from scipy.special import stdtr  # noqa: PLC0415 - half a second that the display need not pay
-
     one, other = float(scores.mean()), float(others.mean())
     variance = spread.variance * (one**2 + other**2) * (1.0 / len(scores) + n_test / n_train)
-    return float(2.0 * stdtr(spread.degrees, -abs(one - other) / math.sqrt(variance)))
+    return _two_sided_p((one - other) / math.sqrt(variance), spread.degrees)
+
+
+def _two_sided_p(t: float, degrees: int) -> float:
+    from scipy.special import stdtr  # noqa: PLC0415 - half a second that the display need not pay
+
+    return float(2.0 * stdtr(degrees, -abs(t)))
 
 
 def _may_be_chosen(trial: TrialRecord) -> bool:

@@ -203,6 +203,8 @@ class Summary(Document):
     ----------
     study : str
         Its name.
+    read : str or None
+        One line on what was read and left out; None where it is unknown.
     image_shape : list of int or None
         Channel, height, width.
     n_trials : int
@@ -234,6 +236,7 @@ class Summary(Document):
 
     study: str
     dataset: str | None
+    read: str | None
     image_shape: list[int] | None
     n_trials: int
     trials: TrialCounts
@@ -276,6 +279,7 @@ def summary(snapshot: StudySnapshot, evaluation: Evaluation | None = None) -> Su
     return Summary(
         study=snapshot.name,
         dataset=snapshot.facts.get("dataset"),
+        read=snapshot.facts.get("read"),
         image_shape=None if shape is None else [int(size) for size in shape],
         n_trials=snapshot.n_trials,
         trials=counts,

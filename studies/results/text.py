@@ -2,7 +2,12 @@
 
 import math
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # NumPy, which a command line has no need of
+    from collections.abc import Sequence
+
+    from aesearch.studies.results.records import TrialRecord
 
 
 def kept_text(best_epoch: int, epochs: int) -> str:
@@ -50,3 +55,19 @@ def one_line(text: str) -> str:
 def counted(number: int, noun: str) -> str:
     """Write a number with its noun in the singular or plural."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def parameters_text(trial: "TrialRecord") -> str:
+    """Write the parameters as ``name=value`` words."""
+    return " ".join(f"{name}={parameter_text(value)}" for name, value in trial.params.items())
+
+
+def trial_table(trials: "Sequence[TrialRecord]") -> str:
+    """Write trials one below the other: number, value, parameters."""
+    values = [value_text(trial.value, trial.standard_error) for trial in trials]
+    numbers = [str(trial.number) for trial in trials]
+    wide, wider = max(map(len, numbers)), max(map(len, values))
+    return "\n".join(
+        f"  {number:>{wide}}  {value:{wider}}  {parameters_text(trial)}"
+        for number, value, trial in zip(numbers, values, trials, strict=True)
+    )

@@ -19,6 +19,8 @@ from aesearch.studies.spec.problems import CHOICES_TAG, RANGE_TAG, broken, must
 Architecture = Literal["dense", "conv"]
 CodeActivation = Literal["linear", "relu"]
 Activation = Literal["relu", "gelu"]
+Optimizer = Literal["adam", "adamw", "sgd"]
+Schedule = Literal["none", "exponential", "plateau", "cosine"]
 Corruption = Literal["none", "gaussian", "uniform", "salt-and-pepper", "occlusion"]
 # Their levels are shares of the image, so that 1 is all of it.
 SHARES: tuple[Corruption, ...] = ("salt-and-pepper", "occlusion")
@@ -87,6 +89,34 @@ HiddenChoice = Annotated[
     str,
     BeforeValidator(_hidden_choice, json_schema_input_type=str | int | list[int]),
     Field(title="Hidden"),
+]
+
+
+def channel_numbers(value: Any) -> tuple[int, ...]:
+    """Parse the channels of three convolutions: ``"16-32-64"``, or a list.
+
+    Raises
+    ------
+    ValueError
+        For anything but three whole numbers >= 1.
+    """
+    channels = hidden_widths(value)
+    if len(channels) != 3:
+        raise ValueError(f"channels must be three such as 16-32-64, got {value!r}")
+    return channels
+
+
+def _channels_choice(value: Any) -> str:
+    try:
+        return hidden_name(channel_numbers(value))
+    except ValueError:
+        raise broken(must("be three channels >= 1 such as 16-32-64", value)) from None
+
+
+ChannelsChoice = Annotated[
+    str,
+    BeforeValidator(_channels_choice, json_schema_input_type=str | list[int]),
+    Field(title="Channels"),
 ]
 
 

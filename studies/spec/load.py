@@ -27,13 +27,26 @@ _SECTIONS = (
     ("evaluation", "robustness"),
 )
 # What may change between two runs of one study: how many trials, when to stop, where the same
-# images lie, which trial is chosen, and how that one is retrained and measured. The rest decides
-# the table; so do the settings of the retraining where the trials are scored by it.
+# images lie and how they are read, which trial is chosen, and how that one is retrained and
+# measured. The rest decides the table; so do the settings of the retraining where the trials are
+# scored by it.
 MAY_DIFFER_ON_RESUME = (
     "search.trials",
     "search.timeout",
+    "search.stop",
     "search.select",
     "data.data_dir",
+    # What these make of the images is compared itself.
+    "data.test",
+    "data.labels",
+    "data.resize",
+    "data.colour",
+    "data.background",
+    "data.white",
+    "data.pages",
+    "data.bad_files",
+    "data.delimiter",
+    "data.image_shape",
     "description",
     "retrain.",
     "evaluation.",
@@ -144,6 +157,9 @@ def read_base(
         raw, lines = parse(text, source)
     elif spec is not None:
         raw = spec.model_dump(mode="json")
+    if raw is None and file is not None:
+        rule = "must hold a specification, got nothing; leave it out for the defaults"
+        raise SpecError(source, [rule])
     if not isinstance(raw, dict | None):
         raise SpecError(source, [f"must be a mapping of keys to values, got {raw!r:.60}"])
     # What a best.yaml says beside its specification is of the study that it came from.

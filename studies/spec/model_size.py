@@ -1,6 +1,8 @@
-"""How large the weights of a study's dense networks become, and how large a store takes them."""
+"""How large the networks of a study become, and how large a store takes their weights."""
 
 from itertools import pairwise
+from math import prod
+from typing import NamedTuple
 
 from aesearch.studies.errors import SpecError
 from aesearch.studies.spec.dimensions import hidden_name, hidden_widths
@@ -33,16 +35,13 @@ def check_weights(spec: ResolvedSpec, pixels: int, backend: str) -> None:
     SpecError
         With the setting that makes them so large.
     """
-    architecture = spec.space.architecture_dimension
-    hidden, code = spec.space.hidden, spec.space.encoding_dim
-    kinds = (spec.model.architecture,) if architecture is None else architecture.choices
-    if "dense" not in kinds:
+    if "dense" not in _architectures(spec):
         return
-    candidates = [spec.model.dense.hidden]
-    if hidden is not None:
-        candidates = [hidden_widths(name) for name in hidden.choices]
-    encoding_dim = spec.model.encoding_dim if code is None else int(code.nearest(_BEYOND_ALL))
-    sizes = {widths: _dense_bytes((pixels, *widths, encoding_dim)) for widths in candidates}
+    hidden = spec.space.hidden
+    sizes = {
+        widths: _dense_bytes((pixels, *widths, _largest_code(spec)))
+        for widths in _dense_widths(spec)
+    }
     widths = max(sizes, key=lambda key: sizes[key])
     limit = LARGEST_WEIGHTS[backend]
     if sizes[widths] <= limit:
@@ -60,3 +59,74 @@ def _dense_bytes(widths: tuple[int, ...]) -> int:
     weights = sum(one * other for one, other in pairwise(widths))
     biases = sum(widths[1:]) + sum(widths[:-1])
     return _WEIGHT_BYTES * (2 * weights + biases)
+
+
+class NetworkSize(NamedTuple):
+    """Size of the largest network that a study may train.
+
+    Attributes
+    ----------
+    n_weights : int
+    values_per_image : int
+        Of all activations together.
+    weights_applied : float
+        Weights of convolutions, for each pixel of the image that they are applied at.
+    """
+
+    n_weights: int
+    values_per_image: int
+    weights_applied: float
+
+
+def largest_network(spec: ResolvedSpec, image_shape: tuple[int, int, int]) -> NetworkSize:
+    """Estimate the size of the largest network: weights and biases, activations for one image.
+
+    Parameters
+    ----------
+    spec : ResolvedSpec
+    image_shape : (channel, height, width)
+    """
+    pixels, code, kinds = prod(image_shape), _largest_code(spec), _architectures(spec)
+    shortcut = pixels * (2 * code + 1) if spec.model.shortcut == "pca" else 0
+    found = [
+        NetworkSize(
+            _dense_bytes((pixels, *widths, code)) // _WEIGHT_BYTES + shortcut,
+            3 * (pixels + sum(widths)),
+            0.0,
+        )
+        for widths in (_dense_widths(spec) if "dense" in kinds else ())
+    ]
+    if "conv" in kinds:
+        found.append(_conv_size(spec, image_shape, code, shortcut))
+    return max(found, key=lambda size: size.n_weights)
+
+
+def _conv_size(
+    spec: ResolvedSpec, image_shape: tuple[int, int, int], code: int, shortcut: int
+) -> NetworkSize:
+    """Estimate a convolutional network: 3 x 3 kernels, each of three layers halves the sides."""
+    channels, height, width = image_shape
+    depths = (channels, *spec.model.conv.channels)
+    kernels = [9 * one * other for one, other in pairwise(depths)]
+    smallest = -(-height // 8) * -(-width // 8) * depths[-1]
+    linear = spec.model.conv.hidden * (smallest + code)
+    applied = sum(kernel / 4**layer for layer, kernel in enumerate(kernels, start=1))
+    activations = sum(depth * height * width // 4**layer for layer, depth in enumerate(depths))
+    return NetworkSize(2 * (sum(kernels) + linear) + shortcut, 6 * activations, 2 * applied)
+
+
+def _architectures(spec: ResolvedSpec) -> tuple[str, ...]:
+    dimension = spec.space.architecture_dimension
+    return (spec.model.architecture,) if dimension is None else tuple(dimension.choices)
+
+
+def _dense_widths(spec: ResolvedSpec) -> list[tuple[int, ...]]:
+    hidden = spec.space.hidden
+    if hidden is None:
+        return [spec.model.dense.hidden]
+    return [hidden_widths(name) for name in hidden.choices]
+
+
+def _largest_code(spec: ResolvedSpec) -> int:
+    code = spec.space.encoding_dim
+    return spec.model.encoding_dim if code is None else int(code.nearest(_BEYOND_ALL))

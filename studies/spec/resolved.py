@@ -27,8 +27,8 @@ LONGEST_TRAINING = 5000
 FIRST_RUNG = 150
 # A Gaussian process takes a second per suggestion then; its cost grows with the third power.
 LARGEST_GP = 500
-# Weights of a dense network that nobody chose: 400 MB, which any store takes.
-_AUTOMATIC_WEIGHTS = 100_000_000
+# Weights of a dense network that nobody chose: 80 MB, of which training holds some ten copies.
+_AUTOMATIC_WEIGHTS = 20_000_000
 
 
 class ResolvedDense(DenseSpec):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from aesearch.studies.spec.dimensions import (
     Activation,
@@ -13,6 +13,8 @@ from aesearch.studies.spec.dimensions import (
     Dropout,
     EncodingDim,
     LearningRate,
+    Optimizer,
+    Schedule,
     Section,
     WeightDecay,
     hidden_widths,
@@ -56,8 +58,48 @@ HiddenWidths = Annotated[
 ]
 
 
+class ResizeSpec(Section):
+    """The size that every image is brought to: a square."""
+
+    side: Annotated[int, Field(ge=8, le=4096)] = Field(description="Pixels a side; >= 8.")
+    how: Literal["crop", "fit", "stretch"] = Field(
+        default="crop",
+        description="crop: the largest square in the middle; fit: the whole image on a square of "
+        "data.background; stretch: the whole image, its sides changed.",
+    )
+
+
+def _resize(value: Any) -> Any:
+    """Take ``64``, ``"64"`` or ``"64-fit"`` for a section."""
+    if type(value) is int:
+        return {"side": value}
+    if not isinstance(value, str):
+        return value
+    side, _, how = value.strip().partition("-")
+    if not side.isdecimal() or how not in ("", "crop", "fit", "stretch"):
+        raise broken(must("be a side such as 64, or 64-crop, 64-fit or 64-stretch", value))
+    return {"side": int(side), **({"how": how} if how else {})}
+
+
+def _image_shape(value: Any) -> Any:
+    if value is None:
+        return value
+    sizes = value.split("x") if isinstance(value, str) else value
+    if isinstance(sizes, list | tuple) and len(sizes) in (2, 3):
+        found = tuple(int(size) if str(size).isdecimal() else 0 for size in sizes)
+        if min(found) > 0:
+            return found
+    rule = "be height and width, with the channels before or behind them, such as 28x28, 32x32x3"
+    raise broken(must(rule, value))
+
+
+ImageShape = Annotated[
+    tuple[int, ...], BeforeValidator(_image_shape, json_schema_input_type=list[int] | str)
+]
+
+
 class DataSpec(Section):
-    """Which images, and which of them."""
+    """Which images, which of them, and how they are read."""
 
     dataset: str = Field(
         default="digits",
@@ -79,6 +121,70 @@ class DataSpec(Section):
         description="Use only the first so many training images, or where they lie class by class "
         "so many of all; null for all.",
     )
+    test: str | None = Field(
+        default=None,
+        min_length=1,
+        description="File or folder with the test set; null for the data set's own, or a drawn "
+        "one.",
+    )
+    labels: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Table (CSV) beside a folder: in each row the name of an image file and its "
+        "label; null for sub-folders as classes.",
+    )
+    groups: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Images that belong together (a patient, a film) and are never on both sides "
+        "of a fold, of the test set or of what stops the training: folder for those of one folder, "
+        "a column of data.labels or of the table, an array of the archive, or a CSV of files and "
+        "groups; null for none.",
+    )
+    stratify: bool = Field(
+        default=False,
+        description="Whether folds, and a test set that is drawn, have the classes in the same "
+        "shares as all images.",
+    )
+    resize: Annotated[
+        ResizeSpec | None,
+        BeforeValidator(_resize, json_schema_input_type=ResizeSpec | int | str | None),
+    ] = Field(
+        default=None,
+        description="Size that every image is brought to: a side, such as 64, or 64-crop, 64-fit, "
+        "64-stretch; null leaves images as they are, which must then be of one size.",
+    )
+    colour: Literal["auto", "grey", "rgb"] = Field(
+        default="auto",
+        description="grey: one channel; rgb: three; auto: three where any image has colours.",
+    )
+    background: Literal["white", "black"] = Field(
+        default="white",
+        description="What lies behind transparent pixels, and beside an image that is made to fit.",
+    )
+    white: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="Value of a white pixel, where black is 0: 4095 for 12 bits, 65535 for 16, 16 "
+        "for scikit-learn's digits; null for 255 in integers and 1 in floats.",
+    )
+    pages: Literal["first", "images", "channels"] = Field(
+        default="first",
+        description="Of image files with several pages (TIFF stacks, animations): first reads the "
+        "first, images each as an image, channels all as the channels of one image.",
+    )
+    bad_files: Literal["stop", "skip"] = Field(
+        default="stop",
+        description="Image files that cannot be read: stop and list them, or skip and list them.",
+    )
+    delimiter: Literal["auto", ",", ";", "|", "tab", "space"] = Field(
+        default="auto", description="What stands between the cells of a table."
+    )
+    image_shape: ImageShape | None = Field(
+        default=None,
+        description="Axes in which the rows of a table, or of any (sample, pixel), are unrolled: "
+        "28x28, 32x32x3 (a pixel's colours are neighbours), 3x32x32 (one colour after the other); "
+        "null for squares, in colours as 32x32x3.",
+    )
 
 
 class DenseSpec(Section):
@@ -88,7 +194,8 @@ class DenseSpec(Section):
         default="auto",
         description="Widths of the encoder's hidden layers, mirrored in the decoder: a list, "
         "words such as 256-128 or none, or auto for two layers: half the values of an "
-        "image (at least 128, at most 2048), and half of that.",
+        "image (at least 128, at most 2048, and no more than 20 million weights take), "
+        "and half of that.",
     )
 
 
@@ -143,7 +250,7 @@ class ModelSpec(Section):
 class TrainingSpec(Section):
     """How a network trains where the space does not vary it."""
 
-    optimizer: Literal["adam", "adamw", "sgd"] = Field(
+    optimizer: Optimizer = Field(
         default="adamw",
         description="adam adds weight decay to the gradient (L2), adamw decouples.",
     )
@@ -156,7 +263,7 @@ class TrainingSpec(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.9, description="Momentum in [0, 1); sgd only."
     )
-    schedule: Literal["none", "exponential", "plateau", "cosine"] = Field(
+    schedule: Schedule = Field(
         default="none", description="How the learning rate changes over the epochs."
     )
     gamma: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -180,15 +287,18 @@ class TrainingSpec(Section):
     )
     batch_size: AutoCount = Field(
         default="auto",
-        description="Images per gradient step; auto goes by the number of training images: a "
-        "240th of them within 32 to 256, or a 60th within 32 to 1000 where epochs is a number.",
+        description="Images per gradient step, or auto. auto goes by the number of training "
+        "images: a 240th of them within 32 to 256, or a 60th within 32 to 1000 where epochs is a "
+        "number.",
     )
     epochs: AutoPositiveCount = Field(
         default="auto",
-        description="auto: a trial's score on a fold is the error of the network that the "
-        "retraining would deliver there (stopped early by an inner held-out share, measured once "
-        "on the fold), fold 0 comes first, and only trials that do well there train on the "
-        "others. A number: so many epochs on all folds, scored by the last score_epochs of them.",
+        description="auto scores a trial as it would be delivered, stopped early; a number "
+        "trains every trial so long. auto: a trial's score on a fold is the error of the network "
+        "that the retraining would deliver there (stopped early by an inner held-out share, "
+        "measured once on the fold), fold 0 comes first, and only trials that do well there train "
+        "on the others. A number: so many epochs on all folds, scored by the last score_epochs of "
+        "them.",
     )
     corruption: Corruption = Field(
         default="none",
@@ -197,10 +307,10 @@ class TrainingSpec(Section):
     )
     corruption_level: CorruptionLevel = Field(
         default=0.3,
-        description="How strongly: standard deviation (gaussian), width of the interval that is "
-        "added from zero on (uniform), share of the pixels that turn black or white "
-        "(salt-and-pepper), side of the black square as a share of the image's shorter side "
-        "(occlusion). Intensities are in [0, 1].",
+        description="How strongly training images are corrupted. Standard deviation (gaussian), "
+        "width of the interval that is added from zero on (uniform), share of the pixels that "
+        "turn black or white (salt-and-pepper), side of the black square as a share of the "
+        "image's shorter side (occlusion). Intensities are in [0, 1].",
     )
     corruption_clamp: bool = Field(
         default=True, description="Cut corrupted intensities to [0, 1]; gaussian and uniform only."
@@ -210,6 +320,25 @@ class TrainingSpec(Section):
         description="Level of the validation images, one for all trials; null takes "
         "corruption_level.",
     )
+
+
+class StopSpec(Section):
+    """When a search ends before all of its trials; either of them is enough."""
+
+    no_improvement: PositiveCount | None = Field(
+        default=None,
+        description="No further trial starts once so many in a row were no better than the best.",
+    )
+    target: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="No further trial starts once the best has a score of at most this.",
+    )
+
+    @model_validator(mode="after")
+    def _has_a_rule(self) -> "StopSpec":
+        if self.no_improvement is None and self.target is None:
+            raise broken(must("have no_improvement, target or both", "neither"))
+        return self
 
 
 class SearchSpec(Section):
@@ -226,7 +355,8 @@ class SearchSpec(Section):
     )
     pruner: Literal["none", "median", "halving", "hyperband"] = Field(
         default="halving",
-        description="How hopeless trials are stopped early, on their mean over the folds.",
+        description="How hopeless trials are stopped early, on their mean over the folds. Where it "
+        "is not given, a grid has none, so that every cell has its score.",
     )
     warmup_epochs: AutoCountFromZero = Field(
         default="auto",
@@ -244,6 +374,10 @@ class SearchSpec(Section):
     )
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         default=None, description="Seconds after which no new trial starts; null for no limit."
+    )
+    stop: StopSpec | None = Field(
+        default=None,
+        description="When the search ends before all of its trials; null for not at all.",
     )
     select: Literal["best", "one-se"] = Field(
         default="best",
@@ -273,6 +407,13 @@ class SearchSpec(Section):
         description="Generation j starts when all up to j - lookahead are finished; auto goes by "
         "device and size.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_grid(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or raw.get("sampler") != "grid":
+            return raw
+        return {"pruner": "none", **raw}
 
 
 class RetrainSpec(Section):
@@ -341,7 +482,8 @@ class ComputeSpec(Section):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         default="auto",
-        description="auto is cuda where there is such a GPU, else cpu; mps is a GPU of Apple.",
+        description="What it trains on; auto is cuda where there is such a GPU, else cpu; mps is a "
+        "GPU of Apple.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",

@@ -10,7 +10,9 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from aesearch.studies.errors import SpecError
 from aesearch.studies.spec.dimensions import (
     ARCHITECTURES,
+    Activation,
     Architecture,
+    ChannelsChoice,
     Choices,
     CodeActivation,
     CorruptionLevelDimension,
@@ -22,8 +24,10 @@ from aesearch.studies.spec.dimensions import (
     HiddenChoice,
     LearningRate,
     LearningRateDimension,
+    Optimizer,
     Params,
     Range,
+    Schedule,
     Section,
     WeightDecay,
     WeightDecayDimension,
@@ -65,6 +69,15 @@ _AutoOrArchitectures = Annotated[
 ]
 
 
+_OF_ONE_KIND = {"hidden": "dense", "channels": "conv"}
+# Settings that somebody may look for here.
+_NOT_SEARCHED = {
+    "model": ("shortcut", "output", "initialization"),
+    "training": ("momentum", "gamma", "factor", "averaging", "averaging_decay"),
+    "retrain": ("patience", "min_delta", "max_epochs"),
+}
+
+
 class SpaceSpec(Section):
     """The dimensions of a search, by name; a name that is not given keeps its default dimension.
 
@@ -73,12 +86,15 @@ class SpaceSpec(Section):
     """
 
     REFUSED_KEYS: ClassVar[dict[str, str]] = {
-        "batch_size": "must not be searched, because all members of a population take "
-        "batches of one size; set training.batch_size",
         "epochs": "must not be searched, because all trials are compared at the same epoch; "
         "set training.epochs",
         "corruption": "must not be searched, because losses under different corruptions cannot "
         "be compared; set training.corruption",
+        **{
+            name: f"must not be searched; set {section}.{name}"
+            for section, names in _NOT_SEARCHED.items()
+            for name in names
+        },
     }
 
     defaults: bool = Field(
@@ -89,9 +105,10 @@ class SpaceSpec(Section):
     )
     architecture: _AutoOrArchitectures | None = Field(
         default="auto",
-        description="Architectures to choose from; null keeps model.architecture. auto is dense "
-        "and conv for images of at least 16 pixels a side, and on a CPU at most 20,000 of them; "
-        "else null, and where model.architecture is conv.",
+        description="Architectures to choose from, dense and conv (as an option with a comma "
+        "between them, or one alone). null keeps model.architecture; auto is both for images of "
+        "at least 16 pixels a side, and on a CPU at most 20,000 of them, else null, and where "
+        "model.architecture is conv.",
     )
     encoding_dim: EncodingDimDimension | None = Field(
         default=Choices[EncodingDim](choices=(4, 8, 16, 32)),
@@ -128,6 +145,30 @@ class SpaceSpec(Section):
         "training.corruption_level.",
     )
 
+    optimizer: Choices[Annotated[Optimizer, Field(title="Optimizer")]] | None = Field(
+        default=None,
+        description="Optimizers; adamw, whose weight decay is another, not beside adam and sgd. "
+        "training.momentum is that of sgd alone. Null keeps training.optimizer.",
+    )
+    schedule: Choices[Annotated[Schedule, Field(title="Schedule")]] | None = Field(
+        default=None,
+        description="Schedules of the learning rate; null keeps training.schedule.",
+    )
+    batch_size: Choices[Annotated[int, Field(ge=1, title="BatchSize")]] | None = Field(
+        default=None,
+        description="Images per gradient step; null keeps training.batch_size.",
+    )
+    activation: Choices[Annotated[Activation, Field(title="Activation")]] | None = Field(
+        default=None,
+        description="Activations of the layers before and behind the code; null keeps "
+        "model.activation.",
+    )
+    channels: Choices[ChannelsChoice] | None = Field(
+        default=None,
+        description="Channels of the three convolutions, such as 16-32-64; applies to conv only. "
+        "Null keeps model.conv.channels.",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _without_defaults(cls, raw: Any) -> Any:
@@ -146,6 +187,8 @@ class SpaceSpec(Section):
             problems.append(must(rule, given, ("architecture", "when")))
         if self.hidden is not None and not self.hidden.applies("dense"):
             problems.append(must("include dense, the only kind that has it", "conv", ("hidden",)))
+        if self.channels is not None and not self.channels.applies("conv"):
+            problems.append(must("include conv, the only kind that has it", "dense", ("channels",)))
         if problems:
             raise broken(*problems)
         return self
@@ -204,8 +247,8 @@ class SpaceSpec(Section):
         changes: dict[str, Any] = {}
         for name, dimension in self.dimensions().items():
             where = [a for a in possible if dimension.applies(a)]
-            if name == "hidden":
-                where = [a for a in where if a == "dense"]
+            if name in _OF_ONE_KIND:
+                where = [a for a in where if a == _OF_ONE_KIND[name]]
             when = (
                 None
                 if len(where) == len(possible)

@@ -12,6 +12,7 @@ from aesearch.studies.spec.dimensions import (
     Params,
     Range,
     Section,
+    channel_numbers,
     hidden_name,
     hidden_widths,
 )
@@ -47,6 +48,11 @@ SETTING_OF_DIMENSION = {
     "hidden": "model.dense.hidden",
     "code_activation": "model.code_activation",
     "corruption_level": "training.corruption_level",
+    "optimizer": "training.optimizer",
+    "schedule": "training.schedule",
+    "batch_size": "training.batch_size",
+    "activation": "model.activation",
+    "channels": "model.conv.channels",
 }
 
 
@@ -57,7 +63,7 @@ class StudySpec(Section):
         default=None,
         min_length=1,
         max_length=200,
-        description="Name of the study; null takes the name of the data set.",
+        description="Name of the study; null for the name of the data set.",
     )
     description: str = Field(default="", description="What the study is for, in free words.")
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Field(
@@ -96,6 +102,8 @@ class StudySpec(Section):
     def _printable_name(cls, name: str | None) -> str | None:
         if name is not None and not name.isprintable():
             raise broken(must("be printable text on one line", name))
+        if name is not None and not name.strip():
+            raise broken(must("be more than blanks", name))
         return name
 
     @field_validator("space")
@@ -144,6 +152,7 @@ class StudySpec(Section):
         wanted = {name: attrgetter(setting)(self) for name, setting in SETTING_OF_DIMENSION.items()}
         if not isinstance(wanted["hidden"], str):
             wanted["hidden"] = hidden_name(wanted["hidden"])
+        wanted["channels"] = hidden_name(wanted["channels"])
         architecture = self.space.architecture_dimension
         if architecture is not None:
             wanted["architecture"] = architecture.nearest(wanted["architecture"])
@@ -172,22 +181,28 @@ class StudySpec(Section):
         if hidden == "auto":
             raise ValueError("model.dense.hidden must be widths, got 'auto'; call resolve first")
         code_activation = str(params.get("code_activation", model.code_activation))
+        batch_size = params.get("batch_size", training.batch_size)
+        if batch_size == "auto":
+            raise ValueError("training.batch_size must be known, got 'auto'; call resolve first")
         return Configuration(
             architecture=architecture,
             hidden=hidden_widths(hidden),
             encoding_dim=int(params.get("encoding_dim", model.encoding_dim)),
             dropout=float(params.get("dropout", model.dropout)),
             code_activation=code_activation,
-            activation=model.activation,
+            activation=str(params.get("activation", model.activation)),
             # A relu code that is searched beside a linear one: nothing leads past it.
             shortcut=model.shortcut if code_activation == "linear" else "none",
             output=model.output,
             initialization=_initialization(model.initialization, architecture),
-            channels=model.conv.channels,
+            channels=channel_numbers(params.get("channels", model.conv.channels)),
             conv_hidden=model.conv.hidden,
             learning_rate=float(params.get("learning_rate", training.learning_rate)),
             weight_decay=float(params.get("weight_decay", training.weight_decay)),
             corruption_level=float(params.get("corruption_level", training.corruption_level)),
+            optimizer=str(params.get("optimizer", training.optimizer)),
+            schedule=str(params.get("schedule", training.schedule)),
+            batch_size=int(batch_size),
         )
 
 
@@ -225,6 +240,9 @@ class Configuration:
     learning_rate: float
     weight_decay: float
     corruption_level: float
+    optimizer: str
+    schedule: str
+    batch_size: int
 
 
 def _disagreements(spec: StudySpec) -> list[Problem]:
@@ -235,6 +253,7 @@ def _disagreements(spec: StudySpec) -> list[Problem]:
         rule = f"be <= data.limit ({spec.data.limit})"
         problems.append(must(rule, search.folds, ("search", "folds"), (("data", "limit"),)))
     problems += _corruption_disagreements(spec)
+    problems += _optimizer_disagreements(spec)
     retrain = spec.retrain
     if retrain.min_delta_mode == "relative" and retrain.min_delta >= 1:
         uses = (("retrain", "min_delta_mode"),)
@@ -289,6 +308,18 @@ def _shortcut_disagreements(model: ModelSpec, space: SpaceSpec) -> list[Problem]
         uses = (("model", "output"),)
         problems.append(must(rule, model.shortcut, ("model", "shortcut"), uses))
     return problems
+
+
+def _optimizer_disagreements(spec: StudySpec) -> list[Problem]:
+    """List optimizers that do not go together: one decay cannot mean two things."""
+    if spec.space.optimizer is None:
+        return []
+    searched, fixed = spec.space.optimizer.choices, spec.training.optimizer
+    if len({adds_decay({"optimizer": name}) for name in (*searched, fixed)}) == 1:
+        return []
+    rule = f"be adamw alone or of adam and sgd, as training.optimizer is ({fixed})"
+    uses = (("training", "optimizer"),)
+    return [must(rule, list(searched), ("space", "optimizer"), uses)]
 
 
 def _corruption_disagreements(spec: StudySpec) -> list[Problem]:

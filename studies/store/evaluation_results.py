@@ -10,7 +10,23 @@ from aesearch.studies.results.records import Picture
 from aesearch.studies.store import tables
 from aesearch.studies.store.database import reading, writing
 from aesearch.studies.store.retry import repeatable
-from aesearch.studies.store.study_rows import StudyRow
+from aesearch.studies.store.study_rows import StudyRow, find_study_in
+
+
+def count_look(engine: Engine, name: str) -> int:
+    """Count a look at the test set of a study; not repeated, since it would count twice.
+
+    Returns
+    -------
+    int
+        How many there were, this one included.
+    """
+    with writing(engine) as connection:
+        study = find_study_in(connection, name)
+        row = tables.study.c.study_id == study.study_id
+        looks = study.test_looks + 1
+        connection.execute(tables.study.update().where(row).values(test_looks=looks))
+    return looks
 
 
 @repeatable

@@ -337,6 +337,15 @@ def owners(engine: Engine, study: StudyRow) -> list[str]:
 
 
 @repeatable
+def is_there(engine: Engine, study: StudyRow, position: int) -> bool:
+    """Whether a study has a generation of that position; not where its search ended before it."""
+    table = tables.lease
+    with reading(engine) as connection:
+        query = sa.select(table.c.position).where(*this_work(study.study_id, "search", position))
+        return connection.execute(query).first() is not None
+
+
+@repeatable
 def open_work(engine: Engine, study: StudyRow) -> dict[str, int]:
     """How many units of work of each kind are not done."""
     table = tables.lease

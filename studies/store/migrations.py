@@ -4,7 +4,6 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import optuna
 import sqlalchemy as sa
@@ -15,6 +14,13 @@ from aesearch.studies.store import optuna_tables, tables
 from aesearch.studies.store.database import close_storage, optuna_storage, reading, writing
 from aesearch.studies.store.driver_errors import describe, translated
 from aesearch.studies.store.retry import repeatable
+from aesearch.studies.store.slots import adopt_former_trials
+from aesearch.studies.store.triggers import make_triggers
+
+try:
+    import fcntl
+except ImportError:  # Windows, where the lock is left out
+    fcntl = None  # type: ignore[assignment]
 
 _ADVISORY_KEY = 6301974  # any number that nobody else locks
 
@@ -61,6 +67,7 @@ def _version(engine: Engine, *, create: bool) -> int | None:
             )
         if "aesearch_schema" not in names:
             _refuse_foreign(engine, inspector, names)
+            _refuse_encoding(engine, connection)
             return None
         found = connection.execute(sa.select(tables.schema.c.version)).scalar()
         library = connection.exec_driver_sql("SELECT library_version FROM version_info").scalar()
@@ -105,11 +112,23 @@ def _refuse_foreign(engine: Engine, inspector: sa.Inspector, names: set[str]) ->
         )
 
 
+def _refuse_encoding(engine: Engine, connection: Connection) -> None:
+    if engine.dialect.name == "sqlite":
+        return
+    found = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if found != "UTF8":
+        raise StoreError(
+            f"the store {describe(engine.url)} must have the encoding UTF8, got {found}: names "
+            "and notes hold any character; create a database with CREATE DATABASE name ENCODING "
+            "'UTF8' TEMPLATE template0"
+        )
+
+
 def _create(engine: Engine) -> None:
     close_storage(optuna_storage(engine, create=True, lasting=False))
     with writing(engine) as connection:
         tables.metadata.create_all(connection, tables=tables.OWN_TABLES)
-        _make_triggers(connection)
+        make_triggers(connection)
         connection.execute(tables.schema.insert().values(version=tables.SCHEMA_VERSION))
 
 
@@ -118,6 +137,7 @@ def _upgrade(engine: Engine) -> None:
         # The tables and the number that says so: together or not at all.
         _add_what_is_missing(connection)
         _drop_what_nothing_reads(connection)
+        adopt_former_trials(connection)
         connection.execute(tables.schema.update().values(version=tables.SCHEMA_VERSION))
 
 
@@ -134,16 +154,7 @@ def _add_what_is_missing(connection: Connection) -> None:
                 connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {added}")
         for index in table.indexes:
             index.create(connection, checkfirst=True)
-    _make_triggers(connection)
-
-
-def _make_triggers(connection: Connection) -> None:
-    if connection.dialect.name != "sqlite":
-        return
-    for name, statement in tables.SQLITE_TRIGGERS.items():
-        # Made again, since a new table must be in their bodies.
-        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
-        connection.exec_driver_sql(statement)
+    make_triggers(connection)
 
 
 def _drop_what_nothing_reads(connection: Connection) -> None:
@@ -155,7 +166,6 @@ def _drop_what_nothing_reads(connection: Connection) -> None:
 def _alone(engine: Engine) -> Iterator[None]:
     # Optuna's own creation of a fresh database crashes when two processes meet in it.
     if engine.dialect.name == "sqlite":
-        fcntl = _fcntl()
         folder = os.open(Path(str(engine.url.database)).absolute().parent, os.O_RDONLY)
         try:
             if fcntl is not None:
@@ -164,18 +174,9 @@ def _alone(engine: Engine) -> Iterator[None]:
         finally:
             os.close(folder)
         return
-    # Outside any transaction: the server ends those that are idle.
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sa.text(f"SELECT pg_advisory_lock({_ADVISORY_KEY})"))
-        try:
-            yield
-        finally:
-            connection.execute(sa.text(f"SELECT pg_advisory_unlock({_ADVISORY_KEY})"))
-
-
-def _fcntl() -> Any:
-    try:
-        import fcntl  # noqa: PLC0415 - absent on Windows, where the lock is left out
-    except ImportError:
-        return None
-    return fcntl
+    with engine.begin() as connection:
+        # It does nothing meanwhile, for which the server would end it.
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY})")
+        yield

@@ -10,7 +10,7 @@ import datetime as dt
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,6 +26,8 @@ from aesearch.studies.spec.dimensions import Params
 # Of a trial, as Optuna keeps them: values that JSON can hold.
 Attributes = Mapping[str, str | float | list[float]]
 
+METRIC = "validation MSE"  # what Optuna's own views call the value
+_METRIC_NAMES = "study:metric_names"  # Optuna's, see Study.set_metric_names
 STUDIES = models.StudyModel.__table__
 DIRECTIONS = models.StudyDirectionModel.__table__
 TRIALS = models.TrialModel.__table__
@@ -33,11 +35,13 @@ PARAMS = models.TrialParamModel.__table__
 VALUES = models.TrialValueModel.__table__
 REPORTS = models.TrialIntermediateValueModel.__table__
 USER_ATTRIBUTES = models.TrialUserAttributeModel.__table__
+STUDY_USER_ATTRIBUTES = models.StudyUserAttributeModel.__table__
+STUDY_SYSTEM_ATTRIBUTES = models.StudySystemAttributeModel.__table__
 SYSTEM_ATTRIBUTES = models.TrialSystemAttributeModel.__table__
 
 _Report = models.TrialIntermediateValueModel
 _Value = models.TrialValueModel
-_OPEN = (TrialState.RUNNING, TrialState.WAITING)
+_OF_TRIAL = (PARAMS, VALUES, REPORTS, USER_ATTRIBUTES, SYSTEM_ATTRIBUTES)
 
 
 def insert_new(connection: Connection, table: sa.Table, rows: list[dict[str, Any]]) -> int:
@@ -74,6 +78,11 @@ def create_study(connection: Connection, name: str) -> int:
             study_id=study_id, objective=0, direction=StudyDirection.MINIMIZE
         )
     )
+    connection.execute(
+        STUDY_SYSTEM_ATTRIBUTES.insert().values(
+            study_id=study_id, key=_METRIC_NAMES, value_json=json.dumps([METRIC])
+        )
+    )
     return int(study_id)
 
 
@@ -108,16 +117,28 @@ def start_trial(
     trial_id: int,
     params: Params,
     distributions: Mapping[str, BaseDistribution],
-) -> None:
-    """Give a WAITING trial its parameters and set it RUNNING; does nothing to any other."""
+) -> bool:
+    """Give a WAITING trial its parameters and set it RUNNING.
+
+    Returns
+    -------
+    bool
+        False for one that does not wait; nothing is written then.
+    """
     changed = connection.execute(
         TRIALS.update()
         .where(TRIALS.c.trial_id == trial_id, TRIALS.c.state == TrialState.WAITING)
         .values(state=TrialState.RUNNING, datetime_start=_now())
     ).rowcount
-    if not changed:
-        return
-    rows = [
+    if changed:
+        insert_new(connection, PARAMS, _param_rows(trial_id, params, distributions))
+    return bool(changed)
+
+
+def _param_rows(
+    trial_id: int, params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]
+) -> list[dict[str, Any]]:
+    return [
         {
             "trial_id": trial_id,
             "param_name": name,
@@ -126,11 +147,49 @@ def start_trial(
         }
         for name, value in params.items()
     ]
-    insert_new(connection, PARAMS, rows)
+
+
+def move_away(connection: Connection, study_id: int, trial_id: int) -> None:
+    """Let a trial begin anew: all that it holds goes to a new one, behind all numbers."""
+    head = connection.execute(sa.select(TRIALS).where(TRIALS.c.trial_id == trial_id)).one()
+    last = sa.select(sa.func.max(TRIALS.c.number)).where(TRIALS.c.study_id == study_id)
+    values = {
+        "study_id": study_id,
+        "number": connection.execute(last).scalar_one() + 1,
+        "state": head.state,
+        "datetime_start": head.datetime_start,
+        "datetime_complete": head.datetime_complete,
+    }
+    other = connection.execute(
+        TRIALS.insert().values(values).returning(TRIALS.c.trial_id)
+    ).scalar_one()
+    for table in _OF_TRIAL:
+        connection.execute(
+            table.update().where(table.c.trial_id == trial_id).values(trial_id=other)
+        )
+    connection.execute(
+        TRIALS.update()
+        .where(TRIALS.c.trial_id == trial_id)
+        .values(state=TrialState.WAITING, datetime_start=None, datetime_complete=None)
+    )
+
+
+def delete_trial(connection: Connection, study_id: int, trial_id: int) -> None:
+    """Delete a trial; those behind it move up by a number."""
+    number = connection.execute(
+        sa.select(TRIALS.c.number).where(TRIALS.c.trial_id == trial_id)
+    ).scalar_one()
+    for table in (*_OF_TRIAL, TRIALS):
+        connection.execute(table.delete().where(table.c.trial_id == trial_id))
+    connection.execute(
+        TRIALS.update()
+        .where(TRIALS.c.study_id == study_id, TRIALS.c.number > number)
+        .values(number=TRIALS.c.number - 1)
+    )
 
 
 def report(connection: Connection, trial_id: int, values: Mapping[int, float]) -> None:
-    """Record intermediate values by step; a step that is there already stays as it is."""
+    """Record intermediate values by step, in the place of those that are there."""
     rows = []
     for step, value in values.items():
         stored, kind = _Report.intermediate_value_to_stored_repr(float(value))
@@ -142,23 +201,10 @@ def report(connection: Connection, trial_id: int, values: Mapping[int, float]) -
                 "intermediate_value_type": kind,
             }
         )
+    connection.execute(
+        REPORTS.delete().where(REPORTS.c.trial_id == trial_id, REPORTS.c.step.in_(list(values)))
+    )
     insert_new(connection, REPORTS, rows)
-
-
-def finished(connection: Connection, trial_ids: Sequence[int]) -> set[int]:
-    """Which of these trials have ended."""
-    query = sa.select(TRIALS.c.trial_id).where(
-        TRIALS.c.trial_id.in_(trial_ids), TRIALS.c.state.not_in(_OPEN)
-    )
-    return set(connection.execute(query).scalars())
-
-
-def count_finished(connection: Connection, study_id: int) -> int:
-    """How many trials of a study have ended."""
-    query = sa.select(sa.func.count()).where(
-        TRIALS.c.study_id == study_id, TRIALS.c.state.not_in(_OPEN)
-    )
-    return int(connection.execute(query).scalar_one())
 
 
 def finish_trial(
@@ -167,41 +213,56 @@ def finish_trial(
     state: TrialState,
     *,
     value: float | None = None,
+    params: Params,
+    distributions: Mapping[str, BaseDistribution],
+    last_step: int | None,
     user_attributes: Attributes | None = None,
     system_attributes: Attributes | None = None,
-) -> bool:
-    """End a trial that is not finished yet.
+    replaced: Collection[str] = (),
+) -> None:
+    """End a trial with this value, these parameters and no report after a step, if one is given.
 
-    Returns
-    -------
-    bool
-        False when somebody else finished it before; nothing is written then.
+    Whatever else stood there is replaced; attributes of names that are neither given nor to be
+    ``replaced`` stay.
     """
-    open_states = (TrialState.WAITING, TrialState.RUNNING)
-    changed = connection.execute(
+    if value is not None and not math.isfinite(value):
+        raise ValueError(f"value of trial {trial_id} must be finite, got {value!r}")
+    connection.execute(
         TRIALS.update()
-        .where(TRIALS.c.trial_id == trial_id, TRIALS.c.state.in_(open_states))
+        .where(TRIALS.c.trial_id == trial_id)
         .values(state=state, datetime_complete=_now())
-    ).rowcount
-    if not changed:
-        return False
+    )
+    connection.execute(VALUES.delete().where(VALUES.c.trial_id == trial_id))
     if value is not None:
-        if not math.isfinite(value):
-            raise ValueError(f"value of trial {trial_id} must be finite, got {value!r}")
         stored, kind = _Value.value_to_stored_repr(float(value))
         connection.execute(
             VALUES.insert().values(trial_id=trial_id, objective=0, value=stored, value_type=kind)
         )
+    _set_params(connection, trial_id, _param_rows(trial_id, params, distributions))
+    if last_step is not None:
+        strange = (REPORTS.c.step < 1) | (REPORTS.c.step > last_step)
+        connection.execute(REPORTS.delete().where(REPORTS.c.trial_id == trial_id, strange))
     for table, attributes in (
-        (USER_ATTRIBUTES, user_attributes),
-        (SYSTEM_ATTRIBUTES, system_attributes),
+        (USER_ATTRIBUTES, user_attributes or {}),
+        (SYSTEM_ATTRIBUTES, system_attributes or {}),
     ):
+        own = (table.c.trial_id == trial_id, table.c.key.in_([*attributes, *replaced]))
+        connection.execute(table.delete().where(*own))
         rows = [
             {"trial_id": trial_id, "key": key, "value_json": json.dumps(item)}
-            for key, item in (attributes or {}).items()
+            for key, item in attributes.items()
         ]
         insert_new(connection, table, rows)
-    return True
+
+
+def _set_params(connection: Connection, trial_id: int, rows: list[dict[str, Any]]) -> None:
+    columns = ("param_name", "param_value", "distribution_json")
+    query = sa.select(*(PARAMS.c[name] for name in columns)).where(PARAMS.c.trial_id == trial_id)
+    there = {tuple(row) for row in connection.execute(query)}
+    if there == {tuple(row[name] for name in columns) for row in rows}:
+        return
+    connection.execute(PARAMS.delete().where(PARAMS.c.trial_id == trial_id))
+    insert_new(connection, PARAMS, rows)
 
 
 def frozen_trials(

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection, Engine
 from aesearch.studies.results.evaluation import Evaluation
 from aesearch.studies.results.records import Picture, RetrainPoint, TrainedSeed
 from aesearch.studies.spec.former import with_former_settings
-from aesearch.studies.store import optuna_tables, tables
+from aesearch.studies.store import optuna_tables, slots, tables
 from aesearch.studies.store.database import reading, writing
 from aesearch.studies.store.evaluation_results import insert_evaluation
 from aesearch.studies.store.ledger import Lease, mark_done, no_search_left, require_held, this_work
@@ -46,7 +46,7 @@ def begin_retraining(
     """
     lease, rows = tables.lease, tables.retrain
     with writing(engine) as connection:
-        chosen = optuna_tables.trial_ids(connection, study.study_id).get(number)
+        chosen = slots.slot_ids(connection, study.study_id).get(number)
         current = connection.execute(
             sa.select(
                 tables.study.c.chosen_trial_id, tables.study.c.retrain_key, tables.study.c.spec
@@ -61,7 +61,7 @@ def begin_retraining(
             return False
         if with_former_settings(json.loads(current.spec)) != study.spec:
             return False
-        if optuna_tables.count_finished(connection, study.study_id) != n_finished:
+        if slots.count_finished(connection, study.study_id) != n_finished:
             return False
         if (current.chosen_trial_id, current.retrain_key) == (chosen, retrain_key):
             return True

@@ -12,12 +12,13 @@ from aesearch.studies.dashboard.publishing import note_trials
 from aesearch.studies.errors import StudyNotFoundError
 from aesearch.studies.results.records import Picture
 from aesearch.studies.spec.dimensions import Params
-from aesearch.studies.store import optuna_tables, tables
+from aesearch.studies.store import optuna_tables, slots, tables, wishes
 from aesearch.studies.store.database import reading, writing
 from aesearch.studies.store.ledger import Lease, mark_done, require_held, this_work
 from aesearch.studies.store.optuna_tables import Attributes
 from aesearch.studies.store.retry import repeatable
 from aesearch.studies.store.study_rows import StudyRow, to_sql
+from aesearch.studies.store.wishes import Wish
 
 _LISTED = 500  # so many trials are asked for by their ids; for more, all are read
 
@@ -81,7 +82,7 @@ def history(
     StudyNotFoundError
         The study was deleted.
     """
-    table, heads = tables.lease, optuna_tables.TRIALS
+    table = tables.lease
     have = {} if finished is None else finished
     with reading(engine) as connection:
         firsts = list(
@@ -93,22 +94,64 @@ def history(
         )
         if not firsts:
             raise StudyNotFoundError(f"study {study.name!r} is gone: it was deleted meanwhile")
-        rows = connection.execute(
-            sa.select(heads.c.number, heads.c.trial_id)
-            .where(heads.c.study_id == study.study_id, heads.c.state != TrialState.WAITING)
-            .order_by(heads.c.number)
-        ).all()
-        assert [row.number for row in rows] == list(range(len(rows))), "begun in another order"
-        missing = [row.trial_id for row in rows if row.number not in have]
+        begun = slots.begun(connection, study.study_id)
+        assert [n for n, _ in begun] == list(range(len(begun))), "begun in another order"
+        missing = [trial_id for number, trial_id in begun if number not in have]
         found = {
             trial.number: trial
-            for trial in optuna_tables.frozen_trials(
+            for trial in slots.own_trials(
                 connection, study.study_id, only=missing if len(missing) <= _LISTED else None
             )
         }
-        trials = [have.get(row.number) or found[row.number] for row in rows]
+        trials = [have.get(number) or found[number] for number, _ in begun]
         have |= {n: trial for n, trial in found.items() if trial.state.is_finished()}
         return trials, firsts
+
+
+@repeatable
+def exclude(engine: Engine, study: StudyRow, number: int, reason: str | None) -> bool:
+    """Take a finished trial out of the choice, or with None put it back.
+
+    Returns
+    -------
+    bool
+        False where no trial of that number is finished.
+    """
+    table = tables.trial
+    with writing(engine) as connection:
+        trial_id = slots.slot_ids(connection, study.study_id).get(number)
+        changed = connection.execute(
+            table.update()
+            .where(table.c.trial_id == trial_id, table.c.finished)
+            .values(excluded=reason)
+        ).rowcount
+    return bool(changed)
+
+
+@repeatable
+def stop_search(engine: Engine, generation: Lease, reason: str) -> None:
+    """End the search before a generation: its trials, and all behind it, are no more.
+
+    Whoever comes first does it; those that are under way go to their end.
+    """
+    study, lease, study_id = tables.study, tables.lease, generation.study_id
+    with writing(engine) as connection:
+        there = sa.select(lease.c.suggested).where(
+            *this_work(study_id, "search", generation.position)
+        )
+        if connection.execute(there.with_for_update()).scalar() is not False:
+            return
+        slots.remove_from(connection, study_id, generation.first)
+        connection.execute(
+            study.update().where(study.c.study_id == study_id).values(stopped=reason)
+        )
+
+
+@repeatable
+def pending_wishes(engine: Engine, study: StudyRow) -> list[Wish]:
+    """What was enqueued and no generation has taken, the oldest first."""
+    with reading(engine) as connection:
+        return wishes.pending(connection, study.study_id)
 
 
 @repeatable
@@ -117,10 +160,30 @@ def write_suggestions(
     generation: Lease,
     suggestions: Sequence[Params],
     distributions: Mapping[str, BaseDistribution],
-) -> None:
-    """Give a generation's trials their parameters; the first writer wins."""
+    *,
+    seen: Sequence[Wish] = (),
+    refused: Mapping[int, str] | None = None,
+) -> bool:
+    """Give a generation's trials their parameters; the first writer wins.
+
+    Parameters
+    ----------
+    seen : sequence of Wish
+        Those that the suggestions were made with: the first trials are those of them that are
+        not ``refused``, as many as there are trials.
+    refused : mapping of trial id to reason
+        Wishes that cannot be tried.
+
+    Returns
+    -------
+    bool
+        False where wishes came or went meanwhile; nothing is written then.
+    """
     table = tables.lease
+    reasons = refused or {}
     with writing(engine) as connection:
+        if wishes.pending(connection, generation.study_id)[: len(seen)] != list(seen):
+            return False
         changed = connection.execute(
             table.update()
             .where(*this_work(generation.study_id, "search", generation.position))
@@ -128,10 +191,18 @@ def write_suggestions(
             .values(suggested=True)
         ).rowcount
         if not changed:
-            return
-        ids = optuna_tables.trial_ids(connection, generation.study_id)
+            return True
+        study_id = generation.study_id
+        ids = slots.slot_ids(connection, study_id)
         for number, params in zip(generation.members, suggestions, strict=True):
-            optuna_tables.start_trial(connection, ids[number], params, distributions)
+            slots.begin(connection, study_id, ids[number], params, distributions)
+        taken = [wish for wish in seen if wish.trial_id not in reasons]
+        for wish, number in zip(taken, generation.members, strict=False):
+            wishes.grant(connection, study_id, wish, ids[number])
+        for wish in seen:
+            if wish.trial_id in reasons:
+                wishes.refuse(connection, wish, reasons[wish.trial_id])
+    return True
 
 
 @repeatable
@@ -164,10 +235,10 @@ def write_rung(
     """
     with writing(engine) as connection:
         require_held(connection, lease)
-        ids = optuna_tables.trial_ids(connection, lease.study_id)
+        ids = slots.slot_ids(connection, lease.study_id)
         # What is trained again is written already, and a finished trial stays as it is: begun
         # again with smaller populations, it may go on where it had been pruned.
-        over = optuna_tables.finished(connection, [ids[number] for number in lease.members])
+        over = slots.finished(connection, [ids[number] for number in lease.members])
         rows = [
             {
                 "trial_id": ids[curve.number],
@@ -184,7 +255,7 @@ def write_rung(
         for number, values in reports.items():
             if ids[number] in over:
                 continue
-            optuna_tables.report(connection, ids[number], values)
+            slots.report(connection, ids[number], values)
         for outcome in outcomes:
             n_new += _write_outcome(connection, ids[outcome.number], outcome)
         # Now, not when somebody publishes: a page that shows a finished trial asks no more for it.
@@ -203,7 +274,7 @@ def write_rung(
 
 def _write_outcome(connection: Connection, trial_id: int, outcome: Outcome) -> bool:
     """Write how a trial ended; False where that was written before."""
-    written = optuna_tables.finish_trial(
+    written = slots.finish(
         connection,
         trial_id,
         outcome.state,

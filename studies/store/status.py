@@ -223,15 +223,25 @@ def _studies(connection: Connection, name: str | None) -> list[Any]:
 
 
 def _counts(connection: Connection, ids: list[int]) -> dict[int, TrialCounts]:
-    trials = optuna_tables.TRIALS
-    found: dict[int, dict[str, int]] = {study_id: {} for study_id in ids}
-    query = (
-        sa.select(trials.c.study_id, trials.c.state, sa.func.count())
+    """Count slots by state: what our record does not say to be begun, or finished, is not."""
+    trials, record, lease = optuna_tables.TRIALS, tables.trial, tables.lease
+    states = [str(state) for state in STATES.values()]
+    found = {study_id: dict.fromkeys(states, 0) for study_id in ids}
+    begun = (
+        sa.select(trials.c.study_id, record.c.finished, trials.c.state, sa.func.count())
+        .join(record, record.c.trial_id == trials.c.trial_id)
         .where(trials.c.study_id.in_(ids))
-        .group_by(trials.c.study_id, trials.c.state)
+        .group_by(trials.c.study_id, record.c.finished, trials.c.state)
     )
-    for study_id, state, count in connection.execute(query):
-        found[study_id][STATES[state]] = count
+    for study_id, finished, state, count in connection.execute(begun):
+        found[study_id][STATES[state] if finished else "running"] += count
+    slots = (
+        sa.select(lease.c.study_id, sa.func.sum(lease.c.size))
+        .where(lease.c.study_id.in_(ids), lease.c.kind == "search")
+        .group_by(lease.c.study_id)
+    )
+    for study_id, count in connection.execute(slots):
+        found[study_id]["waiting"] = int(count) - sum(found[study_id].values())
     return {study_id: TrialCounts(**counts) for study_id, counts in found.items()}
 
 
@@ -301,10 +311,11 @@ def _rates(connection: Connection, ids: list[int]) -> dict[int, float]:
 
 
 def _best(connection: Connection, ids: list[int]) -> dict[int, tuple[int, float]]:
-    trials, values, attributes = (
+    trials, values, attributes, record = (
         optuna_tables.TRIALS,
         optuna_tables.VALUES,
         optuna_tables.USER_ATTRIBUTES,
+        tables.trial,
     )
     unstable = sa.exists().where(
         attributes.c.trial_id == trials.c.trial_id, attributes.c.key == "unstable"
@@ -315,6 +326,8 @@ def _best(connection: Connection, ids: list[int]) -> dict[int, tuple[int, float]
     ranked = (
         sa.select(trials.c.study_id, trials.c.number, values.c.value, rank.label("rank"))
         .join(values, values.c.trial_id == trials.c.trial_id)
+        .join(record, (record.c.trial_id == trials.c.trial_id) & record.c.finished)
+        .where(record.c.excluded.is_(None))
         .where(trials.c.study_id.in_(ids), trials.c.state == TrialState.COMPLETE, ~unstable)
         .subquery()
     )

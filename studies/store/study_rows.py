@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 from aesearch.studies.errors import StoreError, StudyNotFoundError
 from aesearch.studies.results.records import (
     Facts,
+    ForeignTrial,
     LeaseRecord,
     RetrainRecord,
     StudySnapshot,
@@ -22,10 +23,11 @@ from aesearch.studies.results.records import (
 )
 from aesearch.studies.results.records import TrialState as RecordedState
 from aesearch.studies.results.selection import with_pooled_errors
+from aesearch.studies.spec.dimensions import Params
 from aesearch.studies.spec.former import with_former_settings
 from aesearch.studies.spec.load import spec_from_mapping
 from aesearch.studies.spec.resolved import ResolvedSpec, resolve
-from aesearch.studies.store import database, migrations, optuna_tables, tables
+from aesearch.studies.store import database, migrations, optuna_tables, slots, tables, wishes
 from aesearch.studies.store.driver_errors import describe
 from aesearch.studies.store.retry import Patience, be_patient, repeatable
 
@@ -52,6 +54,7 @@ class StudyRow:
     created: float
     aesearch_version: str
     deadline: float | None = None
+    stopped: str | None = None
 
     def same(self, other: "StudyRow") -> bool:
         """Whether the other is this study, and not one that got its name or its id later."""
@@ -140,11 +143,14 @@ def create_study(
     generation_size: int,
     version: str,
     timeout: float | None = None,
+    wanted: Sequence[Params] = (),
 ) -> bool:
     """Create a study with all its slots and generations in one transaction.
 
     Parameters
     ----------
+    wanted : sequence of dict
+        Configurations that its first trials are to try.
     timeout : float, optional
         Seconds from now on after which no generation is begun.
 
@@ -168,9 +174,11 @@ def create_study(
                     aesearch_version=version,
                     test_looks=0,
                     deadline=None if timeout is None else clock(connection) + timeout,
+                    identity=slots.new_identity(connection, study_id),
                 )
             )
             _add_slots(connection, study_id, 0, n_trials, generation_size)
+            wishes.enqueue(connection, study_id, wanted)
     except sa.exc.IntegrityError:
         return False
     return True
@@ -193,6 +201,24 @@ def replace_spec(
 
 
 @repeatable
+def enqueue(engine: Engine, study: StudyRow, wanted: Sequence[Params]) -> int:
+    """Ask for configurations to be tried next; those that were asked for before are not again.
+
+    Returns
+    -------
+    int
+        How many are new.
+    """
+    with database.writing(engine) as connection:
+        connection.execute(
+            sa.select(tables.study.c.study_id)
+            .where(tables.study.c.study_id == study.study_id)
+            .with_for_update()
+        )
+        return wishes.enqueue(connection, study.study_id, wanted)
+
+
+@repeatable
 def raise_trials(engine: Engine, study: StudyRow, n_trials: int, generation_size: int) -> int:
     """Add slots until the study has ``n_trials``; never removes any.
 
@@ -208,8 +234,13 @@ def raise_trials(engine: Engine, study: StudyRow, n_trials: int, generation_size
             .where(tables.study.c.study_id == study.study_id)
             .with_for_update()
         )
-        have = len(optuna_tables.trial_ids(connection, study.study_id))
+        have = slots.n_slots(connection, study.study_id)
         if n_trials > have:
+            connection.execute(
+                tables.study.update()
+                .where(tables.study.c.study_id == study.study_id)
+                .values(stopped=None)
+            )
             _add_slots(connection, study.study_id, have, n_trials, generation_size)
     return max(have, n_trials)
 
@@ -217,7 +248,7 @@ def raise_trials(engine: Engine, study: StudyRow, n_trials: int, generation_size
 def _add_slots(
     connection: Connection, study_id: int, start: int, stop: int, generation_size: int
 ) -> None:
-    optuna_tables.add_waiting_trials(connection, study_id, range(start, stop))
+    slots.add(connection, study_id, start, stop)
     position = connection.execute(
         sa.select(sa.func.count())
         .select_from(tables.lease)
@@ -285,6 +316,7 @@ def _study_row(row: Any) -> StudyRow:
         created=row.created,
         aesearch_version=row.aesearch_version,
         deadline=row.deadline,
+        stopped=row.stopped,
     )
 
 
@@ -331,6 +363,14 @@ def study_names(engine: Engine) -> list[str]:
         return study_names_in(connection)
 
 
+@repeatable
+def is_ours(engine: Engine, study_id: int) -> bool:
+    """Whether an Optuna study is one of ours."""
+    query = sa.select(tables.study.c.study_id).where(tables.study.c.study_id == study_id)
+    with database.reading(engine) as connection:
+        return connection.execute(query).first() is not None
+
+
 def study_names_in(connection: Connection) -> list[str]:
     """Names of every study of ours, inside a transaction."""
     query = (
@@ -357,14 +397,14 @@ def snapshot(engine: Engine, name: str) -> StudySnapshot:
 def snapshot_in(
     connection: Connection, row: StudyRow, retrained: Sequence[RetrainRecord] | None = None
 ) -> StudySnapshot:
-    """Read a study as it is inside a transaction, with eight statements at most.
+    """Read a study as it is inside a transaction, with ten statements at most.
 
     Parameters
     ----------
     retrained : sequence of RetrainRecord, optional
         Its retrained seeds, where they were read already.
     """
-    trials = optuna_tables.frozen_trials(connection, row.study_id)
+    trials, foreign = slots.split(connection, row.study_id)
     leases = connection.execute(
         sa.select(tables.lease, clock(connection).label("moment"))
         .where(tables.lease.c.study_id == row.study_id)
@@ -405,7 +445,13 @@ def snapshot_in(
         chosen=numbers.get(row.chosen_trial_id) if row.chosen_trial_id is not None else None,
         test_looks=row.test_looks,
         facts=row.facts,
+        foreign=tuple(map(_foreign, foreign)),
     )
+
+
+def _foreign(trial: FrozenTrial) -> ForeignTrial:
+    value = trial.values[0] if trial.values else None
+    return ForeignTrial(trial.number, STATES[trial.state], value)
 
 
 def trial_record(trial: FrozenTrial) -> TrialRecord:
@@ -416,6 +462,7 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
     if value is None and reports and trial.state != TrialState.FAIL:
         last = reports[max(reports)]
         value = last if math.isfinite(last) else None
+    excluded = trial.system_attrs.get(slots.EXCLUDED)
     return TrialRecord(
         number=trial.number,
         state=STATES[trial.state],
@@ -423,7 +470,7 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
         value=value,
         standard_error=attributes.get("standard_error"),
         fold_scores=tuple(attributes.get("fold_scores", ())),
-        unstable=attributes.get("unstable"),
+        unstable=attributes.get("unstable") if excluded is None else f"excluded: {excluded}",
         reason=attributes.get("reason"),
         epochs=max(reports, default=0),
     )

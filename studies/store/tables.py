@@ -1,7 +1,7 @@
 """The tables that are ours, beside Optuna's in the same database; no queries here.
 
-Every row hangs on an Optuna study or trial. SQLite re-uses trial ids and the dashboard's
-connections do not enforce foreign keys there, so triggers delete what the cascade would.
+Every row hangs on an Optuna study or trial; what happens when Optuna deletes those is in
+``triggers``.
 Who adds a table or a nullable column raises ``SCHEMA_VERSION`` once per release: older
 stores get it when they are opened (``migrations``).
 """
@@ -20,7 +20,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 metadata = MetaData()
 
@@ -67,6 +67,9 @@ study = Table(
     Column("retrain_key", String(64)),  # sha256 of the chosen configuration and how it retrains
     Column("test_looks", Integer, nullable=False, default=0),
     Column("deadline", Float),  # database's clock: from then on no generation is begun
+    # Optuna copies user attributes with a study: its copy is known by the one that says this.
+    Column("identity", String(32)),
+    Column("stopped", Text),  # why the search ended before all of its trials
 )
 
 lease = Table(
@@ -88,6 +91,27 @@ lease = Table(
     Column("finished", Float),  # database's clock
     # Attempts since the last progress that wrote a rung again and none that was new, or NULL.
     Column("repeated", Integer),
+)
+
+# One row for each trial that the ledger gave its parameters; whatever others write into Optuna's
+# rows of it is set right when it is finished here.
+trial = Table(
+    "aesearch_trial",
+    metadata,
+    _trial_key(),
+    Column("params", Text, nullable=False),  # JSON: {name: [value, distribution]}
+    Column("finished", Boolean, nullable=False, default=False),
+    Column("reported", Integer, nullable=False, default=0),  # last epoch whose loss was reported
+    Column("excluded", Text),  # why a person took it out of the choice
+)
+
+# From old ids to new while Optuna's copy of a study takes the place of the original, else empty.
+moved = Table(
+    "aesearch_moved",
+    metadata,
+    Column("old_trial_id", Integer, primary_key=True, autoincrement=False),
+    Column("new_trial_id", Integer, nullable=False),
+    Column("new_study_id", Integer, nullable=False),
 )
 
 curve = Table(
@@ -165,19 +189,3 @@ checkpoint = Table(
 )
 
 OWN_TABLES = [table for table in metadata.sorted_tables if not table.info.get("optuna")]
-
-
-def _trigger(parent: str, key: str) -> str:
-    children = [table for table in OWN_TABLES if key in table.c and table.c[key].foreign_keys]
-    deletes = " ".join(
-        f"DELETE FROM {table.name} WHERE {key} = OLD.{key};"  # noqa: S608 - names from above
-        for table in children
-    )
-    return f"CREATE TRIGGER aesearch_delete_{parent} AFTER DELETE ON {parent} BEGIN {deletes} END"
-
-
-# By name: what makes them. Created after all tables of their bodies, again with every upgrade.
-SQLITE_TRIGGERS = {
-    f"aesearch_delete_{parent}": _trigger(parent, key)
-    for parent, key in (("trials", "trial_id"), ("studies", "study_id"))
-}

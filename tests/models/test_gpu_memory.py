@@ -26,7 +26,7 @@ SETTINGS = {
     "gamma": 0.8,
     "factor": 0.5,
     "patience": 1,
-    "epochs": 3,
+    "epochs": 4,
     "precision": "float32",
 }
 PLAIN = {"shortcut": "none", "output": "sigmoid", "averaging": None, "activation": "relu"}
@@ -37,17 +37,18 @@ CASES = {
     "mnist, bfloat16": ((1, 28, 28), (392, 196), 250, {"precision": "bfloat16"}),
     "mnist, plain, large batch": ((1, 28, 28), (392,), 1000, PLAIN | {"optimizer": "adam"}),
     "mnist, noise, sgd": ((1, 28, 28), (392,), 250, {"denoising": NOISE, "optimizer": "sgd"}),
-    "colour": ((3, 64, 64), (2048, 1024), 64, {}),
+    "colour": ((3, 32, 32), (512, 256), 64, {}),
     "conv": ((1, 28, 28), (), 250, {"architecture": "conv", "channels": (16, 32, 64)}),
     "conv, plain": ((3, 32, 32), (), 256, PLAIN | {"architecture": "conv"}),
     "conv, bfloat16": ((1, 28, 28), (), 250, {"architecture": "conv", "precision": "bfloat16"}),
 }
 
 
-@pytest.mark.parametrize("captures", [False, True])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("case", "captures"), [*((case, False) for case in CASES), ("mnist", True), ("conv", True)]
+)
 def test_memory_from_shapes_is_that_of_fake_tensors(monkeypatch, case, captures):
-    """Within a tenth, at the fullest moment of two epochs with early stopping."""
+    """At the fullest moment of two epochs: within a tenth; recorded steps from above."""
     shape, hidden, batch_size, changes = CASES[case]
     settings = SETTINGS | changes
     n_train, n_validation = 2 * batch_size + 9, max(300, batch_size)
@@ -84,11 +85,16 @@ def test_memory_from_shapes_is_that_of_fake_tensors(monkeypatch, case, captures)
         n_train=n_train,
         n_validation=n_validation,
     )
-    assert N_MEMBERS * (said.state + said.step) == pytest.approx(found, rel=0.1)
+    if captures:
+        assert N_MEMBERS * said.state < found < N_MEMBERS * (said.state + 2 * said.step)
+    else:
+        assert N_MEMBERS * (said.state + said.step) == pytest.approx(found, rel=0.1)
 
 
 def test_members_fit_by_their_states_and_one_step():
     """All states are there at once, but one population's step at a time; one trains in any case."""
-    assert fitting_members(1000, [MemberBytes(state=10, step=100)] * 20) == 6  # (800 - 200) / 100
-    assert fitting_members(1000, [MemberBytes(10, 50), MemberBytes(30, 100)]) == 7
-    assert fitting_members(100, [MemberBytes(state=10, step=100)] * 20) == 1
+    many = [MemberBytes(state=10, step=100)] * 20
+    assert fitting_members(1000, many, recorded=False) == 6  # (800 - 200) / 100
+    assert fitting_members(1000, many, recorded=True) == 3
+    assert fitting_members(1000, [MemberBytes(10, 50), MemberBytes(30, 100)], recorded=False) == 7
+    assert fitting_members(100, many, recorded=False) == 1

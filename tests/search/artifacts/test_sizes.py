@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 import aesearch
 from aesearch.cli import app
-from aesearch.data.study_data import load_problem, principal_components_by_fold
+from aesearch.data.study_data import load_problem
+from aesearch.evaluation.baseline import principal_components_by_fold
 from aesearch.studies.spec.load import load_spec
 from aesearch.studies.store import study_rows
 

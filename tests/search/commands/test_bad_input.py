@@ -10,9 +10,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from aesearch.artifacts.run_folder import default_folder, write_run_folder
+from aesearch.artifacts.run_folder import write_run_folder
 from aesearch.cli import app
 from aesearch.studies.errors import StoreError
+from aesearch.studies.results.output_files import default_folder
 from aesearch.studies.store import database, retry, study_rows
 from aesearch.workers.worker import Worker
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import aesearch
 from aesearch.artifacts import model_file
-from aesearch.artifacts.model_file import load_model, weights_sha256
+from aesearch.artifacts.model_file import weights_sha256
 from aesearch.cli import app
 from aesearch.models.autoencoder import build_autoencoder
 from aesearch.studies.results.calibration import calibration_of
@@ -112,7 +112,7 @@ def test_a_model_without_calibration_gives_errors_and_says_so(here):
     assert "p <=" not in done.stdout
     assert pd.read_csv("scores.csv").p_value.isna().all()
     with pytest.warns(UserWarning, match="no p-values"):
-        found = aesearch.score_samples(load_model("run"), images_of(12))
+        found = aesearch.score_samples(model_file.load("run"), images_of(12))
     assert found.p_value.isna().all()
     assert found.error.notna().all()
 

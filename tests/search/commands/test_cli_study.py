@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shlex
 import shutil
 import signal
@@ -16,9 +17,12 @@ from forked_command import forked_command
 from patience import PATIENCE_S
 from typer.testing import CliRunner
 
+import aesearch
+from aesearch.api import found
 from aesearch.artifacts import model_file
 from aesearch.cli import app
 from aesearch.driver import study_run
+from aesearch.driver.study_run import Run
 from aesearch.models.autoencoder import build_autoencoder
 from aesearch.outputs import json_schema
 from aesearch.studies.results.records import TrainedSeed
@@ -87,7 +91,7 @@ def test_the_defaults_are_a_store_and_a_run_folder_here(finished):
     assert {path.name for path in (folder / "runs" / "digits").iterdir()} == {
         "artifacts",
         "best.yaml",
-            "calibration.json",
+        "calibration.json",
         "evaluation.csv",
         "evaluation.json",
         "model.safetensors",
@@ -533,3 +537,31 @@ def test_a_worker_says_why_it_cannot_work_in_its_last_line(inside):
     done = invoke("worker", "--study", "nothing")
     assert done.exit_code == 2
     assert done.stderr.splitlines()[-1].startswith("error: study must be one of the studies")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_a_terminal_that_is_not_utf_8_shows_what_it_can(finished, encoding):
+    """What it cannot show is escaped, and the command succeeds."""
+    environment = ENVIRONMENT | {"PYTHONIOENCODING": encoding}
+    for arguments in (["show", "digits"], ["list"], ["status"], ["--help"]):
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=finished[0],
+            env=environment,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.decode(encoding)
+
+
+def test_a_result_and_a_specification_are_pickled(finished):
+    """For joblib and for processes: what comes out is what went in."""
+    folder, _ = finished
+    study = aesearch.open_study("digits", folder / "aesearch.db")
+    assert pickle.loads(pickle.dumps(study.spec)) == study.spec
+    run = Run(str(folder / "aesearch.db"), "digits", folder / "runs" / "digits", None)
+    result = found(run)
+    again = pickle.loads(pickle.dumps(result))
+    assert (again.spec, again.summary) == (result.spec, result.summary)
+    assert again.trials.equals(result.trials)

@@ -160,7 +160,10 @@ def test_it_follows_a_running_study(tmp_path, tiny_spec, create_study, work, sta
 
 
 def test_writable_takes_changes_from_its_own_pages(trained, start, tmp_path):
-    """A note is edited, a file uploaded, a study deleted with all its rows; not by other pages."""
+    """A note is edited, a file uploaded, a study renamed with all its rows; not by other pages.
+
+    Its models are nowhere else, so that it is not deleted by a click.
+    """
     path, engine = trained
     dashboard = start("--storage", path, "--writable", "--artifact-dir", tmp_path / "files")
     wait_for(lambda: dashboard.json("/api/studies/1")["note"]["body"])
@@ -174,8 +177,14 @@ def test_writable_takes_changes_from_its_own_pages(trained, start, tmp_path):
     assert status == 201
     artifact = json.loads(body)["artifact_id"]
     assert dashboard.ask(f"/artifacts/1/{artifact}")[2] == b"hello"
-    assert dashboard.ask("/api/studies/1", "DELETE", {})[0] == 204
-    assert study_rows.study_names(engine) == []
+    status, _, body = dashboard.ask("/api/studies/1", "DELETE", {})
+    assert (status, "aesearch delete STUDY" in body.decode()) == (403, True)
+    before = study_rows.snapshot(engine, "digits")
+    rename = ("/api/studies/1/rename", "POST", {"study_name": "renamed"})
+    assert dashboard.ask(*rename)[0] == 201
+    assert study_rows.study_names(engine) == ["renamed"]
+    after = study_rows.snapshot(engine, "renamed")
+    assert (after.trials, after.retrains) == (before.trials, before.retrains)
     # A process that is started in the background of a shell may have to ignore Ctrl-C.
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     ending = signal.SIGTERM if ignored else signal.SIGINT

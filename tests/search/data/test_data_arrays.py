@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -43,6 +44,11 @@ BINARY = GREY > 127
             id="tensor bfloat16",
         ),
         pytest.param(GREY.tolist(), GREY[:, None], id="nested lists"),
+        pytest.param(torch.from_numpy(COLOUR).to_sparse(), COLOUR, id="sparse tensor"),
+        pytest.param(list(torch.from_numpy(COLOUR)), COLOUR, id="list of tensors"),
+        pytest.param(np.ma.masked_array(GREY), GREY[:, None], id="nothing masked"),
+        pytest.param(GREY / 255 * 1.0000005, GREY[:, None], id="rounding above 1"),
+        pytest.param(GREY / 255 - 1e-17, GREY[:, None], id="rounding below 0"),
     ],
 )
 def test_every_layout_and_dtype_becomes_the_same_uint8_images(array, expected):
@@ -68,6 +74,28 @@ def test_textual_labels_are_numbered_in_sorted_order():
     image_set = as_image_set(GREY, ["dog", "cat"] * 6)
     assert image_set.class_names == ("cat", "dog")
     np.testing.assert_array_equal(image_set.labels, [1, 0] * 6)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pytest.param(pd.Series(["dog", "cat"] * 6), id="pandas text"),
+        pytest.param(pd.Categorical(["dog", "cat"] * 6), id="categorical"),
+        pytest.param(np.array(["dog", "cat"] * 6, dtype=object), id="objects"),
+        pytest.param(np.array([b"dog", b"cat"] * 6), id="bytes"),
+    ],
+)
+def test_text_of_every_kind_is_names(labels):
+    """As a list of str."""
+    image_set = as_image_set(GREY, labels)
+    assert image_set.class_names == ("cat", "dog")
+    np.testing.assert_array_equal(image_set.labels, [1, 0] * 6)
+
+
+def test_bytes_that_are_no_ascii_are_read():
+    """UTF-8 as it is; other bytes keep what can be read."""
+    image_set = as_image_set(GREY, np.array(["Käfer".encode(), b"\xd6l"] * 6))
+    assert image_set.class_names == ("Käfer", "\\xd6l")
 
 
 def test_label_column_of_shape_sample_by_one_is_flattened():
@@ -133,10 +161,21 @@ def test_test_images_of_another_range_are_refused():
         pytest.param(GREY[:0], ["at least 10 images, got 0"], id="no sample"),
         pytest.param(np.full((20, 8, 8), 7, np.uint8), ["every pixel 7 of 255"], id="constant"),
         pytest.param(BINARY.astype(np.uint8), ["only 0 and 1 of 255", "as bool"], id="0 and 1"),
-        pytest.param(GREY.reshape(12, -1), ["got (12, 99)", "reshape"], id="flattened"),
+        pytest.param(GREY.reshape(12, -1), ["got (12, 99)", "data.image_shape"], id="flattened"),
         pytest.param(random_pixels(2, 3, 4, 8, 8), ["got (2, 3, 4, 8, 8)"], id="five axes"),
         pytest.param(random_pixels(12, 7, 9), ["at least 8x8 pixels, got 7x9"], id="small"),
-        pytest.param(random_pixels(12, 4, 9, 9), ["1 or 3 channels", "(12, 4, 9, 9)"], id="RGBA"),
+        pytest.param(
+            random_pixels(12, 70, 9, 70), ["1 to 64 channels", "(12, 70, 9, 70)"], id="70"
+        ),
+        pytest.param(random_pixels(12, 9, 12, 9), ["tell its channels", "(12, 9, 12, 9)"], id="9"),
+        pytest.param(np.repeat(GREY[:1], 12, axis=0), ["same image 12 times"], id="copies"),
+        pytest.param(GREY // 12, ["from 0 to 21, nearly black", "data.white=21"], id="21 levels"),
+        pytest.param(GREY / 255 * 0.015, ["up to 0.015", "5 of 256 levels"], id="dark floats"),
+        pytest.param(GREY / 255 * 16, ["got [0, 16]", "data.white=16"], id="16 shades"),
+        pytest.param(GREY * 16.0, ["got [0, 4080]", "data.white=4095"], id="12 bits"),
+        pytest.param(
+            np.ma.masked_greater(GREY, 200), ["masked ones", "array.filled(0)"], id="masked"
+        ),
         pytest.param(GREY.astype(np.int16) - 5, ["int16 values from -5 to 250"], id="int16"),
         pytest.param(GREY.astype(np.uint32) * 2, ["0..255, got uint32 values"], id="wide"),
         pytest.param(GREY + 0j, ["dtype complex128"], id="complex"),
@@ -161,7 +200,11 @@ def test_unusable_images_are_refused_with_what_was_found(array, words):
         pytest.param(np.r_[np.zeros(5), np.nan, np.zeros(6)], "got nan at sample 5", id="NaN"),
         pytest.param(np.full(12, 0.5), "got 0.5 at sample 0", id="fraction"),
         pytest.param(np.zeros(12, "M8[D]"), "got dtype datetime64[D]", id="dates"),
-        pytest.param([None] * 12, "Python objects", id="objects"),
+        pytest.param([None] * 12, "got None at sample 0", id="nothing"),
+        pytest.param(
+            np.array(["a", 1] * 6, object), "all numbers or all names, got 'a' beside 1", id="both"
+        ),
+        pytest.param([["a"], ["b", "c"]] * 6, "lists of several lengths", id="ragged"),
     ],
 )
 def test_unusable_labels_are_refused(labels, words):

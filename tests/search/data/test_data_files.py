@@ -267,7 +267,6 @@ def save_unpicklable(path: Path) -> None:
         ("a.csv", lambda path: save_csv_with(path, 4, 3, "inf"), "1 NaN or infinite"),
         ("a.csv", lambda path: save_csv_with(path, 4, 3, "7.5"), "float intensities in [0, 1]"),
         ("a.csv", save_ragged, "Expected 82 fields in line 6, saw 84"),
-        ("a.csv", lambda path: table(GREY).to_csv(path), "index=False"),
         (
             "a.csv",
             lambda path: table(GREY[:, :, 1:]).to_csv(path, index=False),

@@ -181,13 +181,6 @@ def a_larger_image(folder: Path) -> str:
     return f"{paths[7]} must have the size of {paths[0]}, 10x9 (width x height), got 14x12"
 
 
-def a_colour_image(folder: Path) -> str:
-    paths = save(GREY, folder)
-    save(COLOUR[:3], folder)
-    Image.fromarray(GREY[0]).save(paths[0])
-    return f"{paths[1]} must be greyscale like the first image {paths[0]}, got colours"
-
-
 def a_text_file(folder: Path) -> str:
     path = save(GREY, folder)[3]
     path.write_text("no image")
@@ -235,12 +228,17 @@ def other_classes_in_test(folder: Path) -> str:
     return f"{folder} must have the same classes in train/ and test/, got ('a',) and ('b',)"
 
 
-def a_validation_folder(folder: Path) -> str:
-    save(GREY, folder / "train")
-    save(GREY, folder / "test")
-    (folder / "docs").mkdir()
-    save(GREY, folder / "val")
-    return f"{folder} must hold only train/ and test/, got 'val' as well"
+def a_test_set_among_classes(folder: Path) -> str:
+    for name in ("cat", "dog", "Test"):
+        save(GREY, folder / name)
+    return f"{folder} must hold train/ beside 'Test/', got Test, cat, dog"
+
+
+def a_split_in_one_class(folder: Path) -> str:
+    save(GREY, folder / "cat" / "train")
+    save(GREY, folder / "cat" / "test")
+    save(GREY, folder / "dog")
+    return "a split in each of its classes or in none, got train/ and test/ in 'cat/' but not in"
 
 
 def too_few(folder: Path) -> str:
@@ -257,7 +255,6 @@ def too_small(folder: Path) -> str:
     "spoil",
     [
         a_larger_image,
-        a_colour_image,
         a_text_file,
         a_truncated_image,
         an_empty_image,
@@ -266,7 +263,8 @@ def too_small(folder: Path) -> str:
         nothing,
         images_beside_classes,
         other_classes_in_test,
-        a_validation_folder,
+        a_test_set_among_classes,
+        a_split_in_one_class,
         too_few,
         too_small,
     ],

@@ -283,6 +283,12 @@ def test_the_data_folder_follows_the_environment(tmp_path, monkeypatch):
     """AESEARCH_DATA_DIR replaces the user's cache folder."""
     monkeypatch.delenv("AESEARCH_DATA_DIR", raising=False)
     assert default_data_dir().parts[-2:] == ("aesearch", "data")
+    with monkeypatch.context() as homeless:  # a user of a container that has no entry
+        homeless.delenv("HOME", raising=False)
+        homeless.delenv("XDG_CACHE_HOME", raising=False)
+        homeless.setattr("os.path.expanduser", lambda path: path)
+        assert default_data_dir().name == "data"
+        assert default_data_dir().is_absolute()
     monkeypatch.setenv("AESEARCH_DATA_DIR", str(tmp_path))
     write_mnist("MNIST", tmp_path, monkeypatch)
     assert load("mnist", download=False).source == f"mnist in {tmp_path}"
@@ -384,7 +390,7 @@ def test_a_torchvision_that_does_not_fit_torch_says_how_to_repair_it(tmp_path, m
             if name == "torchvision.datasets":
                 raise RuntimeError("operator torchvision::nms does not exist")
 
-    monkeypatch.delitem(sys.modules, "torchvision.datasets")
+    monkeypatch.delitem(sys.modules, "torchvision.datasets", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     with pytest.raises(DataError, match="nms does not exist; reinstall both"):
         load("mnist", tmp_path)

@@ -14,7 +14,6 @@ import yaml
 from typer.testing import CliRunner
 
 from aesearch.artifacts import model_file
-from aesearch.artifacts.model_file import load_model
 from aesearch.artifacts.run_folder import write_run_folder
 from aesearch.cli import app
 from aesearch.data.study_data import load_problem
@@ -98,7 +97,7 @@ def test_the_test_leaves_an_evaluation_of_the_exported_seed(tested, tmp_path):
     write_run_folder(tested, "digits", folder)
     read = json.loads((folder / "evaluation.json").read_text())
     assert read == document.without_errors().to_dict()
-    calibration = load_model(folder).find_calibration()
+    calibration = model_file.load(folder).find_calibration()
     assert calibration.errors.tolist() == document.calibration.errors
     assert len(calibration.errors) == len(problem.images)
     assert calibration.source == "out-of-fold"
@@ -141,7 +140,7 @@ def test_a_failed_evaluation_costs_no_model(
 
     engine = create_study(tmp_path / "study.db", tiny_spec(*SMALL))
     with monkeypatch.context() as patched:
-        patched.setattr("aesearch.workers.worker.evaluate", fail)
+        patched.setattr("aesearch.evaluation.evaluate.evaluate", fail)
         work(engine)
     assert found_in(engine) is None
     write_run_folder(engine, "digits", tmp_path / "out")
@@ -177,7 +176,7 @@ def test_a_stopped_evaluation_is_no_look(tmp_path, tiny_spec, create_study, work
 
     engine = create_study(tmp_path / "study.db", tiny_spec(*SMALL))
     with monkeypatch.context() as patched:
-        patched.setattr("aesearch.workers.worker.evaluate", interrupted)
+        patched.setattr("aesearch.evaluation.evaluate.evaluate", interrupted)
         Worker(engine, "digits", stop=stop).run()
     study = study_of(engine)
     assert [row.test_mse for row in retrain_results.retrained(engine, study)] == [None, None]
@@ -279,7 +278,7 @@ def test_the_tables_show_all_rows(tested, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--noise", "gausian=1"], "--noise must be KIND=LEVEL,LEVEL with a kind of gaussian"),
+        (["--noise", "gausian=1"], "noise must be of gaussian, uniform"),
         (["--noise", "gaussian"], "--noise must be KIND=LEVEL,LEVEL"),
         (["--noise", "gaussian=a"], "--noise must be KIND=LEVEL,LEVEL"),
         (["--noise", "occlusion=1.5"], "evaluation.robustness.occlusion.0: must be <= 1"),

@@ -5,10 +5,9 @@ from IPython import display as ipython_display
 from rich.text import Text
 
 from aesearch.studies.results.records import StudySnapshot, TrialRecord
-from aesearch.terminal import display, notebook, training_display
+from aesearch.terminal import display, notebook
 from aesearch.terminal.display import LiveDisplay, PlainDisplay, make_display
 from aesearch.terminal.notebook import NotebookLive
-from aesearch.terminal.training_display import LinesDisplay, make_training_display
 
 LONG = " ".join(["a line that is longer than a terminal is wide"] * 3)
 
@@ -23,8 +22,7 @@ def drawn(monkeypatch):
             assert raw
             shown.append(data["text/html"])
 
-    for module in (display, training_display):
-        monkeypatch.setattr(module, "in_notebook", lambda: True)
+    monkeypatch.setattr(display, "in_notebook", lambda: True)
     monkeypatch.setattr(notebook, "_EVERY_S", 0.0)
     monkeypatch.setattr(ipython_display, "display", lambda *_, **__: Handle())
     return shown
@@ -44,7 +42,7 @@ def test_a_study_is_drawn_in_place_and_messages_stay(drawn, capsys):
 
 def test_a_retraining_is_drawn_in_place(drawn, capsys):
     """A bar for the seeds that train together; gone at the end, without a line of its own."""
-    with make_training_display(quiet=False) as shown:
+    with make_display(quiet=False) as shown:
         shown.epoch([0, 1, 2], 3, 20)
     assert "seeds 0-2" in drawn[-2]
     assert "3/20" in drawn[-2]
@@ -61,8 +59,8 @@ def test_a_waiting_word_is_taken_back(drawn):
 
 def test_quiet_shows_nothing_in_a_notebook_either(drawn):
     """No output is begun."""
-    with make_display(quiet=True), make_training_display(quiet=True) as training:
-        training.epoch([0], 1, 2)
+    with make_display(quiet=True) as shown:
+        shown.epoch([0], 1, 2)
     assert not drawn
 
 
@@ -72,4 +70,3 @@ def test_a_terminal_of_ipython_is_no_notebook(monkeypatch):
 
     monkeypatch.setattr(IPython, "get_ipython", object)
     assert isinstance(make_display(quiet=False), PlainDisplay)
-    assert isinstance(make_training_display(quiet=False), LinesDisplay)

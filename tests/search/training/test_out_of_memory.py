@@ -122,7 +122,7 @@ def test_populations_are_bounded_by_free_memory(
     plenty = create_study(tmp_path / "plenty.db", spec)
     work(plenty, kinds=("search",))
     monkeypatch.setattr("aesearch.training.memory.free_bytes", lambda _: 10**9)
-    monkeypatch.setattr("aesearch.training.memory.fitting_members", lambda *_: 2)
+    monkeypatch.setattr("aesearch.training.memory.fitting_members", lambda *_, **__: 2)
     little = create_study(tmp_path / "little.db", spec)
     sizes = small_memory(100)
     with caplog.at_level("INFO"):

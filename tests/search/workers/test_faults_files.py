@@ -22,6 +22,7 @@ from aesearch.studies.errors import StoreError, TransientStoreError
 from aesearch.studies.results import output_files
 from aesearch.studies.results.output_files import OutputError, write_whole
 from aesearch.studies.store import database, study_rows
+from aesearch.study import list_studies, open_study
 
 SMALL = (
     *("search.trials=4", "search.pruner=none", "retrain.seeds=1", "evaluation.bootstrap=10"),
@@ -222,6 +223,33 @@ def test_a_file_that_may_not_be_written_is_named(forbidden, tiny_spec):
     assert "read-only" in said or "cannot be opened" in said
     assert "\n" not in said
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("logged", [False, True], ids=["whole", "with its log"])
+def test_a_file_that_may_only_be_read_is_looked_at(forbidden, tiny_spec, logged):
+    """List, show, report and export of somebody else's store; nothing is made beside it."""
+    path = forbidden / "s.db"
+    engine = create(path, tiny_spec(*SMALL))
+    finish(path)
+    if not logged:
+        engine.dispose()  # the last to leave brings everything into the file
+    assert (forbidden / "s.db-wal").exists() == logged
+    before = {entry.name for entry in forbidden.iterdir()}
+    for entry in forbidden.iterdir():
+        entry.chmod(0o444)
+    forbidden.chmod(0o555)
+
+    def look():
+        with tempfile.TemporaryDirectory() as folder:
+            study = open_study("digits", path)
+            made = (study.report(Path(folder) / "r.html"), study.export(Path(folder) / "out"))
+            return f"{list_studies(path)[0].state} {[each.exists() for each in made]}"
+
+    whole_look = look()  # and what it imports is there, which nobody may read
+    said = as_nobody(look)
+    engine.dispose()
+    assert said == whole_look == "finished [True, True]"
+    assert {entry.name for entry in forbidden.iterdir()} <= before
 
 
 def test_a_folder_that_may_not_be_written_is_named(forbidden):

@@ -21,7 +21,7 @@ from aesearch.data.load import DATA_VARIABLE
 from aesearch.studies.store import database, ledger, study_rows
 from aesearch.studies.store.passwords import PASSWORD_VARIABLE
 from aesearch.workers import ray_workers
-from aesearch.workers.local_workers import worker_name
+from aesearch.workers.owners import worker_name
 from aesearch.workers.ray_cluster import Cluster, RayClusterError
 from aesearch.workers.ray_workers import RayWorkers, WorkerDiedError, serve
 

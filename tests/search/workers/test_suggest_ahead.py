@@ -34,7 +34,7 @@ def test_suggesting_ahead_changes_nothing_but_the_time(searched, monkeypatch):
         if not ahead:
             waiting.append(len(schedule.search_results.unsuggested(engine, study, position)))
             taken.append(position)
-        schedule.suggest_up_to(engine, study, spec, position, finished)
+        return schedule.suggest_up_to(engine, study, spec, position, finished)
 
     monkeypatch.setattr(worker, "suggest_up_to", suggest_up_to)
     assert searched("ahead", idles=True) == expected

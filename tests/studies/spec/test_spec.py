@@ -110,6 +110,9 @@ def test_configuration_takes_parameters_over_defaults():
         learning_rate=3e-3,
         weight_decay=0.3,
         corruption_level=0.3,
+        optimizer="adamw",
+        schedule="none",
+        batch_size=spec.training.batch_size,
     )
 
 
@@ -174,11 +177,13 @@ def test_weight_decay_follows_the_optimizer(optimizer):
 
 
 def test_configuration_of_conv_has_no_dense_widths():
-    assert StudySpec().configuration({"architecture": "conv"}).hidden == ()
+    spec = StudySpec(training={"batch_size": 10})
+    assert spec.configuration({"architecture": "conv"}).hidden == ()
 
 
 def test_configuration_is_frozen():
-    configuration = StudySpec().configuration({"architecture": "conv"})
+    spec = StudySpec(training={"batch_size": 10})
+    configuration = spec.configuration({"architecture": "conv"})
     with pytest.raises(dataclasses.FrozenInstanceError):
         configuration.dropout = 0.5
 
@@ -226,9 +231,10 @@ def test_a_short_training_scores_the_epochs_it_has(epochs, expected):
 
 def test_resolve_leaves_no_auto():
     assert automatic_paths(StudySpec()) != []
-    # How trials are scored; no number stands for it.
-    assert automatic_paths(resolved(StudySpec())) == ["training.epochs"]
-    assert automatic_paths(resolved(study(training={"epochs": 2}))) == []
+    # How trials are scored, and how files are read: no number stands for it.
+    reading = ["data.colour", "data.delimiter"]
+    assert automatic_paths(resolved(StudySpec())) == [*reading, "training.epochs"]
+    assert automatic_paths(resolved(study(training={"epochs": 2}))) == reading
 
 
 def test_resolve_twice_changes_nothing():

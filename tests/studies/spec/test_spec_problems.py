@@ -29,7 +29,7 @@ HIDDEN_RULE = "must be widths >= 1 such as 256-128, [256, 128] or none"
         ("space: {learning_rat: null}", "space.learning_rat: unknown key; did you mean 'learning_rate'? (line 1)"),
         ("space: {dropout: {low: 0, hihg: 0.5, high: 0.5}}", "space.dropout.hihg: unknown key; did you mean 'high'? (line 1)"),
         ("space: {dropout: {low: 0, choices: [0]}}", "space.dropout.low: must not be given beside choices (line 1)"),
-        ("space:\n  batch_size: {choices: [1]}", "space.batch_size: must not be searched, because all members of a population take batches of one size; set training.batch_size (line 2)"),
+        ("space:\n  momentum: {choices: [1]}", "space.momentum: must not be searched; set training.momentum (line 2)"),
         ("space: {dropout: {choices: [0], when: {architecture: dense, architektur: x}}}", "space.dropout.when.architektur: unknown key; did you mean 'architecture'? (line 1)"),
         # Wrong types: nothing is converted silently.
         ("search: {folds: '3'}", "search.folds: must be a whole number, got '3' (line 1)"),

@@ -24,6 +24,18 @@ def open_it(path):
         ("mongodb://host/db", "must be an SQLite file or a PostgreSQL database"),
         ("sqlite://", "must be an SQLite file or a PostgreSQL database"),
         ("nonsense://", "must be an SQLite file or a PostgreSQL database"),
+        ("sqlite:///:memory:", "workers are processes of their own"),
+        (":memory:", "workers are processes of their own"),
+        ("sqlite:///file::memory:?uri=true", "workers are processes of their own"),
+        ("sqlite+aiosqlite:///s.db", "driver that waits, got 'sqlite+aiosqlite'"),
+        ("postgresql+asyncpg://me@host/db", "leave the driver out: postgresql://"),
+        ("postgresql://me:hunter@s3cret@127.0.0.1/db", "write that of a password as %40"),
+        ("postgresql://me:hunter@s3cret:5@127.0.0.1/db", "write that of a password as %40"),
+        ("postgresql://me:hunter@s3cret?x=@127.0.0.1/db", "write that of a password as %40"),
+        ("postgresql://me:/?#s3cret@127.0.0.1:1/db", "no server answers there"),
+        ("postgresql://me:s3cret:more@127.0.0.1:1/db", "no server answers there"),
+        ("postgresql://me:s3cret@[::1/db", "cannot be read"),
+        ("postgresql://me:p@host/db?prepare_threshold=often", "none or a number, got 'often'"),
         ("post gres://x y", "cannot be read"),
         ("/no/such/folder/s.db", "existing folder"),
         ("postgresql://me:s3cret@127.0.0.1:1/db", "no server answers there"),
@@ -39,6 +51,13 @@ def test_a_bad_url_is_one_line(storage, words):
     assert words in message
     assert "s3cret" not in message
     assert "\n" not in message
+
+
+def test_a_tilde_in_a_url_is_the_home(monkeypatch, tmp_path):
+    """As in a path: a shell expands it in neither."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for storage in ("~/s.db", "sqlite:///~/s.db"):
+        assert database.parse_url(storage).database == str(tmp_path / "s.db")
 
 
 @pytest.mark.parametrize(

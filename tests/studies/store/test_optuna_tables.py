@@ -55,6 +55,9 @@ def test_a_finished_trial_reads_the_same(engine, through_optuna):
             ids[1],
             TrialState.COMPLETE,
             value=0.25,
+            params=PARAMS,
+            distributions=KINDS,
+            last_step=4,
             user_attributes={"fold_scores": [0.2, 0.3]},
             system_attributes={"constraints:stability": 1.0},
         )
@@ -77,14 +80,46 @@ def test_a_finished_trial_reads_the_same(engine, through_optuna):
     assert (ours.params, ours.value, ours.user_attrs) == (trial.params, 0.25, trial.user_attrs)
 
 
-def test_the_first_finish_wins(engine, through_optuna):
-    """A trial that is finished stays as it is."""
+def end(connection, trial_id, value):
+    """End a trial without parameters."""
+    optuna_tables.finish_trial(
+        connection,
+        trial_id,
+        TrialState.COMPLETE,
+        value=value,
+        params={},
+        distributions={},
+        last_step=0,
+    )
+
+
+def test_what_else_stood_in_a_trial_is_replaced(engine, through_optuna):
+    """Value, parameters and reports of another writer go; attributes of other names stay."""
     study_id = new_study(engine)
     with database.writing(engine) as connection:
         trial_id = optuna_tables.trial_ids(connection, study_id)[0]
-        assert optuna_tables.finish_trial(connection, trial_id, TrialState.COMPLETE, value=1.0)
-        assert not optuna_tables.finish_trial(connection, trial_id, TrialState.FAIL)
-    assert through_optuna().trials[0].value == 1.0
+        optuna_tables.start_trial(connection, trial_id, PARAMS, KINDS)
+        optuna_tables.report(connection, trial_id, {1: 0.5, 1000: 0.1})
+        optuna_tables.finish_trial(
+            connection,
+            trial_id,
+            TrialState.PRUNED,
+            value=0.1,
+            params=PARAMS,
+            distributions=KINDS,
+            last_step=1000,
+        )
+        optuna_tables.finish_trial(
+            connection,
+            trial_id,
+            TrialState.COMPLETE,
+            value=1.0,
+            params={"width": 7},
+            distributions=KINDS,
+            last_step=2,
+        )
+    (trial, *_) = through_optuna().trials
+    assert (trial.value, trial.params, trial.intermediate_values) == (1.0, {"width": 7}, {1: 0.5})
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -96,7 +131,7 @@ def test_a_value_must_be_finite(engine, through_optuna, value):
         database.writing(engine) as connection,
     ):
         trial_id = optuna_tables.trial_ids(connection, study_id)[0]
-        optuna_tables.finish_trial(connection, trial_id, TrialState.COMPLETE, value=value)
+        end(connection, trial_id, value)
     assert through_optuna().trials[0].state == TrialState.WAITING
 
 
@@ -110,7 +145,7 @@ def test_floats_come_back_to_the_bit(engine, value):
     study_id = known if known is not None else new_study(engine, name, 1)
     with database.writing(engine) as connection:
         trial_id = optuna_tables.trial_ids(connection, study_id)[0]
-        optuna_tables.finish_trial(connection, trial_id, TrialState.COMPLETE, value=value)
+        end(connection, trial_id, value)
     with database.reading(engine) as connection:
         assert optuna_tables.frozen_trials(connection, study_id)[0].value == value
 

@@ -21,8 +21,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import CursorResult
 from typer.testing import CliRunner
 
-from aesearch.artifacts.run_folder import default_folder
 from aesearch.cli import app
+from aesearch.studies.results.output_files import default_folder
 from aesearch.studies.results.records import TrialCounts
 from aesearch.studies.store import (
     database,
@@ -177,6 +177,10 @@ def test_ten_thousand_trials_cost_what_ten_do(new_store, tiny_spec):
                 for n in range(n_trials - 2)
             ]
             connection.execute(values.insert(), rows)
+            ended = {"params": "{}", "finished": True, "reported": 0}
+            connection.execute(
+                tables.trial.insert(), [ended | {"trial_id": row["trial_id"]} for row in rows]
+            )
         costs.append(cost_of_a_look(engine))
         engine.dispose()
     assert costs[0] == costs[1]
@@ -251,7 +255,7 @@ def test_watching_ends_where_nothing_can_be_chosen(new_store, tiny_spec, create_
     def patience_is_over(_seconds):
         raise AssertionError("it looks again")
 
-    monkeypatch.setattr("aesearch.commands.status.time.sleep", patience_is_over)
+    monkeypatch.setattr("aesearch.terminal.status_view.time.sleep", patience_is_over)
     result = aesearch("status", "digits", "--watch", "--storage", storage)
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines() == ["digits: no winner, 2/2 trials, 0 at work"]

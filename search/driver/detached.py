@@ -1,25 +1,28 @@
 """``run --detach``: a study is created and left to workers; what is printed then."""
 
 import shlex
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+from aesearch.driver.create import leave_study
 from aesearch.options import OptionError, storage_or_default
-
-if TYPE_CHECKING:
-    from aesearch.outputs import DetachedStudy
-    from aesearch.studies.spec.study import StudySpec
+from aesearch.outputs import Commands, DetachedSeries, DetachedStudy
+from aesearch.sampling.wanted import read_wanted
+from aesearch.studies.spec.study import StudySpec
+from aesearch.terminal.display import make_display
 
 
 def detach(
-    spec: "StudySpec",
+    spec: StudySpec,
     *,
     storage: str | None,
     out: Any,
     workers: int | None,
     ray: str | None,
     gpus_per_worker: float | None,
+    enqueue: list[Path],
     quiet: bool,
-) -> "DetachedStudy":
+) -> DetachedStudy:
     """Create the study, or go on with it, and tell how to follow it.
 
     Raises
@@ -37,13 +40,9 @@ def detach(
             raise OptionError(
                 f"{name} must not be given beside --detach, got {str(value)!r}; {remedy}"
             )
-    from aesearch.driver.create import leave_study  # noqa: PLC0415 - imports torch
-    from aesearch.outputs import Commands, DetachedStudy  # noqa: PLC0415
-    from aesearch.terminal.display import make_display  # noqa: PLC0415 - imports rich
-
     chosen = storage_or_default(storage)
     with make_display(quiet=quiet) as display:
-        left = leave_study(spec, storage=chosen, display=display)
+        left = leave_study(spec, storage=chosen, display=display, enqueue=read_wanted(enqueue))
     where = _where(chosen, left.storage)
     name = shlex.quote(left.study)
     return DetachedStudy(
@@ -67,7 +66,12 @@ def _where(storage: str, shown: str) -> str:
     return f" --storage {shlex.quote(shown)}"
 
 
-def text(left: "DetachedStudy") -> str:
+def document(left: list[DetachedStudy]) -> dict[str, Any]:
+    """Give what ``--json`` prints of one study or several."""
+    return (left[0] if len(left) == 1 else DetachedSeries(left)).to_dict()
+
+
+def text(left: DetachedStudy) -> str:
     """Write what ``detach`` returns for a person."""
     commands = left.commands
     wide = max(map(len, (commands.work, commands.follow, commands.export)))

@@ -1,0 +1,121 @@
+"""Images of large sets in memory-mapped files of the cache folder, shared by all processes.
+
+One folder for the images of a study: what is trained on, and the test set, as they are after the
+split. Its name is a hash of both fingerprints, so that its content never changes.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+
+CACHE_VARIABLE = "AESEARCH_CACHE_DIR"
+# Smaller sets are read anew by every process: that takes no longer.
+SMALLEST_BYTES = 1 << 26
+_OLDEST_S = 30 * 24 * 3600.0
+_ARRAYS = ("images", "test_images")
+_SMALL = ("labels", "test_labels", "groups", "fold_of_sample")
+
+
+def cache_folder() -> Path:
+    """Folder for images of large sets: ``AESEARCH_CACHE_DIR``, or the user's cache."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    return platformdirs.user_cache_path("aesearch", appauthor=False) / "images"
+
+
+def opened(facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Open the images of a study, without reading them.
+
+    Parameters
+    ----------
+    facts : mapping
+        ``fingerprint``, ``split_sha256`` and ``n_images``.
+
+    Returns
+    -------
+    dict or None
+        The parts that ``keep`` was given, images as maps whose pages all processes share; None
+        where they are not in the cache.
+    """
+    folder = _folder_of(facts)
+    try:
+        told = json.loads((folder / "facts.json").read_text("utf-8"))
+        # A private map: torch takes arrays that can be written only, and nothing writes to it.
+        maps = {
+            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in _ARRAYS
+        }
+        with np.load(folder / "rest.npz") as rest:
+            small = {name: rest.get(name, None) for name in _SMALL}
+    except (OSError, ValueError):
+        return None
+    with suppress(OSError):
+        os.utime(folder)
+    names = told.pop("class_names")
+    return {**told, **maps, **small, "class_names": None if names is None else tuple(names)}
+
+
+def keep(parts: dict[str, Any]) -> dict[str, Any]:
+    """Put the images of a large set into the cache, once, and give them back as maps.
+
+    Small sets, and those for which the disk has no room, are given back as they are.
+
+    Parameters
+    ----------
+    parts : dict
+        ``images``, ``test_images``, ``labels``, ``test_labels``, ``groups``, ``fold_of_sample``,
+        and plain values: ``fingerprint``, ``split_sha256``, ``class_names`` and others.
+    """
+    if sum(parts[name].nbytes for name in _ARRAYS) < SMALLEST_BYTES:
+        return parts
+    facts = {**parts, "n_images": len(parts["images"])}
+    if (found := opened(facts)) is not None:
+        return found
+    try:
+        _write(parts, _folder_of(facts))
+    except OSError:
+        return parts
+    return opened(facts) or parts
+
+
+def _folder_of(facts: Mapping[str, Any]) -> Path:
+    named = f"{facts['fingerprint']} {facts['split_sha256']} {facts['n_images']}"
+    return cache_folder() / hashlib.sha256(named.encode()).hexdigest()[:32]
+
+
+def _write(parts: Mapping[str, Any], folder: Path) -> None:
+    """Write all files beside each other, and give their folder its name when it is whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _forget_old(folder.parent)
+    temporary = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
+    try:
+        for name in _ARRAYS:
+            np.save(temporary / f"{name}.npy", parts[name])
+        np.savez(
+            temporary / "rest.npz",
+            **{name: parts[name] for name in _SMALL if parts[name] is not None},
+        )
+        plain = {key: value for key, value in parts.items() if key not in _ARRAYS + _SMALL}
+        (temporary / "facts.json").write_text(json.dumps(plain), "utf-8")
+        with suppress(FileExistsError):  # another process was first, with the same content
+            temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _forget_old(cache: Path) -> None:
+    """Remove images that no study has opened for a month."""
+    for folder in cache.iterdir():
+        with suppress(OSError):
+            if folder.is_dir() and time.time() - folder.stat().st_mtime > _OLDEST_S:
+                shutil.rmtree(folder)
