@@ -18,6 +18,10 @@ OUTPUTS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+def nothing() -> None:
+    """Find nothing; unlike a lambda it can be pickled with its network."""
+
+
 class Autoencoder(nn.Module):
     """An encoder and a decoder of stock layers: images to codes and back to images.
 
@@ -29,6 +33,11 @@ class Autoencoder(nn.Module):
     configuration : dict
         The arguments of :func:`build_autoencoder` that rebuild this network (all but the
         seed and the dtype); values that JSON can hold.
+
+    Attributes
+    ----------
+    find_calibration : callable
+        Gives its errors on ordinary images, None where nobody knows them; nothing here calls it.
     """
 
     def __init__(
@@ -38,6 +47,7 @@ class Autoencoder(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
         self._configuration = configuration
+        self.find_calibration: Callable[[], Any] = nothing
 
     @property
     def configuration(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from aesearch.artifacts import model_file
 from aesearch.artifacts.best_file import (
     BEST,
     Comparison,
@@ -12,7 +13,6 @@ from aesearch.artifacts.best_file import (
     load_best,
     load_trainable,
 )
-from aesearch.artifacts.model_file import from_bytes
 from aesearch.artifacts.model_path import MODEL_NAME, is_ours
 from aesearch.artifacts.run_folder import remove_made_of_model
 from aesearch.artifacts.sizes import best_of_size, trial_of_study
@@ -68,7 +68,7 @@ class Trained:
     @property
     def model(self) -> Autoencoder:
         """The network, on the CPU, in evaluation mode."""
-        return from_bytes((self.folder / MODEL_NAME).read_bytes())
+        return model_file.load(self.folder)
 
     def printed(self) -> TrainedModel:
         """Give what ``aesearch train --json`` prints."""
@@ -244,7 +244,11 @@ def _evaluated(
     """Measure the model that was written; None where that fails."""
     try:
         evaluation = measured(
-            from_bytes(exported.weights), problem, exported.seed_index, quiet=quiet
+            model_file.from_bytes(exported.weights),
+            problem,
+            exported.seed_index,
+            problem.spec.configuration({}),
+            quiet=quiet,
         )
     except KeyboardInterrupt:
         sys.stderr.write(f"the model is written: {folder / MODEL_NAME}\n")

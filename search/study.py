@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -151,10 +152,14 @@ class Study:
             It has not been retrained and tested yet.
         """
         from aesearch.artifacts import model_file, run_folder  # noqa: PLC0415 - imports torch
+        from aesearch.evaluation.looks import stored_calibration  # noqa: PLC0415
 
         with existing_store(self.storage) as engine:
             contents = read_contents(engine, self.name, weights=True)
-        return model_file.from_bytes(run_folder.tested_seed(contents).weights)
+        row = run_folder.tested_seed(contents)
+        model = model_file.from_bytes(row.weights)
+        model.find_calibration = partial(stored_calibration, contents, row.weights_sha256)
+        return model
 
     def evaluate(
         self,

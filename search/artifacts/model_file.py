@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from safetensors.torch import save
 
 from aesearch.artifacts.model_path import KEY, ModelFileError, find_model
 from aesearch.models.autoencoder import Autoencoder, build_autoencoder
+from aesearch.studies.results.calibration import read_calibration
 
 
 def to_bytes(model: Autoencoder) -> bytes:
@@ -40,7 +42,8 @@ def load(path: str | Path) -> Autoencoder:
     -------
     Autoencoder
         On the CPU, in evaluation mode: ``encode`` maps images (sample, channel, height,
-        width) in [0, 1] to codes (sample, encoding_dim), ``decode`` maps back.
+        width) in [0, 1] to codes (sample, encoding_dim), ``decode`` maps back. It has the
+        calibration that lies beside it, for ``score_samples``.
 
     Raises
     ------
@@ -69,7 +72,10 @@ def load(path: str | Path) -> Autoencoder:
             f"{path} must hold its configuration as JSON, got {metadata[KEY]!r:.60}; "
             "export it again with 'aesearch export STUDY'"
         ) from error
-    return rebuild(configuration, tensors, str(path))
+    model = rebuild(configuration, tensors, str(path))
+    # Read when it is asked for: what is wrong with it concerns nobody else.
+    model.find_calibration = partial(read_calibration, path, weights_sha256(model))
+    return model
 
 
 def from_bytes(data: bytes) -> Autoencoder:

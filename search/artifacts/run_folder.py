@@ -33,7 +33,7 @@ from aesearch.studies.store.database import reading
 from aesearch.studies.store.retry import repeatable
 from aesearch.studies.store.status import FINISHED
 
-_PICTURES = ("reconstructions-*", "samples", "interpolation", "corruption-*")
+_PICTURES = ("reconstructions-*", "samples", "interpolation", "corruption-*", "oddest")
 # Where a best.yaml has the winner's values, or those that go by the device.
 _OF_THE_WINNER = (
     "model.",
@@ -197,7 +197,13 @@ def tested_seed(contents: StudyContents) -> TrainedSeed:
 
 def remove_made_of_model(folder: Path) -> None:
     """Remove what stands in a run folder beside its model, and is of no other."""
-    names = ["evaluation.json", "evaluation.csv", "robustness.csv", "report.html"]
+    names = [
+        "evaluation.json",
+        "calibration.json",
+        "evaluation.csv",
+        "robustness.csv",
+        "report.html",
+    ]
     names += [f"pictures/{name}.png" for name in _PICTURES]
     names += [
         f"{part}.{kind}" for part in ("model", "encoder", "decoder") for kind in ("onnx", "pt2")

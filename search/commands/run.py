@@ -240,6 +240,7 @@ def _text(result: "aesearch.SearchResult") -> str:
             "  best.yaml          the winning configuration and what it reached",
             "  model.safetensors  the trained model: aesearch.load(path) gives it back",
             "  evaluation.json, evaluation.csv, robustness.csv, pictures/*.png",
+            "  calibration.json   errors of ordinary images, for the p-values of aesearch score",
             "  study.yaml, trials.csv, curves.csv, worker-*.log",
             f"Next: aesearch verify {best}",
         ]

@@ -1,15 +1,15 @@
-"""The command ``score``: which images a trained model does not know."""
+"""The command ``score``: which images are odd."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aesearch.artifacts.model_path import find_model
-from aesearch.commands.arguments import Debug, Quiet
+from aesearch.commands.arguments import Debug, Json, Quiet
 from aesearch.commands.ending import ending
 from aesearch.commands.use import (
-    INTERRUPTED,
     BatchSize,
     DataDir,
     Device,
@@ -20,18 +20,41 @@ from aesearch.commands.use import (
 )
 from aesearch.options import OptionError
 
+if TYPE_CHECKING:
+    from aesearch.inference.scores import Scores
+
+_SHOWN = 10
+
+Table = Annotated[
+    str,
+    typer.Argument(metavar="OUTPUT", help="A .csv, .json or .parquet file.", show_default=False),
+]
+
 
 def score(
     model: Model,
     images: Input,
-    output: Annotated[
-        str,
-        typer.Argument(metavar="OUTPUT", help="A .csv or .parquet file.", show_default=False),
-    ],
+    output: Table,
     *,
     maps: Annotated[
-        Path | None,
-        typer.Option("--map", metavar="FILE", help="A .npy for the squared error of each pixel."),
+        str | None,
+        typer.Option(
+            "--map",
+            metavar="PATH",
+            help="Write where each image errs too: a .npy, .npz or .png file, or a folder of PNG "
+            "files.",
+            show_default=False,
+        ),
+    ] = None,
+    ordinary: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ordinary",
+            metavar="CLASS",
+            help="Class that is not odd, repeat for more: says how well errors find the others. "
+            "Default: good, if there is one.",
+            show_default=False,
+        ),
     ] = None,
     part: Part = "all",
     data_dir: DataDir = None,
@@ -39,40 +62,101 @@ def score(
     device: Device = "auto",
     force: Force = False,
     quiet: Quiet = False,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write the reconstruction error of each image: the largest are those that are odd.
+    """Say how odd each image is: the error of its reconstruction, and a p-value.
 
-    Beside each error stands p, how rarely an ordinary image that the network never saw has such an
-    error or a larger one: 'p <= 0.01' raises a false alarm on one ordinary image in a hundred.
-    Where a class is called good, normal or ok, the AUROC of telling the others by their error is
-    said as well.
+    Of ordinary images 1% have a p-value of at most 0.01, and 5% one of at most 0.05. INPUT may
+    be a folder as MVTec's: test/good, test/<defect> and ground_truth/ say what is odd.
 
     \b
-    Example:
-      aesearch score runs/photos new-photos/ scores.csv --map maps.npy
+    Examples:
+      aesearch score runs/photos new-photos/ scores.csv --map errors/
+      aesearch score runs/bottle bottle/ scores.csv
     """  # noqa: D301 - \b is Typer's
-    with ending(debug=debug, interrupted=INTERRUPTED):
-        from aesearch.inference import stream  # noqa: PLC0415
-        from aesearch.inference.scores import calibration_of, odd_classes  # noqa: PLC0415
-        from aesearch.studies.results.output_files import check_output  # noqa: PLC0415
+    with ending(debug=debug, interrupted="interrupted; OUTPUT was not written"):
+        from aesearch.inference import known_oddities, scores, stream  # noqa: PLC0415 - imports torch
 
-        if not output.lower().endswith((".csv", ".parquet")):
-            raise OptionError(f"OUTPUT must end in .csv or .parquet, got {output!r}")
+        source, folder = images, None
+        if part != "train":
+            source, folder = known_oddities.test_folder(images)
+            part = "all" if folder is not None else part
+        how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "quiet": quiet}
+        map_path, map_kind = None, None
         if maps is not None:
-            if maps.suffix.lower() != ".npy":
-                raise OptionError(f"--map must end in .npy, got {str(maps)!r}")
-            check_output(maps, is_folder=False, force=force, name="--map")
-        how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "force": force}
+            map_path, map_kind = stream.output_of(
+                maps, source, holds="pictures", force=force, name="--map"
+            )
+            if map_path.absolute() == Path(output).expanduser().absolute():
+                raise OptionError(f"--map must not be OUTPUT, got {maps!r} for both; name another")
+        classes = tuple(ordinary or ())
         with stream.open_job(
-            model, images, output, pictures=False, batch_size=batch_size, quiet=quiet, **how
+            model, source, output, holds="scores", force=force, batch_size=batch_size, **how
         ) as job:
-            calibration, sentence = calibration_of(find_model(model), job.model, device)
-            errors = stream.score_to(job, calibration, maps)
-        typer.echo(f"{job.path}: errors of {job.images.described}; {sentence}")
-        is_odd = odd_classes(job.images.labels, job.images.class_names)
-        if is_odd is not None:
-            from sklearn.metrics import roc_auc_score  # noqa: PLC0415 - a second of import time
+            known_oddities.check_ordinary(job.images, classes)
+            masks = None if folder is None else known_oddities.Masks(folder, job.images, classes)
+            of_maps = None
+            if map_path is not None and map_kind is not None:
+                of_maps = replace(job, path=map_path, kind=map_kind)
+            found = scores.score_to(job, ordinary=classes, masks=masks, maps=of_maps)
+        _say(found, job.path, map_path, as_json=as_json)
 
-            found = roc_auc_score(is_odd, errors)
-            typer.echo(f"AUROC {found:.4f} for {int(is_odd.sum())} of them that are not ordinary")
+
+def _say(found: "Scores", path: Path, maps: Path | None, *, as_json: bool) -> None:
+    from aesearch.inference.scores import NOT_CALIBRATED  # noqa: PLC0415 - imports torch
+    from aesearch.studies.results.calibration import THRESHOLDS  # noqa: PLC0415
+
+    table, areas = found.table, found.areas
+    below = {f"{level:g}": int((table.p_value <= level).sum()) for level in THRESHOLDS}
+    if as_json:
+        document: dict[str, Any] = {
+            "output": str(path),
+            "map": None if maps is None else str(maps),
+            "n_images": len(table),
+            "n_ordinary": found.n_ordinary,
+            "n_trained_on": found.n_known,
+            "at_most": below if found.n_ordinary else None,
+            "auroc": areas.images,
+            "auroc_of_pixels": areas.pixels,
+            "ordinary": list(areas.ordinary),
+        }
+        typer.echo(json.dumps(document))
+        return
+    typer.echo(f"{path}: scores of {len(table)} image{'s' * (len(table) > 1)}")
+    if maps is not None:
+        typer.echo(f"{maps}: where each of them errs")
+    if not found.n_ordinary:
+        typer.echo(f"warning: {NOT_CALIBRATED}", err=True)
+    for level, count in below.items() if found.n_ordinary else ():
+        typer.echo(
+            f"  p <= {level}: {count} ({count / len(table):.1%}); of ordinary images about "
+            f"{float(level):.0%}"
+        )
+    if found.n_known:
+        typer.echo(
+            f"  {found.n_known} of them are training images: judged by networks that did not see "
+            "them"
+        )
+    if found.n_ordinary and found.n_ordinary + 1 < 1 / THRESHOLDS[0]:
+        typer.echo(
+            f"  the smallest p-value that {found.n_ordinary} ordinary images can give is "
+            f"{1 / (found.n_ordinary + 1):.2g}"
+        )
+    typer.echo("The oddest:")
+    oddest = table.nlargest(_SHOWN, "error")
+    names = oddest["file" if "file" in table else "index"]
+    for name, error, p_value in zip(names, oddest.error, oddest.p_value, strict=True):
+        odd = f", p {p_value:.2g}" if found.n_ordinary else ""
+        typer.echo(f"  {name}: error {error:.4g}{odd}")
+    if areas.images is not None:
+        typer.echo(
+            f"AUROC {areas.images:.3f}: {areas.n_ordinary} ordinary "
+            f"({', '.join(areas.ordinary)}), {areas.n_odd} odd"
+        )
+    if areas.pixels is not None:
+        left_out = f"; {areas.n_left_out} images without a mask of their size are left out"
+        typer.echo(
+            f"AUROC of the pixels {areas.pixels:.3f}, by the masks in ground_truth/"
+            + left_out * (areas.n_left_out > 0)
+        )

@@ -12,7 +12,7 @@ from aesearch.options import OptionError
 if TYPE_CHECKING:
     from aesearch.inference.stream import Job
 
-INTERRUPTED = "interrupted; OUTPUT was not written"
+_INTERRUPTED = "interrupted; OUTPUT was not written"
 
 Model = Annotated[
     str,
@@ -33,7 +33,7 @@ Input = Annotated[
 Codes = Annotated[
     str,
     typer.Argument(
-        metavar="OUTPUT", help="A .npy, .npz, .csv or .parquet file.", show_default=False
+        metavar="OUTPUT", help="A .npz, .npy, .csv, .json or .parquet file.", show_default=False
     ),
 ]
 Pictures = Annotated[
@@ -74,19 +74,19 @@ def encode(
 ) -> None:
     """Write the codes of images: one row of encoding_dim numbers per image.
 
-    An .npz, a .csv and a .parquet hold the names of image files beside the codes, and labels where
-    the images have them.
+    A .csv, .json or .parquet has the file name of each image beside its code, or its number, and
+    its class where it has one; an .npz holds codes, files and labels.
 
     \b
     Example:
       aesearch encode runs/mnist mnist codes.npz --part test
     """  # noqa: D301 - \b is Typer's
-    with ending(debug=debug, interrupted=INTERRUPTED):
+    with ending(debug=debug, interrupted=_INTERRUPTED):
         from aesearch.inference import stream  # noqa: PLC0415 - imports torch
 
         how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "force": force}
         with stream.open_job(
-            model, images, output, pictures=False, batch_size=batch_size, quiet=quiet, **how
+            model, images, output, holds="codes", batch_size=batch_size, quiet=quiet, **how
         ) as job:
             shape = stream.encode_to(job)
         _announce(job, f"codes of {job.images.described}", shape)
@@ -114,12 +114,12 @@ def reconstruct(
     Example:
       aesearch reconstruct runs/mnist digits.npy reconstructed.npy
     """  # noqa: D301 - \b is Typer's
-    with ending(debug=debug, interrupted=INTERRUPTED):
+    with ending(debug=debug, interrupted=_INTERRUPTED):
         from aesearch.inference import stream  # noqa: PLC0415 - imports torch
 
         how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "force": force}
         with stream.open_job(
-            model, images, output, pictures=True, batch_size=batch_size, quiet=quiet, **how
+            model, images, output, holds="pictures", batch_size=batch_size, quiet=quiet, **how
         ) as job:
             shape = stream.reconstruct_to(job)
         _announce(job, f"reconstructions of {job.images.described}", shape)
@@ -150,12 +150,12 @@ def denoise(
     Example:
       aesearch denoise runs/mnist noisy/ clean/
     """  # noqa: D301 - \b is Typer's
-    with ending(debug=debug, interrupted=INTERRUPTED):
+    with ending(debug=debug, interrupted=_INTERRUPTED):
         from aesearch.inference import denoiser, stream  # noqa: PLC0415 - imports torch
 
         how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "force": force}
         with stream.open_job(
-            model, images, output, pictures=True, batch_size=batch_size, quiet=quiet, **how
+            model, images, output, holds="pictures", batch_size=batch_size, quiet=quiet, **how
         ) as job:
             answer, sentence = denoiser.trained_to_denoise(model)
             if answer != "yes" or not quiet:
@@ -196,12 +196,12 @@ def interpolate(
     Example:
       aesearch interpolate runs/mnist mnist line.png --pairs 3,7 10,12 --steps 9
     """  # noqa: D301 - \b is Typer's
-    with ending(debug=debug, interrupted=INTERRUPTED):
+    with ending(debug=debug, interrupted=_INTERRUPTED):
         from aesearch.inference import stream  # noqa: PLC0415 - imports torch
 
         wanted = parse_pairs([*(pairs or []), *(more_pairs or [])])
         how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "force": force}
-        with stream.open_job(model, images, output, pictures=True, quiet=quiet, **how) as job:
+        with stream.open_job(model, images, output, holds="pictures", quiet=quiet, **how) as job:
             shape = stream.interpolate_to(job, wanted, steps)
         _announce(job, f"{shape[0]} x {shape[1]} interpolated images", shape)
 

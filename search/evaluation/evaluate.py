@@ -11,11 +11,12 @@ from aesearch.evaluation.baseline import pca_baseline
 from aesearch.evaluation.intervals import metric_table
 from aesearch.evaluation.latent import codes_of, latent_map, live_units, sample
 from aesearch.evaluation.metrics import measured
-from aesearch.evaluation.pictures import draw_pictures
+from aesearch.evaluation.pictures import draw_oddest, draw_pictures
 from aesearch.evaluation.robustness import robustness
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.seeds import derive_seed
-from aesearch.studies.results.evaluation import Evaluation, Latent, PictureWords
+from aesearch.studies.results.calibration import Calibration, shares_below
+from aesearch.studies.results.evaluation import Evaluation, Latent, PictureWords, StoredCalibration
 from aesearch.studies.results.records import Picture
 from aesearch.studies.spec.dimensions import Range
 from aesearch.studies.spec.resolved import ResolvedSpec
@@ -37,6 +38,7 @@ def evaluate(
     problem: Problem,
     *,
     seed_index: int,
+    calibration: Calibration | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Evaluated:
     """Measure a model on the test set.
@@ -49,6 +51,8 @@ def evaluate(
         Its specification says which corruptions, and how many resamples.
     seed_index : int
         Which of the retrained seeds the model is.
+    calibration : Calibration, optional
+        What its errors on the test images are held against.
     check : callable
         Called every few seconds; may raise to stop.
 
@@ -93,6 +97,11 @@ def evaluate(
             levels=levels,
             seed=spec.seed,
         )
+        calibrated = None
+        if calibration is not None:
+            pictures.append(draw_oddest(model, problem.images, calibration))
+            shares = shares_below(calibration.p_values(found["mse"]))
+            calibrated = StoredCalibration(**calibration.document(), test=shares)
     document = Evaluation(
         n_test=len(images),
         encoding_dim=model.encoding_dim,
@@ -106,6 +115,7 @@ def evaluate(
         bootstrap=resamples,
         pictures=[PictureWords(picture.name, picture.alt) for picture in pictures],
         omitted=omitted + left_out,
+        calibration=calibrated,
     )
     # The promise of finite values is kept here, where a failure is one of the evaluation.
     document.to_json()

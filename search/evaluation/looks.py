@@ -18,16 +18,18 @@ from aesearch.models.autoencoder import Autoencoder
 from aesearch.models.runtime import prepare_process
 from aesearch.options import OptionError
 from aesearch.outputs import EvaluatedModel
+from aesearch.studies.results.calibration import Calibration, from_document
 from aesearch.studies.results.evaluation_files import write_evaluation
 from aesearch.studies.results.output_files import OverwriteError, make_folder
 from aesearch.studies.spec.load import load_spec
 from aesearch.studies.spec.sections import RobustnessSpec
 from aesearch.studies.spec.strict_yaml import Flags
-from aesearch.studies.spec.study import StudySpec
-from aesearch.studies.store.contents import read_contents
+from aesearch.studies.spec.study import Configuration, StudySpec
+from aesearch.studies.store.contents import StudyContents, read_contents
 from aesearch.studies.store.evaluation_results import write_look
 from aesearch.studies.store.study_rows import existing_store
 from aesearch.terminal.evaluation_tables import print_evaluation, waiting
+from aesearch.training.out_of_fold import calibrate
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Look:
     def printed(self, files: Sequence[Path]) -> EvaluatedModel:
         """Give what ``aesearch evaluate --json`` prints."""
         return EvaluatedModel(
-            **vars(self.evaluation.document),
+            **vars(self.evaluation.document.without_errors()),
             test_looks=self.looks,
             saved=self.saved,
             files=[str(path) for path in files],
@@ -119,13 +121,23 @@ def changes_of(
 
 
 def measured(
-    model: Autoencoder, problem: Problem, seed_index: int, *, quiet: bool = False
+    model: Autoencoder,
+    problem: Problem,
+    seed_index: int,
+    configuration: Configuration,
+    *,
+    calibration: Calibration | None = None,
+    quiet: bool = False,
 ) -> Evaluated:
-    """Evaluate a model in this process, to the last bit as a worker would, and say so."""
+    """Evaluate a model in this process, to the last bit as a worker would, and say so.
+
+    It is calibrated where no calibration of it is given.
+    """
     prepare_process(problem.spec.compute.threads)
     try:
         with waiting(f"Measuring {len(problem.test_images)} test images…", quiet=quiet):
-            return evaluate(model, problem, seed_index=seed_index)
+            calibration = calibration or calibrate(model, problem, configuration)
+            return evaluate(model, problem, seed_index=seed_index, calibration=calibration)
     finally:
         # A worker's process ends; this one may go on, with numbers that it expects whole.
         torch.set_flush_denormal(False)
@@ -226,7 +238,13 @@ def evaluate_folder(folder: Path, changes: Flags) -> Look:
     spec = _with(spec, changes)
     problem = load_problem(spec, device=spec.compute.device)
     check_same_images(problem, result.data, str(best))
-    evaluation = measured(model, problem, result.test.seed_index)
+    evaluation = measured(
+        model,
+        problem,
+        result.test.seed_index,
+        problem.spec.configuration({}),
+        calibration=model.find_calibration(),
+    )
     return Look(evaluation, result.test.looks + 1, saved=False, counted=False)
 
 
@@ -250,11 +268,27 @@ def evaluate_study(engine: Engine, name: str, changes: Flags, *, save: bool) -> 
     spec = _with(contents.spec, changes)
     problem = load_problem(spec, device=spec.compute.device)
     check_same_data(problem, contents.row.facts, name)
-    evaluation = measured(model_file.from_bytes(exported.weights), problem, exported.seed_index)
+    assert contents.snapshot.chosen is not None, "only what was chosen is retrained"
+    params = contents.snapshot.trials[contents.snapshot.chosen].params
+    evaluation = measured(
+        model_file.from_bytes(exported.weights),
+        problem,
+        exported.seed_index,
+        problem.spec.configuration(params),
+        calibration=stored_calibration(contents, exported.weights_sha256),
+    )
     looks, saved = write_look(
         engine, contents.row, evaluation.document, evaluation.pictures, replace=save
     )
     return Look(evaluation, looks, saved)
+
+
+def stored_calibration(contents: StudyContents, weights_sha256: str) -> Calibration | None:
+    """Give the calibration of a model that its evaluation left in the store, if it did."""
+    found = contents.evaluation and contents.evaluation.calibration
+    if not found or found.weights_sha256 != weights_sha256:
+        return None
+    return from_document(found.to_dict())
 
 
 def _with(spec: StudySpec, changes: Flags) -> StudySpec:

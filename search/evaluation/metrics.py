@@ -65,6 +65,21 @@ def mean_squared_error(
     return total / images.size
 
 
+def image_errors(
+    model: torch.nn.Module, images: np.ndarray, check: Callable[[], None] = lambda: None
+) -> np.ndarray:
+    """Mean squared error per pixel of each image: (sample,), float64.
+
+    Parameters are those of ``mean_squared_error``.
+    """
+    found = [torch.empty(0, dtype=torch.float64)]
+    with torch.inference_mode():
+        for _, batch in batches(images):
+            check()
+            found.append(squared_errors(model(batch), batch))
+    return torch.cat(found).numpy()
+
+
 def measured(
     reconstruct: Callable[[int, Tensor], Tensor],
     images: np.ndarray,

@@ -11,6 +11,7 @@ from aesearch.evaluation.tiles import tiled
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.models.training.corruptions import corrupt
 from aesearch.seeds import derive_seed
+from aesearch.studies.results.calibration import Calibration
 from aesearch.studies.results.records import Picture
 
 COLUMNS = 10
@@ -68,6 +69,29 @@ def draw_pictures(
             pictures.append(_corrupted(model, images[chosen], kind, level, seed=seed))
     drawn, omitted = _interpolation(model, images, labels, class_names, rng)
     return pictures + drawn, omitted
+
+
+def draw_oddest(model: Autoencoder, images: np.ndarray, calibration: Calibration) -> Picture:
+    """Draw the training images that a network which never saw them reconstructs worst.
+
+    Parameters
+    ----------
+    model : Autoencoder
+        What is drawn below them is its reconstruction, and where that errs.
+    images : ndarray, (sample, channel, height, width), uint8
+        All training images.
+    """
+    numbers = list(calibration.oddest)
+    rows = reconstructed(model, images[numbers])
+    errors = calibration.errors[::-1][: len(numbers)]
+    words = (
+        f"The {len(numbers)} oddest training images: {', '.join(map(str, numbers))}, counted from "
+        f"0. Networks that did not train on them reconstruct them worst, with a mean squared "
+        f"error of {errors.min():.3g} to {errors.max():.3g}. Below them the reconstructions, and "
+        "the differences of both: the lighter, the larger."
+    )
+    differences = np.abs(images[numbers].astype(np.int16) - rows).astype(np.uint8)
+    return Picture("oddest", words, tiled([images[numbers], rows, differences]))
 
 
 def reconstructed(model: Autoencoder, images: np.ndarray) -> np.ndarray:

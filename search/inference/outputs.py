@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, Literal
+from typing import IO, TYPE_CHECKING, BinaryIO, Literal, cast
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -14,9 +14,14 @@ from numpy.lib import format as npy_format
 from aesearch.inference.pictures import png, sheet
 from aesearch.studies.errors import AesearchError
 from aesearch.studies.files import whole_file
+from aesearch.studies.results.frame_files import FORMATS, check_format, table_bytes
 from aesearch.studies.results.output_files import OutputError
 
-Kind = Literal["npy", "npz", "csv", "parquet", "png", "folder"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+Kind = Literal["npy", "npz", "png", "folder", "csv", "json", "parquet"]
+Holds = Literal["codes", "pictures", "scores"]
 Add = Callable[[np.ndarray], object]
 
 # One sheet of more images than this is not to be looked at.
@@ -27,37 +32,48 @@ class OutputKindError(AesearchError, ValueError):
     """An output whose name does not say what it is to be, or that cannot be that."""
 
 
-def kind_of(path: Path, *, is_folder: bool, pictures: bool) -> Kind:
+_ENDINGS: dict[Holds, tuple[str, ...]] = {
+    "codes": (".npy", ".npz", *(f".{name}" for name in FORMATS)),
+    "pictures": (".npy", ".npz", ".png"),
+    "scores": tuple(f".{name}" for name in FORMATS),
+}
+
+
+def kind_of(path: Path, *, is_folder: bool, holds: Holds, name: str = "OUTPUT") -> Kind:
     """Tell from its name what an output is to be.
 
     Parameters
     ----------
     is_folder : bool
         Whether the user wrote a separator at its end.
-    pictures : bool
-        Whether the results are images, so that PNG can hold them.
+    holds : {"codes", "pictures", "scores"}
+        Images can be a PNG or a folder of such; numbers can be tables.
+    name : str
+        What the output is called in messages.
 
     Raises
     ------
     OutputKindError
+        Another ending.
+    TableFormatError
+        The package for such tables is missing.
     """
-    suffix = path.suffix.lower()
-    of_suffix: dict[str, Kind] = {".npy": "npy", ".npz": "npz"}
-    if not pictures:
-        of_suffix |= {".csv": "csv", ".parquet": "parquet"}
-    if not is_folder and not path.is_dir() and suffix in of_suffix:
-        return of_suffix[suffix]
-    if not pictures:
+    suffix, endings = path.suffix.lower(), _ENDINGS[holds]
+    folder = is_folder or path.is_dir()
+    if not folder and suffix in endings:
+        if suffix[1:] in FORMATS:
+            check_format(suffix[1:])
+        return cast("Kind", suffix[1:])
+    listed = f"{', '.join(endings[:-1])} or {endings[-1]}"
+    if holds != "pictures":
         raise OutputKindError(
-            f"OUTPUT must end in .npy, .npz, .csv or .parquet to hold codes, got {str(path)!r}; "
-            "pictures are what 'reconstruct' and 'interpolate' write"
+            f"{name} must end in {listed} to hold {holds}, got {str(path)!r}; pictures are what "
+            "'reconstruct' and 'interpolate' write"
         )
-    if is_folder or path.is_dir() or not suffix:
+    if folder or not suffix:
         return "folder"
-    if suffix == ".png":
-        return "png"
     raise OutputKindError(
-        f"OUTPUT must end in .npy, .npz or .png, or be a folder of PNG files, got {str(path)!r}; "
+        f"{name} must end in {listed}, or be a folder of PNG files, got {str(path)!r}; "
         f"write '{path}{os.sep}' if it is to be a folder"
     )
 
@@ -97,35 +113,19 @@ def npz_output(
 
 @contextmanager
 def table_output(
-    path: Path, columns: Sequence[str], beside: Mapping[str, Sequence[object]]
+    path: Path, kind: Kind, table_of: Callable[[np.ndarray], "pd.DataFrame"]
 ) -> Iterator[Add]:
-    """Write a table, CSV or Parquet by its name: a row for each image.
+    """Write arrays, given block by block along their first axis, as one table.
 
     Parameters
     ----------
-    columns : sequence of str
-        Of the array that comes block by block, (sample, column), float32.
-    beside : mapping
-        Columns before those, whole: file names, numbers, labels.
+    table_of : callable
+        Makes the table of the whole array.
     """
-    import pandas as pd  # noqa: PLC0415 - only tables need it
-
     blocks: list[np.ndarray] = []
     with _whole(path) as stream:
         yield blocks.append
-        frame = pd.DataFrame(dict(beside))
-        values = np.concatenate(blocks) if blocks else np.empty((0, len(columns)), np.float32)
-        frame = pd.concat([frame, pd.DataFrame(values, columns=list(columns))], axis=1)
-        if path.suffix.lower() == ".parquet":
-            try:
-                frame.to_parquet(stream, index=False)
-            except ImportError as error:
-                raise OutputKindError(
-                    f"OUTPUT must be .csv where pyarrow is missing, got {str(path)!r}; "
-                    "or install the extra: pip install 'aesearch[parquet]'"
-                ) from error
-        else:
-            frame.to_csv(stream, index=False, lineterminator="\n")
+        stream.write(table_bytes(table_of(np.concatenate(blocks)), kind))
 
 
 @contextmanager

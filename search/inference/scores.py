@@ -1,34 +1,18 @@
-"""Which images are odd: reconstruction errors, and how rarely ordinary images have such ones.
+"""How odd images are: the error of each reconstruction, and how rarely ordinary images err so."""
 
-=======  ==================================================================================
-symbol   meaning
-=======  ==================================================================================
-e        mean squared error per pixel of an image and its reconstruction
-c_i      the same of n ordinary images that the network never saw: the calibration
-p        ``(1 + #{i: c_i >= e}) / (n + 1)``
-=======  ==================================================================================
-
-For an ordinary image, one that could as well be among the n, ``p <= alpha`` happens with a
-probability of at most alpha, and of at least ``alpha - 1 / (n + 1)`` where no errors are equal.
-
-References
-----------
-Bates, Candès, Lei, Romano, Sesia: Testing for outliers with conformal p-values. Annals of
-Statistics 51(1), 2023, eq. (1).
-"""
-
-from pathlib import Path
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from aesearch.artifacts.best_file import BEST, check_same_images, load_best
-from aesearch.artifacts.model_path import find_model
-from aesearch.data.folder import ORDINARY
-from aesearch.data.study_data import load_problem
+from aesearch.data.containers import array_of
 from aesearch.evaluation.metrics import squared_errors
-from aesearch.inference.functions import images_array
+from aesearch.inference.functions import Model
+from aesearch.inference.known_oddities import Masks, RocAreas
 from aesearch.inference.layouts import (
     check_integer_range,
     intensities,
@@ -36,140 +20,167 @@ from aesearch.inference.layouts import (
     to_channel_first,
 )
 from aesearch.inference.network import array, batches, check_batch_size, ready, the_model
-from aesearch.models.autoencoder import Autoencoder
-from aesearch.studies.errors import AesearchError, DataError
+from aesearch.inference.outputs import Add, table_output
+from aesearch.inference.stream import Job, array_output, picture_output, sample_columns
+from aesearch.studies.results.calibration import Calibration, image_fingerprints
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-def p_values(errors: np.ndarray, calibration: np.ndarray) -> np.ndarray:
-    """Conformal p-value of each error; see the module.
-
-    Parameters
-    ----------
-    errors : ndarray, (sample,)
-    calibration : ndarray, (image,)
-        Errors of ordinary images that the network never saw; not empty.
-
-    Returns
-    -------
-    ndarray of float64, (sample,)
-        In [1 / (n + 1), 1].
-    """
-    ordered = np.sort(calibration)
-    n_as_large = len(ordered) - np.searchsorted(ordered, errors, side="left")
-    p: np.ndarray = (1 + n_as_large) / (len(ordered) + 1)
-    return p
+NOT_CALIBRATED = (
+    "this model comes without errors of ordinary images (calibration.json beside it): no p-values; "
+    "'aesearch evaluate STUDY --save', then 'aesearch export STUDY', or 'aesearch train best.yaml' "
+    "write them"
+)
 
 
 def score_samples(
-    model: Autoencoder | str | Path,
+    model: Model,
     images: Any,
     *,
-    calibration: Any = None,
     batch_size: int | None = None,
     device: str | torch.device | None = None,
 ) -> "pd.DataFrame":
-    """Score images by how badly the model reconstructs them: the odd ones have large errors.
+    """Say how odd each image is.
 
     Parameters
     ----------
     model, images, batch_size, device
         As in ``aesearch.encode``.
-    calibration : array, (image,), optional
-        Errors of ordinary images that the network never saw; None for those of the study's test
-        images, where ``model`` is a path with a best.yaml beside it and its images are there.
 
     Returns
     -------
     DataFrame
-        One row per image, in their order. ``error``: mean squared error per pixel, for
-        intensities in [0, 1]. ``p``: how rarely an ordinary image has such an error or a larger
-        one; without a calibration there is no such column.
+        One row per image, in their order. ``error``: mean squared error per pixel of its
+        reconstruction, for intensities in [0, 1]; of an image that the model was trained on, that
+        of a network which was not (but from 20,000 training images on, where both are about the
+        same). ``p_value``: the share of ordinary images that
+        err as much or more, in (0, 1]; NaN, with a warning, where the model comes without
+        calibration. Of ordinary images about 1% have at most 0.01, and 5% at most 0.05.
 
     Raises
     ------
     ImageShapeError, DataError, ModelFileError
         As ``encode``.
 
+    References
+    ----------
+    Bates, Candès, Lei, Romano and Sesia: Testing for outliers with conformal p-values, Annals of
+    Statistics 51, 2023; how the errors of ordinary images are found is in
+    ``aesearch.studies.results.calibration``.
+
     Examples
     --------
-    >>> aesearch.score_samples("runs/photos", images).query("p <= 0.01")    # doctest: +SKIP
+    >>> scores = aesearch.score_samples("runs/mnist", images)    # doctest: +SKIP
+    >>> scores[scores.p_value <= 0.01].sort_values("error")      # doctest: +SKIP
     """
-    import pandas as pd  # noqa: PLC0415 - beside its only use, and a while to import
-
     network = the_model(model)
-    frame = pd.DataFrame({"error": errors_of(network, images, batch_size, device)})
-    if calibration is None and not isinstance(model, Autoencoder):
-        calibration, _ = calibration_of(find_model(model), network, device)
-    if calibration is None:
-        return frame
-    known = np.asarray(calibration, dtype=np.float64).reshape(-1)
-    if not len(known) or not np.isfinite(known).all():
-        raise DataError(
-            f"calibration must hold errors of images, got {len(known)} values, not all finite or "
-            "none; give the column error of what score_samples says of ordinary images"
-        )
-    return frame.assign(p=p_values(frame["error"].to_numpy(), known))
-
-
-def errors_of(
-    network: Autoencoder,
-    images: Any,
-    batch_size: int | None = None,
-    device: str | torch.device | None = None,
-) -> np.ndarray:
-    """Mean squared error per pixel of each image: (sample,), float64."""
-    values = images_array(images, network.image_shape)
+    values = array_of(images, "images")
     layout = layout_of(values.shape, network.image_shape, "images")
     size = check_batch_size(batch_size, network.image_shape)
     check_integer_range((values[rows] for rows in batches(len(values), size)), "images")
-    found = np.empty(len(values))
+    errors, prints = np.empty(len(values)), np.empty(len(values), np.uint32)
     with ready(network, device) as tensor:
         for rows in batches(len(values), size):
             block = intensities(values[rows], "images")
-            batch = tensor(to_channel_first(block, layout, network.image_shape))
-            found[rows] = array(squared_errors(network(batch), batch))
-    return found
+            block = to_channel_first(block, layout, network.image_shape)
+            batch, prints[rows] = tensor(block), image_fingerprints(block)
+            errors[rows] = array(squared_errors(network(batch), batch))
+    calibration = network.find_calibration()
+    if calibration is None:
+        warnings.warn(NOT_CALIBRATED, stacklevel=2)
+    return _table(*_judged(calibration, errors, prints)[:2], {})
 
 
-def calibration_of(
-    model: Path, network: Autoencoder, device: str | torch.device | None
-) -> tuple[np.ndarray | None, str]:
-    """Errors of the test images of the study that a model comes from, and what they are.
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """How odd the images of an INPUT are.
 
-    Where classes say which images are ordinary (good, normal, ok), only those count.
-
-    Returns
-    -------
-    errors : ndarray, (image,), or None
-        None where the study or its images are not to be had.
-    sentence : str
-        For the user.
+    Attributes
+    ----------
+    table : DataFrame
+        One row per image: ``file`` or ``index``, ``label`` where it is known, ``error``,
+        ``p_value``.
+    n_ordinary : int
+        Ordinary images that the p-values are counted against; 0 where there are no p-values.
+    n_known : int
+        Images that are among these.
+    areas : RocAreas
+        How well errors tell the odd from the ordinary, where INPUT says which is which.
     """
-    best = model.with_name(BEST)
-    try:
-        spec, result = load_best(best)
-        problem = load_problem(spec, device="cpu")
-        check_same_images(problem, result.data, str(best))
-    except AesearchError as error:
-        return None, f"no p-values: the study's test images are not to be had ({error})"
-    images, what = problem.test_images, "test images"
-    ordinary = [name for name in problem.class_names or () if name.lower() in ORDINARY]
-    if ordinary and problem.test_labels is not None and problem.class_names is not None:
-        number = problem.class_names.index(ordinary[0])
-        images, what = images[problem.test_labels == number], f"test images of {ordinary[0]!r}"
-    if not len(images):
-        return None, "no p-values: the study has no ordinary test images"
-    errors = errors_of(network, images, None, device)
-    return errors, f"p-values by the errors of {len(images):,} {what} of the study"
+
+    table: "pd.DataFrame"
+    n_ordinary: int
+    n_known: int
+    areas: RocAreas
 
 
-def odd_classes(labels: np.ndarray | None, names: tuple[str, ...] | None) -> np.ndarray | None:
-    """Tell which images are odd by their classes, where one is called good, normal or ok."""
-    ordinary = [n for n, name in enumerate(names or ()) if name.lower() in ORDINARY]
-    if labels is None or not ordinary:
-        return None
-    is_odd: np.ndarray = labels != ordinary[0]
-    return is_odd if is_odd.any() and not is_odd.all() else None
+def score_to(
+    job: Job, *, ordinary: tuple[str, ...], masks: Masks | None, maps: Job | None = None
+) -> Scores:
+    """Write the score of each image as a table.
+
+    Parameters
+    ----------
+    ordinary : tuple of str
+        Classes that are not odd; empty for those called ``good``, if any.
+    masks : Masks or None
+        Which pixels of the images are odd, where INPUT says so.
+    maps : Job, optional
+        The same with another output: squared errors per pixel, mean over the channels, as arrays
+        (sample, height, width); as pictures their square roots, black is 0 and white 1.
+    """
+    calibration: Calibration | None = job.model.find_calibration()
+    blocks: list[tuple[np.ndarray, np.ndarray]] = []
+    is_picture = maps is not None and maps.kind in ("png", "folder")
+    with _map_output(maps) as add:
+        for rows, prints, errors, squares in _errors(job):
+            blocks.append((errors, prints))
+            add(np.sqrt(squares)[:, None] if is_picture else squares)
+            if masks is not None:
+                masks.add(rows, squares)
+    measured = (np.concatenate(column) for column in zip(*blocks, strict=True))
+    errors, p_values, is_known = _judged(calibration, *measured)
+    table = _table(errors, p_values, sample_columns(job.images))
+    areas = RocAreas.of(job.images, errors, ordinary, masks)
+    with table_output(job.path, job.kind, lambda _errors: table) as add:
+        add(errors)
+    n_ordinary = 0 if calibration is None else len(calibration.errors)
+    return Scores(table, n_ordinary, int(is_known.sum()), areas)
+
+
+def _errors(job: Job) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
+    """Give a range of images: their fingerprints, their errors, and those of their pixels."""
+    model, n_samples = job.model, job.images.n_samples
+    with ready(model, job.device) as tensor:
+        for rows in batches(n_samples, check_batch_size(job.batch_size, model.image_shape)):
+            block = job.images.read(rows, model.image_shape)
+            batch = tensor(block)
+            found = model(batch)
+            squares = array((found - batch).square().mean(1))
+            yield rows, image_fingerprints(block), array(squared_errors(found, batch)), squares
+            job.tell(rows.stop, n_samples)
+
+
+def _judged(
+    calibration: Calibration | None, errors: np.ndarray, prints: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As ``Calibration.judged``; without calibration there are no p-values."""
+    if calibration is None:
+        return errors, np.full(len(errors), np.nan), np.zeros(len(errors), bool)
+    return calibration.judged(errors, prints)
+
+
+def _table(errors: np.ndarray, p_values: np.ndarray, columns: dict[str, Any]) -> "pd.DataFrame":
+    import pandas as pd  # noqa: PLC0415 - beside its only use, and a while to import
+
+    return pd.DataFrame(columns | {"error": errors, "p_value": p_values})
+
+
+def _map_output(maps: Job | None) -> AbstractContextManager[Add]:
+    if maps is None:
+        return nullcontext(lambda _block: None)
+    if maps.kind in ("png", "folder"):
+        return picture_output(maps)
+    _, height, width = maps.model.image_shape
+    return array_output(maps, "maps", (maps.images.n_samples, height, width))

@@ -2,23 +2,22 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aesearch.artifacts import model_file
 from aesearch.artifacts.model_path import find_model
-from aesearch.data.notes import shown
-from aesearch.evaluation.metrics import squared_errors
 from aesearch.inference.functions import between, check_pairs
 from aesearch.inference.inputs import PARTS, Input, open_input
 from aesearch.inference.layouts import Layout, from_channel_first, layout_of, shape_in
 from aesearch.inference.network import array, batches, check_batch_size, denormals_flushed, ready
 from aesearch.inference.outputs import (
     Add,
+    Holds,
     Kind,
     folder_output,
     kind_of,
@@ -28,11 +27,13 @@ from aesearch.inference.outputs import (
     table_output,
 )
 from aesearch.inference.reading import reading_of
-from aesearch.inference.scores import p_values
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.options import OptionError
 from aesearch.studies.results.output_files import check_output
 from aesearch.terminal.display import make_display
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Tell = Callable[[int, int], None]
 
@@ -75,7 +76,7 @@ def open_job(
     *,
     part: str,
     data_dir: Path | None,
-    pictures: bool,
+    holds: Holds,
     batch_size: int | None = None,
     device: str,
     force: bool,
@@ -91,8 +92,8 @@ def open_job(
         As ``open_input`` is told them.
     output : str
         What it is to be goes by its name.
-    pictures : bool
-        Whether the results are images.
+    holds : {"codes", "pictures", "scores"}
+        What the results are.
     force : bool
         Replace an output that exists.
 
@@ -103,14 +104,7 @@ def open_job(
     """
     if part not in PARTS:
         raise OptionError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
-    path = Path(output).expanduser()
-    if not path.name:
-        path = path.resolve()
-    source = Path(images).expanduser()
-    if path.exists() and source.exists() and path.samefile(source):
-        raise OptionError(f"OUTPUT must not be INPUT, got {output!r} for both; name another")
-    kind = kind_of(path, is_folder=output.endswith(("/", os.sep)), pictures=pictures)
-    check_output(path, is_folder=kind == "folder", force=force)
+    path, kind = output_of(output, images, holds=holds, force=force)
     network = model_file.load(model)
     with denormals_flushed(), make_display(quiet=quiet) as display:
         found = open_input(
@@ -126,23 +120,76 @@ def open_job(
         yield Job(network, found, path, kind, batch_size, device, display.images)
 
 
+def output_of(
+    output: str, images: str, *, holds: Holds, force: bool, name: str = "OUTPUT"
+) -> tuple[Path, Kind]:
+    """Give the path of an output, which is called ``name``, and what it is to be.
+
+    Raises
+    ------
+    AesearchError
+        It cannot be written, holds something else, or is where the images are.
+    """
+    path = Path(output).expanduser()
+    if not path.name:
+        path = path.resolve()
+    source = Path(images).expanduser()
+    if path.exists() and source.exists() and path.samefile(source):
+        raise OptionError(f"{name} must not be INPUT, got {output!r} for both; name another")
+    kind = kind_of(path, is_folder=output.endswith(("/", os.sep)), holds=holds, name=name)
+    check_output(path, is_folder=kind == "folder", force=force, name=name)
+    return path, kind
+
+
 def encode_to(job: Job) -> tuple[int, ...]:
     """Write the codes of all images; returns the shape of their array.
 
-    A ``.npz`` holds ``codes``, and ``files``, ``labels`` and ``class_names`` where they are
-    known. A table has a row for each image: its file or number, its class, its code.
+    A ``.npz`` holds ``codes``, and ``files``, ``labels`` and ``class_names`` where they are known;
+    a table the columns of ``sample_columns`` and ``code_0``, ``code_1`` and so on.
     """
     shape = (job.images.n_samples, job.model.encoding_dim)
-    output: AbstractContextManager[Add]
-    if job.kind in ("csv", "parquet"):
-        columns = [f"code_{unit}" for unit in range(job.model.encoding_dim)]
-        output = table_output(job.path, columns, rows_of(job.images))
-    else:
-        output = _array_output(job, "codes", shape)
+    output = array_output(job, "codes", shape)
+    if job.kind not in ("npy", "npz"):
+        output = table_output(job.path, job.kind, lambda codes: _code_table(job.images, codes))
     with output as add:
         for batch in _results(job, decoded=False, unclamped=False):
             add(batch)
     return shape
+
+
+def _code_table(images: Input, codes: np.ndarray) -> "pd.DataFrame":
+    import pandas as pd  # noqa: PLC0415 - beside its only use, and a while to import
+
+    columns = {f"code_{unit}": codes[:, unit] for unit in range(codes.shape[1])}
+    return pd.DataFrame(sample_columns(images) | columns)
+
+
+def sample_columns(images: Input) -> dict[str, Sequence[Any] | np.ndarray]:
+    """Say which image a row is of, as columns of a table.
+
+    Returns
+    -------
+    dict
+        ``file``, its path within INPUT, where images are files, else ``index``, from 0;
+        ``label`` where it is known: the name of its class, else its number.
+    """
+    found: dict[str, Sequence[Any] | np.ndarray]
+    found = {"file": file_names(images)} if images.files else {"index": range(images.n_samples)}
+    if images.labels is not None:
+        names = images.class_names
+        found["label"] = [names[n] for n in images.labels] if names else images.labels
+    return found
+
+
+def file_names(images: Input) -> list[str]:
+    """Path of each image's file within INPUT, with ``/``; its name where INPUT is that file."""
+    root = Path(images.source).expanduser()
+    if root.is_file():
+        inside = [root.name]
+    else:
+        inside = [file.relative_to(root).as_posix() for file in images.files]
+    # A name that is no UTF-8 would be in no table: its odd bytes are written as \xff.
+    return [os.fsencode(name).decode("utf-8", "backslashreplace") for name in inside]
 
 
 def reconstruct_to(job: Job, *, unclamped: bool = False) -> tuple[int, ...]:
@@ -154,53 +201,14 @@ def reconstruct_to(job: Job, *, unclamped: bool = False) -> tuple[int, ...]:
     n_samples, layout = job.images.n_samples, job.image_layout
     shape = shape_in(layout, n_samples, job.model.image_shape)
     output: AbstractContextManager[Add]
-    if job.kind == "png":
-        output, layout = png_output(job.path, n_samples), "channel_first"
-    elif job.kind == "folder":
-        output, layout = folder_output(job.path, picture_names(job.images)), "channel_first"
+    if job.kind in ("png", "folder"):
+        output, layout = picture_output(job), "channel_first"
     else:
-        output = _array_output(job, "images", shape)
+        output = array_output(job, "images", shape)
     with output as add:
         for batch in _results(job, decoded=True, unclamped=unclamped):
             add(from_channel_first(batch, layout))
     return shape
-
-
-def score_to(job: Job, calibration: np.ndarray | None, maps: Path | None) -> np.ndarray:
-    """Write the error of each image, with its p-value where there is a calibration.
-
-    Parameters
-    ----------
-    calibration : ndarray, (image,), or None
-        Errors of ordinary images that the network never saw.
-    maps : Path or None
-        A ``.npy`` for the squared error of each pixel, mean over the channels: (sample, height,
-        width).
-
-    Returns
-    -------
-    ndarray of float64, (sample,)
-        The errors.
-    """
-    _, height, width = job.model.image_shape
-    size, n_samples = check_batch_size(job.batch_size, job.model.image_shape), job.images.n_samples
-    errors = np.empty(n_samples)
-    drawn: AbstractContextManager[Add] = nullcontext(lambda _block: None)
-    if maps is not None:
-        drawn = npy_output(maps, (n_samples, height, width))
-    with drawn as add, ready(job.model, job.device) as tensor:
-        for rows in batches(n_samples, size):
-            batch = tensor(job.images.read(rows, job.model.image_shape))
-            found = job.model(batch)
-            errors[rows] = array(squared_errors(found, batch))
-            add(array((found - batch).square().mean(1)) if maps is not None else errors[:0])
-            job.tell(rows.stop, n_samples)
-    columns: dict[str, Any] = {**rows_of(job.images), "error": errors}
-    if calibration is not None:
-        columns["p"] = p_values(errors, calibration)
-    with table_output(job.path, (), columns) as add:
-        add(np.empty((n_samples, 0), np.float32))
-    return errors
 
 
 def interpolate_to(job: Job, pairs: list[tuple[int, int]], steps: int) -> tuple[int, ...]:
@@ -243,34 +251,10 @@ def picture_names(images: Input) -> list[str]:
     if not images.files:
         width = max(6, len(str(n_samples - 1)))
         return [f"{index:0{width}d}" for index in range(n_samples)]
-    root = Path(images.source).expanduser()
-    if root.is_file():
-        return [root.stem]
-    inside = [file.relative_to(root) for file in images.files]
-    names = [path.with_suffix("").as_posix() for path in inside]
+    inside = file_names(images)
+    names = [PurePosixPath(name).with_suffix("").as_posix() for name in inside]
     # 'a.jpg' beside 'a.png': then the ending tells them apart.
-    return names if len(set(names)) == len(names) else [path.as_posix() for path in inside]
-
-
-def rows_of(images: Input) -> dict[str, Sequence[object]]:
-    """What tells images apart in a table: file or number, and class where it is known."""
-    rows: dict[str, Sequence[object]] = {}
-    if images.files:
-        rows["file"] = list(file_names(images))
-    else:
-        rows["index"] = list(range(images.n_samples))
-    if images.labels is not None:
-        names = images.class_names
-        rows["label"] = [names[n] if names else n for n in images.labels.tolist()]
-    return rows
-
-
-def file_names(images: Input) -> list[str]:
-    """Name of each image file, below the folder that was given."""
-    root = Path(images.source).expanduser()
-    if root.is_file():
-        return [shown(root.name)]
-    return [shown(file.relative_to(root).as_posix()) for file in images.files]
+    return names if len(set(names)) == len(names) else inside
 
 
 def _results(job: Job, *, decoded: bool, unclamped: bool) -> Iterator[np.ndarray]:
@@ -285,10 +269,18 @@ def _results(job: Job, *, decoded: bool, unclamped: bool) -> Iterator[np.ndarray
             job.tell(rows.stop, n_samples)
 
 
-def _array_output(job: Job, name: str, shape: tuple[int, ...]) -> AbstractContextManager[Add]:
+def picture_output(job: Job) -> AbstractContextManager[Add]:
+    """Take images (sample, channel, height, width) for a PNG, or a folder of such."""
+    if job.kind == "png":
+        return png_output(job.path, job.images.n_samples)
+    return folder_output(job.path, picture_names(job.images))
+
+
+def array_output(job: Job, name: str, shape: tuple[int, ...]) -> AbstractContextManager[Add]:
+    """Take float32 blocks for an ``.npy``, or an ``.npz`` with what is known of the images."""
     if job.kind == "npy":
         return npy_output(job.path, shape)
-    beside: dict[str, np.ndarray] = {}
+    beside = {}
     if job.images.files:
         beside["files"] = np.array(file_names(job.images))
     if job.images.labels is not None:

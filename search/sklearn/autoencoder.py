@@ -7,7 +7,12 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    OutlierMixin,
+    TransformerMixin,
+)
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
@@ -26,12 +31,13 @@ _SPEC = StudySpec()
 _MODEL, _TRAINING, _RETRAIN = _SPEC.model, _SPEC.training, _SPEC.retrain
 
 
-class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, BaseEstimator):
     """An autoencoder that learns codes of the rows of X, with early stopping.
 
-    It trains as the winner of a study is retrained: on the rows that are not held out, until
-    the held-out ones get no better; the weights of the best epoch are kept. One thread, and
-    every random number from ``random_state``: the same X gives the same network.
+    It is a transformer, and an outlier detector: rows that it reconstructs badly are odd. It
+    trains as the winner of a study is retrained: on the rows that are not held out, until the
+    held-out ones get no better; the weights of the best epoch are kept. One thread, and every
+    random number from ``random_state``: the same X gives the same network.
 
     Parameters
     ----------
@@ -75,6 +81,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Smallest fall of the loss, as a share of it, that is progress.
     holdout : float
         Share of the rows that stop the training; in (0, 1).
+    contamination : float
+        Share of outliers in X, in (0, 0.5]: so many of its rows, those that are reconstructed
+        worst, are outliers to ``predict``.
     device : {"auto", "cpu", "cuda"}
     random_state : int, RandomState or None
         None draws a seed from NumPy's global generator.
@@ -90,6 +99,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         than the principal components that the network starts as).
     validation_loss_ : float
         Mean squared error of that epoch on the held-out rows, for a data range of 1.
+    offset_ : float
+        Scores below it are those of outliers.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Where X had names.
@@ -123,6 +134,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         patience: int = _RETRAIN.patience,
         min_delta: float = _RETRAIN.min_delta,
         holdout: float = _RETRAIN.holdout,
+        contamination: float = 0.1,
         device: str = _SPEC.compute.device,
         random_state: int | np.random.RandomState | None = _SPEC.seed,
     ) -> None:
@@ -146,11 +158,12 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.patience = patience
         self.min_delta = min_delta
         self.holdout = holdout
+        self.contamination = contamination
         self.device = device
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002, N803 - scikit-learn's words
-        """Learn the codes of X; ``y`` is not read.
+        """Learn the codes of X, and from which score on a row is odd; ``y`` is not read.
 
         Raises
         ------
@@ -164,6 +177,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         )
         image_shape = full_image_shape(self.image_shape, values.shape[1])
         data_range = range_of(values, self.data_range)
+        contamination = plain(self.contamination)
+        if not isinstance(contamination, int | float) or not 0 < contamination <= 0.5:
+            raise DataError(f"contamination must be in (0, 0.5], got {self.contamination!r}")
         document = self.spec_document(image_given=self.image_shape is not None)
         document["seed"] = seed_of(self.random_state)
         # Nothing is cross-validated here; two folds are what two samples allow.
@@ -183,6 +199,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.image_shape_, self.data_range_ = image_shape, data_range
         self.n_iter_, self.best_epoch_ = found.epochs, found.best_epoch
         self.validation_loss_ = found.validation_loss
+        self.offset_ = float(np.percentile(self._scores(values), 100 * contamination))
         return self
 
     def transform(self, X: Any) -> np.ndarray:  # noqa: N803 - scikit-learn's word
@@ -223,6 +240,33 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         images = self._through(lambda network: network.decode, codes.astype(np.float64))
         rows = from_unit(images.reshape(len(codes), -1), self.data_range_)
         return rows.astype(codes.dtype)
+
+    def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803 - scikit-learn's word
+        """Negative mean squared error of the reconstruction of each row, in units of X.
+
+        Returns
+        -------
+        ndarray of float64, (sample,)
+            The lower, the odder.
+        """
+        check_is_fitted(self)
+        return self._scores(validate_data(self, X, dtype=[np.float64, np.float32], reset=False))
+
+    def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803 - scikit-learn's word
+        """``score_samples`` above ``offset_``: negative for outliers."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803 - scikit-learn's word
+        """-1 for outliers, 1 for all other rows: (sample,), int64."""
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def _scores(self, values: np.ndarray) -> np.ndarray:
+        rows = values.astype(np.float64)
+        images = to_unit(rows, self.data_range_).reshape(len(rows), *self.image_shape_)
+        found = self._through(lambda network: network.forward, images)
+        errors = from_unit(found.reshape(len(rows), -1), self.data_range_) - rows
+        scores: np.ndarray = -np.mean(errors**2, axis=1)
+        return scores
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: ARG002, N803 - as in fit
         """Negative mean squared error of the reconstructions of X, in its units, without ``y``."""

@@ -50,6 +50,11 @@ def print_evaluation(evaluation: Evaluation) -> None:
         console.print(robustness_table(evaluation.robustness))
     for line in latent_lines(evaluation.latent):
         console.print(Text(line))
+    if evaluation.calibration is not None:
+        shares = [
+            f"{row.share:.1%} have p <= {row.p_value:g}" for row in evaluation.calibration.test
+        ]
+        console.print(Text(f"As 'aesearch score' judges the test images: {', '.join(shares)}"))
     for omitted in evaluation.omitted:
         console.print(Text(f"Left out: {omitted}"))
 

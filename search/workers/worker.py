@@ -405,6 +405,7 @@ class Worker:
     ) -> None:
         # Half a second, of scikit-learn, that only the worker that measures has to spend.
         from aesearch.evaluation.evaluate import evaluate  # noqa: PLC0415
+        from aesearch.training.out_of_fold import calibrate  # noqa: PLC0415
 
         rows = retrain_results.retrained(self._engine, study)
         if study.retrain_key is None or len(rows) != lease.size:
@@ -420,10 +421,14 @@ class Worker:
         if lease.attempt <= ledger.MAX_ATTEMPTS:
             exported = best_seed(rows)
             try:
+                model = model_file.from_bytes(exported.weights)
+                problem = replace(self._problem, spec=spec)
+                configuration = chosen_configuration(self._engine, study, spec)
                 evaluation = evaluate(
-                    model_file.from_bytes(exported.weights),
-                    replace(self._problem, spec=spec),
+                    model,
+                    problem,
                     seed_index=exported.seed_index,
+                    calibration=calibrate(model, problem, configuration, beat.check),
                     check=beat.check,
                 )
                 found = (evaluation.document, evaluation.pictures)

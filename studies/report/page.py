@@ -188,6 +188,7 @@ _TITLES = {
     "reconstructions-best": "The easiest",
     "reconstructions-median": "The middling",
     "reconstructions-worst": "The hardest",
+    "oddest": "The oddest training images",
     "corruption-gaussian": "Gaussian noise",
     "corruption-uniform": "Uniform noise",
     "corruption-salt-and-pepper": "Salt and pepper",

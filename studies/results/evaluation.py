@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 from pydantic import TypeAdapter
 
@@ -175,6 +175,41 @@ class PictureWords(Document):
 
 
 @dataclass(frozen=True)
+class ShareBelow(Document):
+    """Which share of the test images has at most this p-value."""
+
+    p_value: float
+    share: float
+
+
+@dataclass(frozen=True)
+class StoredCalibration(Document):
+    """Errors of ordinary images that the model did not train on, which p-values are counted by.
+
+    Attributes
+    ----------
+    source : str
+        ``held-out`` or ``out-of-fold``.
+    weights_sha256 : str
+        Of the model.
+    oddest : list of int
+        Numbers of the training images with the largest errors, these first.
+    errors : list of float
+        Ascending; empty where they are left out.
+    images : list of int
+        Fingerprints of the images that these are of.
+    test : list of ShareBelow
+    """
+
+    source: str
+    weights_sha256: str
+    oddest: list[int]
+    errors: list[float]
+    images: list[int]
+    test: list[ShareBelow]
+
+
+@dataclass(frozen=True)
 class PcaSummary(Document):
     """What principal components of that number reach, as means over test images."""
 
@@ -233,6 +268,8 @@ class Evaluation(Document):
     pictures : list of PictureWords
     omitted : list of str
         What is left out, and why.
+    calibration : StoredCalibration or None
+        None where nothing calibrated it; then there is no such key.
     """
 
     n_test: int
@@ -247,6 +284,19 @@ class Evaluation(Document):
     bootstrap: int
     pictures: list[PictureWords]
     omitted: list[str]
+    calibration: StoredCalibration | None = field(default=None, kw_only=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it in plain values, as ``--json`` prints it and files hold it."""
+        values = super().to_dict()
+        calibration = values.pop("calibration")
+        return values if calibration is None else values | {"calibration": calibration}
+
+    def without_errors(self) -> Self:
+        """Leave out the thousands of errors of the calibration, which only scores are made of."""
+        if self.calibration is None:
+            return self
+        return replace(self, calibration=replace(self.calibration, errors=[], images=[]))
 
     @classmethod
     def from_json(cls, text: str) -> "Evaluation":

@@ -1,5 +1,6 @@
 """The evaluation as files: ``evaluation.json``, two CSV tables and a folder of pictures."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +10,8 @@ import pandas as pd
 from aesearch.studies.results.evaluation import METRICS, ClassMetrics, Evaluation, Metrics
 from aesearch.studies.results.output_files import make_folder, write_whole
 from aesearch.studies.results.records import Picture
+
+CALIBRATION = "calibration.json"  # errors of ordinary images, beside the model that made them
 
 
 def write_evaluation(
@@ -28,10 +31,13 @@ def write_evaluation(
     """
     make_folder(folder / "pictures")
     contents: dict[str, bytes | str] = {
-        "evaluation.json": evaluation.to_json(indent=1) + "\n",
+        "evaluation.json": evaluation.without_errors().to_json(indent=1) + "\n",
         "evaluation.csv": metric_rows(evaluation).to_csv(index=False),
         "robustness.csv": robustness_rows(evaluation).to_csv(index=False),
     }
+    if evaluation.calibration is not None:
+        calibration = evaluation.calibration.to_dict()
+        contents[CALIBRATION] = json.dumps(calibration, allow_nan=False) + "\n"
     contents |= {f"pictures/{picture.name}.png": picture.png for picture in pictures}
     for name, content in contents.items():
         write_whole(folder / name, content)

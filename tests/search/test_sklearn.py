@@ -361,3 +361,26 @@ def test_every_default_is_that_of_the_specification():
         asked = spec_from_mapping({"training": {"optimizer": optimizer}}, "test")
         found = spec_from_mapping(document, "test")
         assert found.training.weight_decay == asked.training.weight_decay
+
+
+def test_outliers_are_the_rows_that_are_reconstructed_worst(digits):
+    """So many of X as contamination says; a row's score is the error of its reconstruction."""
+    model = Autoencoder(4, hidden=(8,), max_epochs=3, contamination=0.2).fit(digits)
+    scores = model.score_samples(digits)
+    errors = (model.inverse_transform(model.transform(digits)) - digits) ** 2
+    np.testing.assert_allclose(scores, -errors.mean(axis=1), rtol=1e-9)
+    assert scores.mean() == pytest.approx(model.score(digits))
+    predicted = model.predict(digits)
+    assert (predicted == -1).sum() == 0.2 * len(digits)
+    assert scores[predicted == -1].max() < scores[predicted == 1].min()
+    np.testing.assert_array_equal(predicted, model.fit_predict(digits))
+    noise = np.random.default_rng(0).uniform(0, 16, (5, digits.shape[1]))
+    assert (model.predict(noise) == -1).all()
+    assert (model.decision_function(noise) == model.score_samples(noise) - model.offset_).all()
+
+
+@pytest.mark.parametrize("contamination", [0, 0.6, -1, float("nan"), "auto", None])
+def test_a_contamination_that_is_none_is_refused(digits, contamination):
+    """Before anything is trained."""
+    with pytest.raises(AesearchError, match=r"contamination must be in \(0, 0\.5\], got"):
+        Autoencoder(contamination=contamination).fit(digits)

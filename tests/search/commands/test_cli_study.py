@@ -91,6 +91,7 @@ def test_the_defaults_are_a_store_and_a_run_folder_here(finished):
     assert {path.name for path in (folder / "runs" / "digits").iterdir()} == {
         "artifacts",
         "best.yaml",
+        "calibration.json",
         "evaluation.csv",
         "evaluation.json",
         "model.safetensors",

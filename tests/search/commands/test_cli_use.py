@@ -1,6 +1,9 @@
 """The commands of the model in use: every INPUT, every OUTPUT, and nothing lost."""
 
+import os
+
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -98,12 +101,40 @@ def test_batches_make_one_array(size, here):
     np.testing.assert_allclose(found, aesearch.reconstruct("run", images_of()), **ROUNDING)
 
 
+@pytest.mark.parametrize("ending", ["csv", "json", "parquet"])
+def test_a_table_of_codes_names_the_files(ending, here):
+    """Each row can be mapped back to its image: by the file within INPUT, or by its number."""
+    readers = {"csv": pd.read_csv, "json": pd.read_json, "parquet": pd.read_parquet}
+    codes = aesearch.encode("run", images_of())
+    done = invoke("encode", "run", "photos", f"codes.{ending}", "--batch-size", 5)
+    assert done.exit_code == 0, done.output
+    found = readers[ending](f"codes.{ending}")
+    assert found.columns.tolist() == ["file", "label", "code_0", "code_1", "code_2"]
+    assert found.file[:2].tolist() == ["class-0/image-00.png", "class-0/image-02.png"]
+    assert found.label.tolist() == ["class-0"] * 6 + ["class-1"] * 6
+    np.testing.assert_allclose(found.filter(like="code_"), by_class(codes), **ROUNDING)
+    assert invoke("encode", "run", "images.npy", f"numbers.{ending}").exit_code == 0
+    found = readers[ending](f"numbers.{ending}")
+    assert found.columns.tolist() == ["index", "code_0", "code_1", "code_2"]
+    assert found["index"].tolist() == list(range(12))
+    assert invoke("encode", "run", "one.png", f"one.{ending}").exit_code == 0
+    assert readers[ending](f"one.{ending}").file.tolist() == ["one.png"]
+
+
+def test_a_file_name_that_is_no_utf8_is_written_all_the_same(here):
+    """Its odd bytes can be seen in the table."""
+    os.rename(b"photos/class-0/image-00.png", b"photos/class-0/image-\xff.png")  # noqa: PTH104
+    assert invoke("encode", "run", "photos", "codes.csv").exit_code == 0
+    assert "class-0/image-\\xff.png" in (here / "codes.csv").read_text()
+
+
 def test_an_archive_has_the_labels_and_is_the_same_bytes_every_time(here):
     """Codes with classes; reconstructions under names that ``aesearch run`` reads."""
     assert invoke("encode", "run", "photos", "codes.npz").exit_code == 0
     with np.load("codes.npz") as codes:
         np.testing.assert_array_equal(codes["labels"], by_class(np.arange(12) % 2))
         assert codes["class_names"].tolist() == ["class-0", "class-1"]
+        assert codes["files"][[0, 11]].tolist() == ["class-0/image-00.png", "class-1/image-11.png"]
         np.testing.assert_allclose(
             codes["codes"], by_class(aesearch.encode("run", images_of())), **ROUNDING
         )

@@ -28,6 +28,7 @@ from aesearch.studies.spec.load import load_spec
 from aesearch.studies.store import evaluation_results, retrain_results, study_rows, tables
 from aesearch.studies.store.database import optuna_storage
 from aesearch.terminal.display import make_display
+from aesearch.training.out_of_fold import calibrate
 from aesearch.training.retrain import retrain_key
 from aesearch.workers.worker import Worker
 
@@ -76,7 +77,14 @@ def test_the_test_leaves_an_evaluation_of_the_exported_seed(tested, tmp_path):
     assert study.test_looks == 1
     problem = load_problem(study_rows.stored_spec(study), device="cpu")
     model = model_file.from_bytes(exported.weights)
-    again = evaluate(model, problem, seed_index=exported.seed_index)
+    chosen = study_rows.snapshot(tested, "digits")
+    configuration = problem.spec.configuration(chosen.trials[chosen.chosen].params)
+    again = evaluate(
+        model,
+        problem,
+        seed_index=exported.seed_index,
+        calibration=calibrate(model, problem, configuration),
+    )
     assert again.document == document
     assert sorted(again.pictures) == evaluation_results.read_pictures(tested, study)
     assert document.n_test == 359
@@ -87,7 +95,12 @@ def test_the_test_leaves_an_evaluation_of_the_exported_seed(tested, tmp_path):
     assert document.omitted == []
     folder = tmp_path / "out"
     write_run_folder(tested, "digits", folder)
-    assert json.loads((folder / "evaluation.json").read_text()) == document.to_dict()
+    read = json.loads((folder / "evaluation.json").read_text())
+    assert read == document.without_errors().to_dict()
+    calibration = model_file.load(folder).find_calibration()
+    assert calibration.errors.tolist() == document.calibration.errors
+    assert len(calibration.errors) == len(problem.images)
+    assert calibration.source == "out-of-fold"
     metrics = pd.read_csv(folder / "evaluation.csv", dtype={"label": str})
     assert metrics["images"].tolist() == ["all", *["class"] * 10, "pca"]
     overall = document.metrics.overall.ssim
@@ -238,7 +251,7 @@ def test_the_command_reads_a_run_folder_too(tested, tmp_path, monkeypatch):
     """The folder, its best.yaml and its model mean the same; other images are refused."""
     write_run_folder(tested, "digits", tmp_path / "run")
     monkeypatch.chdir(tmp_path)
-    document = found_in(tested).to_dict()
+    document = found_in(tested).without_errors().to_dict()
     for what in ("./run", "run/", "run/best.yaml", "run/model.safetensors"):
         done = invoke(what, "--json")
         assert done.exit_code == 0, done.stderr

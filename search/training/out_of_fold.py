@@ -1,0 +1,133 @@
+"""Errors of a configuration's networks on images that they never saw, fold by fold."""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from aesearch.artifacts.model_file import weights_sha256
+from aesearch.data.study_data import Problem
+from aesearch.evaluation.metrics import image_errors
+from aesearch.models.autoencoder import Autoencoder
+from aesearch.models.runtime import is_out_of_memory
+from aesearch.seeds import derive_seed
+from aesearch.studies.errors import RunFailedError
+from aesearch.studies.results.calibration import (
+    ENOUGH_HELD_OUT,
+    Calibration,
+    calibration_of,
+    scaled_to,
+)
+from aesearch.studies.spec.study import Configuration
+from aesearch.training.members import build_member, build_population, early_stopping
+
+log = logging.getLogger("aesearch.worker")
+
+
+def calibrate(
+    model: Autoencoder,
+    problem: Problem,
+    configuration: Configuration,
+    check: Callable[[], None] = lambda: None,
+) -> Calibration | None:
+    """Measure a delivered network on images that it did not train on.
+
+    Those that only stopped its training are enough where they are many. Where they are few, one
+    network per fold is trained as the delivered one was, and measured on what its fold holds out.
+
+    Parameters
+    ----------
+    model : Autoencoder
+        On the CPU, in evaluation mode.
+    configuration : Configuration
+        That the model was trained with.
+    check : callable
+        Called every few seconds; may raise to stop.
+
+    Returns
+    -------
+    Calibration or None
+        None where a network of a fold diverges or memory runs out, which is logged: the model is
+        as good without.
+    """
+    _, held_out = problem.holdout_indices()
+    delivered = image_errors(model, problem.images[held_out], check)
+    about: dict[str, Any] = {
+        "weights_sha256": weights_sha256(model),
+        "seed": derive_seed(problem.spec.seed, "calibration"),
+    }
+    if len(held_out) >= ENOUGH_HELD_OUT:
+        return calibration_of("held-out", delivered, held_out, problem.images, **about)
+    try:
+        errors = out_of_fold_errors(problem, configuration, check)
+    except RuntimeError as error:
+        if not isinstance(error, RunFailedError) and not is_out_of_memory(error):
+            raise
+        log.warning("scores of new images get no p-values: %s", error)
+        return None
+    scaled = scaled_to(errors, delivered, errors[held_out])
+    return calibration_of("out-of-fold", scaled, np.arange(len(errors)), problem.images, **about)
+
+
+def out_of_fold_errors(
+    problem: Problem, configuration: Configuration, check: Callable[[], None] = lambda: None
+) -> np.ndarray:
+    """Mean squared error of each image by a network that was trained without its fold.
+
+    Returns
+    -------
+    ndarray of float64, (sample,)
+
+    Raises
+    ------
+    RunFailedError
+        A network diverged.
+    """
+    errors = np.empty(len(problem.images))
+    for fold, network in fold_networks(problem, configuration, check):
+        _, held_out = problem.fold_indices(fold)
+        errors[held_out] = image_errors(network, problem.images[held_out], check)
+    if not np.isfinite(errors).all():
+        raise RunFailedError(
+            "the networks of the folds must reach finite errors, got one that diverged; choose a "
+            "smaller learning rate"
+        )
+    return errors
+
+
+def fold_networks(
+    problem: Problem, configuration: Configuration, check: Callable[[], None] = lambda: None
+) -> Iterator[tuple[int, Autoencoder]]:
+    """Train a network on the other folds than each, less an inner share that stops it early.
+
+    As the delivered one is trained on all folds.
+
+    Yields
+    ------
+    fold : int
+        That the network did not see.
+    network : Autoencoder
+        On the CPU.
+    """
+    spec = problem.spec
+    images = torch.from_numpy(problem.images)
+    if spec.compute.device == "cuda" and torch.cuda.is_available():
+        images = images.cuda()
+    folds, max_epochs = range(spec.search.folds), spec.retrain.max_epochs
+    for start in range(0, len(folds), spec.compute.population):
+        part = folds[start : start + spec.compute.population]
+        seeds = [derive_seed(spec.seed, "calibration", fold) for fold in part]
+        members = [
+            build_member(configuration, seed, *problem.delivery_indices(fold))
+            for seed, fold in zip(seeds, part, strict=True)
+        ]
+        population = build_population(problem, images, members, configuration, epochs=max_epochs)
+        stopping = early_stopping(spec, population)
+        while population.epoch < max_epochs and "training" in population.status:
+            check()
+            stopping.update(population, population.run_epoch().validation)
+        stopping.restore(population)
+        for position, fold in enumerate(part):
+            yield fold, population.extract(position)
