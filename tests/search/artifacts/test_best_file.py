@@ -159,11 +159,11 @@ def test_a_best_file_reads_the_same_in_any_yaml_reader(tmp_path):
 
 IDLE = """
 import os, time
-from aesearch.training.retrain_pool import _begin
+from aesearch.training.pool_process import begin
 
 parent, child = os.getpid(), os.fork()
 if child == 0:
-    _begin(None, None, parent)
+    begin(None, None, parent)
     time.sleep(600)
 print(child, flush=True)
 time.sleep(600)

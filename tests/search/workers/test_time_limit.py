@@ -15,7 +15,6 @@ from aesearch.studies.store import (
     study_rows,
     tables,
 )
-from aesearch.terminal.display import make_display
 from aesearch.workers import schedule
 from aesearch.workers.schedule import settle
 from aesearch.workers.worker import Worker
@@ -58,9 +57,8 @@ def watch(engine, crew, monkeypatch):
     """Watch a study as a run does: what it found, and what it said."""
     monkeypatch.setattr(study_run, "POLL_S", 0.0)
     said = []
-    with make_display(quiet=True) as display:
-        monkeypatch.setattr(display, "message", said.append)
-        return study_run._watch(engine, "digits", crew, display, None), said
+    display = SimpleNamespace(update=lambda _snapshot: None, message=said.append)
+    return study_run._watch(engine, "digits", crew, display, None), said
 
 
 def states(snapshot):
