@@ -18,6 +18,13 @@ from aesearch.workers.schedule import settle
 def rename_study(name: str, new_name: str, storage: str | Path | None = None) -> None:
     """Give a study another name; its run folder keeps the one that it has.
 
+    Parameters
+    ----------
+    name, new_name : str
+        The study's, before and after.
+    storage : str or path, optional
+        Its store, as for ``open_study``.
+
     Raises
     ------
     StudyNotFoundError, StoreError
@@ -34,6 +41,12 @@ def rename_study(name: str, new_name: str, storage: str | Path | None = None) ->
 def delete_study(name: str, storage: str | Path | None = None) -> None:
     """Delete a study with its trials, curves and models for good; files stay.
 
+    Parameters
+    ----------
+    name : str
+    storage : str or path, optional
+        Its store, as for ``open_study``.
+
     Raises
     ------
     StudyNotFoundError, StoreError
@@ -49,8 +62,11 @@ def copy_study(
 
     Parameters
     ----------
+    name : str
     to : str or path
         Database URL or SQLite file; tables are made where they are missing.
+    storage : str or path, optional
+        Where it is now, as for ``open_study``.
     new_name : str, optional
         Name of the copy; None for the same.
 
@@ -96,10 +112,13 @@ def exclude_trial(
 
     Parameters
     ----------
+    name : str
     trial : int
         Number of a finished trial.
     reason : str or None
         Shown wherever the trial is; None puts it back.
+    storage : str or path, optional
+        Store of the study, as for ``open_study``.
 
     Raises
     ------

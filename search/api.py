@@ -159,6 +159,17 @@ def search(
         ``study``, are the options of ``aesearch run``: None leaves what the specification says.
     data_dir : path, optional
         Where data sets that have a name are kept.
+    test : str or path, optional
+        File or folder with the test set.
+    stratify : bool, optional
+        Whether folds have the classes in equal shares.
+    resize : int or str, optional
+        Side of all images: ``64``, ``"64-crop"``, ``"64-fit"`` or ``"64-stretch"``.
+    colour : {"auto", "grey", "rgb"}, optional
+    white : float, optional
+        Value of a white pixel, such as 4095.
+    bad_files : {"stop", "skip"}, optional
+        What an image file that cannot be read is answered with.
     folds, trials : int, optional
         Parts of the cross-validation, and configurations to try.
     epochs : int or "auto", optional

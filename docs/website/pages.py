@@ -18,6 +18,7 @@ PATTERNS = (
     "docs/*.ipynb",
     "docs/*.yaml",
     "docs/spec.schema.json",
+    "docs/json.schema.json",
     "docs/deploy/*",
     "docs/images/*",
     "docs/reports/*.png",

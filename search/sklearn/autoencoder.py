@@ -253,11 +253,11 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         return self._scores(validate_data(self, X, dtype=[np.float64, np.float32], reset=False))
 
     def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803 - scikit-learn's word
-        """``score_samples`` above ``offset_``: negative for outliers."""
+        """``score_samples`` of the rows of X above ``offset_``: negative for outliers."""
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803 - scikit-learn's word
-        """-1 for outliers, 1 for all other rows: (sample,), int64."""
+        """-1 for the rows of X that are outliers, 1 for all others: (sample,), int64."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def _scores(self, values: np.ndarray) -> np.ndarray:

@@ -34,8 +34,8 @@ Dropout = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, title="Dropout
 EncodingDim = Annotated[int, Field(ge=1, title="EncodingDim")]
 CorruptionLevel = Annotated[float, Field(ge=0, allow_inf_nan=False, title="CorruptionLevel")]
 
-# The parameters of one trial by the names of the space; hidden widths are a word.
 Params = dict[str, float | int | str]
+"""The parameters of one trial by the names of the space; hidden widths are a word."""
 
 Value = TypeVar("Value")
 
