@@ -259,9 +259,46 @@ class TrainedModel(Document):
         return {"result": self.result.to_dict(), "files": self.files.to_dict()}
 
 
+@dataclass(frozen=True)
+class CheckedImages(Document):
+    """``aesearch data check``.
+
+    Attributes
+    ----------
+    read : str
+        One line: what was read, and what was left out.
+    image_shape : list of int
+        Channel, height, width.
+    classes : dict
+        Images of each class, by its name or number.
+    n_groups : int or None
+        Groups that are never divided.
+    n_test : int or None
+        Images of a test set of its own.
+    notes : list of str
+        What was left out, and what was decided in reading.
+    fingerprint : str
+        The sha256 of all images and labels.
+    sheet : str
+        Where some of them are drawn.
+    """
+
+    dataset: str
+    read: str
+    n_images: int
+    image_shape: list[int]
+    classes: dict[str, int]
+    n_groups: int | None
+    n_test: int | None
+    notes: list[str]
+    fingerprint: str
+    sheet: str
+
+
 def json_schema() -> dict[str, Any]:
     """Give the JSON Schema of what each command prints, by the name of the command."""
     types: dict[str, Any] = {
+        "data check": CheckedImages,
         "evaluate": EvaluatedModel,
         "list": list[ListedStudy],
         "run": FinishedStudy | FinishedSeries,

@@ -11,12 +11,10 @@ from aesearch.commands.ending import ending
 from aesearch.commands.run import RunCommand
 from aesearch.options import OptionError
 
+# Described by the specification, as in ``run``.
+_FLAG: Any = typer.Option(show_default=False)
+
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
-
-
-def reading_option() -> Any:
-    """An option that says how images are read: described as for ``run``, by the specification."""
-    return typer.Option(show_default=False)
 
 
 @data_app.callback()
@@ -57,14 +55,14 @@ def check(  # noqa: PLR0917 - Typer calls it by name
     dataset: Annotated[
         str, typer.Argument(metavar="DATASET", help="Name of a data set, or path of images.")
     ],
-    test: Annotated[Path | None, reading_option()] = None,
-    labels: Annotated[Path | None, reading_option()] = None,
-    groups: Annotated[str | None, reading_option()] = None,
-    resize: Annotated[str | None, reading_option()] = None,
-    colour: Annotated[str | None, reading_option()] = None,
-    white: Annotated[float | None, reading_option()] = None,
-    bad_files: Annotated[str | None, reading_option()] = None,
-    data_dir: Annotated[Path | None, reading_option()] = None,
+    test: Annotated[Path | None, _FLAG] = None,
+    labels: Annotated[Path | None, _FLAG] = None,
+    groups: Annotated[str | None, _FLAG] = None,
+    resize: Annotated[str | None, _FLAG] = None,
+    colour: Annotated[str | None, _FLAG] = None,
+    white: Annotated[float | None, _FLAG] = None,
+    bad_files: Annotated[str | None, _FLAG] = None,
+    data_dir: Annotated[Path | None, _FLAG] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Anything in the section data."),
@@ -97,19 +95,21 @@ def check(  # noqa: PLR0917 - Typer calls it by name
         "bad_files": bad_files,
     }
     with ending(debug=debug):
+        from aesearch import settings  # noqa: PLC0415 - imports pydantic, NumPy
         from aesearch.data.contact_sheet import draw_sheet  # noqa: PLC0415 - imports torch
         from aesearch.data.load import load  # noqa: PLC0415 - imports numpy
         from aesearch.data.tree import SHEET_SUFFIX  # noqa: PLC0415
-        from aesearch.settings import study_spec  # noqa: PLC0415 - imports pydantic
+        from aesearch.outputs import CheckedImages  # noqa: PLC0415
         from aesearch.studies.results.output_files import check_output  # noqa: PLC0415
 
-        spec = study_spec(options, overrides=overrides or ())
+        spec = settings.study_spec(options, overrides=overrides or ())
         found = load(dataset, data_dir, how=spec.data)
         path = sheet or Path(f"{found.name}{SHEET_SUFFIX}")
         check_output(path, is_folder=False, force=force or sheet is None, name="--sheet")
         n_drawn = draw_sheet(found, path)
         if as_json:
-            typer.echo(json.dumps(found.facts() | {"sheet": str(path)}))
+            checked = CheckedImages(**found.facts(), sheet=str(path))
+            typer.echo(json.dumps(checked.to_dict()))
         else:
             typer.echo(f"{found.name}: {found.described}")
             typer.echo(f"{path}: {n_drawn} of them as a network will see them")

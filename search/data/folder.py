@@ -20,7 +20,7 @@ _SPLIT = re.compile(
     r"(?:[ _-]?(?:set|data|images|imgs))?[ _-]?\d*"
 )
 # What the training images of an anomaly data set are called: its test set has defects beside.
-_ORDINARY = ("good", "normal", "ok")
+ORDINARY = ("good", "normal", "ok")
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +137,7 @@ def find_images(path: Path, notes: Notes) -> ImageFiles:
         return ImageFiles(files, labels, [], None, names)
     test_files, test_labels, test_names = _listing(testing, both, notes)
     if names != test_names:
-        if names is None or test_names is None or names[0] not in _ORDINARY or len(names) > 1:
+        if names is None or test_names is None or names[0] not in ORDINARY or len(names) > 1:
             raise DataError(
                 f"{path} must have the same classes in train/ and test/, got {names} and "
                 f"{test_names}; rename the folders"
@@ -243,7 +243,7 @@ def _listing(
     """List the images of folders with labels and class names, None where they are flat."""
     inside = {part.name for each in of_all for part in each.folders}
     # One folder in every part is no class, but a wrapper; of an anomaly data set it is one.
-    wraps = len(inside) == 1 and not inside & set(_ORDINARY)
+    wraps = len(inside) == 1 and not inside & set(ORDINARY)
     of_class: dict[str, list[Path]] = {}
     flat: list[Path] = []
     for folder in folders:

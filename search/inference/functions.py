@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from aesearch.data.containers import array_of
+from aesearch.data.containers import (
+    array_of,
+    is_dataset,
+    items_of,
+    pictures_of,
+    refuse_loader,
+)
 from aesearch.evaluation.metrics import image_metrics
 from aesearch.inference.layouts import (
     check_integer_range,
@@ -31,11 +37,28 @@ from aesearch.inference.network import (
 )
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.studies.errors import DataError
+from aesearch.studies.spec.sections import DataSpec
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Model = Autoencoder | str | Path
+
+
+def images_array(images: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
+    """Bring images of any kind into one array; PIL images get the channels of a network.
+
+    Raises
+    ------
+    DataError
+        As ``containers`` says.
+    """
+    refuse_loader(images, "images")
+    if is_dataset(images):
+        images, _ = items_of(images, "images")
+    how = DataSpec(colour="rgb") if image_shape[0] == 3 else DataSpec()
+    pictures = pictures_of(images, "images", how)
+    return array_of(images, "images") if pictures is None else pictures
 
 
 def encode(
@@ -51,7 +74,7 @@ def encode(
     ----------
     model : Autoencoder or path
         What ``aesearch.load`` gives, or its file, run folder or best.yaml.
-    images : array or Tensor
+    images : array, Tensor, list of PIL images or Dataset
         ``(sample, height, width)``, ``(sample, channel, height, width)``, ``(sample, height,
         width, channel)`` or ``(sample, pixel)``; uint8 (or other integers in 0..255), floats
         in [0, 1], or bool.
@@ -78,7 +101,7 @@ def encode(
     >>> codes = aesearch.encode("runs/mnist/model.safetensors", images)    # doctest: +SKIP
     """
     network = the_model(model)
-    values = array_of(images, "images")
+    values = images_array(images, network.image_shape)
     layout = layout_of(values.shape, network.image_shape, "images")
     size = check_batch_size(batch_size, network.image_shape)
     check_integer_range((values[rows] for rows in batches(len(values), size)), "images")
@@ -123,7 +146,7 @@ def reconstruct(
     >>> error = ((aesearch.reconstruct(model, x) - x) ** 2).mean()    # doctest: +SKIP
     """
     network = the_model(model)
-    values = array_of(images, "images")
+    values = images_array(images, network.image_shape)
     layout = layout_of(values.shape, network.image_shape, "images")
     size = check_batch_size(batch_size, network.image_shape)
     check_integer_range((values[rows] for rows in batches(len(values), size)), "images")
@@ -170,7 +193,7 @@ def evaluate(
     import pandas as pd  # noqa: PLC0415 - beside its only use, and a while to import
 
     network = the_model(model)
-    values = array_of(images, "images")
+    values = images_array(images, network.image_shape)
     layout = layout_of(values.shape, network.image_shape, "images")
     size = check_batch_size(batch_size, network.image_shape)
     check_integer_range((values[rows] for rows in batches(len(values), size)), "images")
@@ -266,7 +289,7 @@ def interpolate(
         As ``encode``.
     """
     network = the_model(model)
-    values = array_of(images, "images")
+    values = images_array(images, network.image_shape)
     ends = check_pairs(pairs, len(values))
     codes = encode(network, values[ends.reshape(-1)], batch_size=batch_size, device=device)
     points = between(codes.reshape(len(ends), 2, -1), steps)

@@ -59,11 +59,12 @@ class PcaOfSize(TypedDict):
 class Facts(TypedDict, total=False):
     """What the store keeps of a study's images, to know them and their split again.
 
-    ``pca`` came later than the rest; it is empty where the searched sizes are a range.
+    ``pca`` came later than the rest; it is empty where the searched sizes are a range. ``read``
+    came later still.
     """
 
     dataset: str
-    read: str  # one line on what was read and left out
+    read: str  # one line: what was read of the images, and what was left out
     image_shape: list[int]  # channel, height, width
     n_images: int
     n_test: int

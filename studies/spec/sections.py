@@ -124,14 +124,13 @@ class DataSpec(Section):
     test: str | None = Field(
         default=None,
         min_length=1,
-        description="File or folder with the test set; null for the data set's own, or a drawn "
-        "one.",
+        description="File or folder with the test set; null for the data set's own or a drawn one.",
     )
     labels: str | None = Field(
         default=None,
         min_length=1,
         description="Table (CSV) beside a folder: in each row the name of an image file and its "
-        "label; null for sub-folders as classes.",
+        "label; null for folders as classes.",
     )
     groups: str | None = Field(
         default=None,
@@ -152,7 +151,7 @@ class DataSpec(Section):
     ] = Field(
         default=None,
         description="Size that every image is brought to: a side, such as 64, or 64-crop, 64-fit, "
-        "64-stretch; null leaves images as they are, which must then be of one size.",
+        "64-stretch, where they are not of one size; null for images as they are.",
     )
     colour: Literal["auto", "grey", "rgb"] = Field(
         default="auto",
@@ -164,8 +163,8 @@ class DataSpec(Section):
     )
     white: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         default=None,
-        description="Value of a white pixel, where black is 0: 4095 for 12 bits, 65535 for 16, 16 "
-        "for scikit-learn's digits; null for 255 in integers and 1 in floats.",
+        description="Value of a white pixel, where black is 0 and white is neither 255 in integers "
+        "nor 1 in floats: 4095 for 12 bits, 65535 for 16; null for the usual one.",
     )
     pages: Literal["first", "images", "channels"] = Field(
         default="first",
