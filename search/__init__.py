@@ -10,6 +10,7 @@ warnings.filterwarnings("ignore", message="IProgress not found")
 # Type checkers, editors and the reference read these lines; a running program uses _LAZY.
 if TYPE_CHECKING:
     from aesearch import frames, sklearn
+    from aesearch.administration import copy_study, delete_study, exclude_trial, rename_study
     from aesearch.api import SearchResult, search
     from aesearch.artifacts.model_file import load
     from aesearch.inference.functions import decode, encode, evaluate, interpolate, reconstruct

@@ -41,6 +41,9 @@ def rows(section: Mapping[str, Any], prefix: str, defined: Mapping[str, Any]) ->
             words.append(f"One of {', '.join(f'`{value}`' for value in allowed)}.")
         cells = f"`{prefix}{name}`", f"`{_as_yaml(found.get('default'))}`", " ".join(words)
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+        for kind in found.get("anyOf", ()):
+            if kind.get("$ref", "").endswith("Spec"):  # a section that may be left out
+                yield from rows(_defined(kind, defined), f"{prefix}{name}.", defined)
 
 
 def _defined(found: Mapping[str, Any], defined: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -53,9 +53,10 @@ def opened(facts: Mapping[str, Any]) -> dict[str, Any] | None:
         told = json.loads((folder / "facts.json").read_text("utf-8"))
         # A private map: torch takes arrays that can be written only, and nothing writes to it.
         maps = {
-            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in _ARRAYS
+            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
+            for name in _ARRAYS
         }
-        with np.load(folder / "rest.npz") as rest:
+        with np.load(folder / "rest.npz", allow_pickle=False) as rest:
             small = {name: rest.get(name, None) for name in _SMALL}
     except (OSError, ValueError):
         return None

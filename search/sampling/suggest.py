@@ -18,6 +18,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from threadpoolctl import threadpool_limits
 
 from aesearch.sampling.gp_history import filled, relative_to_size, with_values
 from aesearch.sampling.halving import halving_losers, halving_rungs
@@ -82,7 +83,9 @@ def suggest(  # noqa: PLR0917 - what is known, in order of time
     if spec.search.sampler == "grid":
         grid = spec.space.grid_configurations()
         return first + [grid[number] for number in own]
-    with _quiet:
+    # One thread of BLAS: what is suggested must not depend on the cores of a worker, nor on the
+    # environment that started it (and SciPy's small matrices are slower with more).
+    with _quiet, threadpool_limits(1):
         if spec.search.sampler == "qmc":
             return first + _quasi_random(spec, own)
         kinds = distributions(spec)

@@ -5,7 +5,6 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
-import optuna
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -14,7 +13,7 @@ from aesearch.artifacts.run_folder import write_run_folder
 from aesearch.cli import app
 from aesearch.studies.errors import StoreError
 from aesearch.studies.results.output_files import default_folder
-from aesearch.studies.store import database, retry, study_rows
+from aesearch.studies.store import retry, study_rows, whole_studies
 from aesearch.workers.worker import Worker
 
 NAMES = {
@@ -51,9 +50,7 @@ def test_a_strange_name_is_a_name(tmp_path, tiny_spec, create_study, name, monke
     shown = CliRunner().invoke(app, ["show", name])
     assert shown.exit_code == 0, shown.stderr
     assert name in shown.stdout
-    theirs = database.optuna_storage(engine)
-    optuna.delete_study(study_name=name, storage=theirs)
-    database.close_storage(theirs)
+    whole_studies.delete_study(engine, name)
     assert study_rows.study_names(engine) == ["other"]
 
 

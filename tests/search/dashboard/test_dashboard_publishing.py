@@ -34,6 +34,7 @@ from aesearch.studies.store import (
     search_results,
     study_rows,
     tables,
+    whole_studies,
 )
 from aesearch.studies.store.search_results import FoldCurve, Outcome
 
@@ -445,12 +446,11 @@ def test_a_very_large_study_notes_its_best(study, monkeypatch):
 
 
 def test_deleting_a_study_takes_its_pictures(study_anywhere, make_study):
-    """Deleted through Optuna, a study leaves no picture; its neighbour keeps its own."""
+    """A deleted study leaves no picture; its neighbour keeps its own."""
     engine = study_anywhere([complete(0, 0.02), complete(1, 0.03)])
     url = engine.url.render_as_string(hide_password=False)
     make_study(url, [complete(0, 0.02), complete(1, 0.03)], "other")
-    with through_optuna(engine) as storage:
-        optuna.delete_study(study_name="digits", storage=storage)
+    whole_studies.delete_study(engine, "digits")
     with database.reading(engine) as connection:
         left = set(connection.execute(sa.select(tables.trial_picture.c.trial_id)).scalars())
         mine = study_rows.find_study(engine, "other").study_id

@@ -6,7 +6,6 @@ import threading
 from dataclasses import replace
 
 import numpy as np
-import optuna
 import pandas as pd
 import pytest
 import sqlalchemy as sa
@@ -25,8 +24,13 @@ from aesearch.studies.results.evaluation_text import evaluation_lines
 from aesearch.studies.results.summary import summary
 from aesearch.studies.results.summary_text import summary_text
 from aesearch.studies.spec.load import load_spec
-from aesearch.studies.store import evaluation_results, retrain_results, study_rows, tables
-from aesearch.studies.store.database import optuna_storage
+from aesearch.studies.store import (
+    evaluation_results,
+    retrain_results,
+    study_rows,
+    tables,
+    whole_studies,
+)
 from aesearch.terminal.display import make_display
 from aesearch.training.out_of_fold import calibrate
 from aesearch.training.retrain import retrain_key
@@ -189,7 +193,7 @@ def test_a_stopped_evaluation_is_no_look(tmp_path, tiny_spec, create_study, work
 
 def test_a_deleted_study_leaves_no_evaluation(tested):
     """SQLite gives the number of the study to the next one, which must not inherit."""
-    optuna.delete_study(study_name="digits", storage=optuna_storage(tested))
+    whole_studies.delete_study(tested, "digits")
     with tested.connect() as connection:
         for table in (tables.evaluation, tables.picture):
             assert connection.execute(sa.select(sa.func.count()).select_from(table)).scalar() == 0
@@ -202,7 +206,8 @@ def test_what_was_evaluated_keeps_its_settings(tested, tmp_path, tiny_spec):
     with make_display(quiet=True) as display:
         display.message = said.append
         leave_study(asked, storage=str(tmp_path / "study.db"), display=display)
-    assert "'aesearch evaluate digits --save' with options of its own measures again" in said[0]
+    (how,) = [text for text in said if "evaluate" in text]
+    assert "'aesearch evaluate digits --save' with options of its own measures again" in how
     assert study_of(tested).spec["evaluation"]["bootstrap"] == 30
     assert found_in(tested).bootstrap == 30
 

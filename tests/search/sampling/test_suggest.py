@@ -6,7 +6,9 @@ import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from aesearch.sampling import suggest as suggesting
 from aesearch.sampling.suggest import Pruner, distributions, rungs, suggest
 from aesearch.studies.spec.load import load_spec
 from aesearch.studies.spec.resolved import resolve
@@ -50,6 +52,22 @@ def test_asking_twice_gives_the_same(sampler):
     first = suggest(spec, 4, range(12, 15), known, window)
     assert first == suggest(spec, 4, range(12, 15), known, window)
     assert len({str(params) for params in first}) == 3
+
+
+def test_one_thread_of_blas_suggests(monkeypatch):
+    """Whatever a worker was started with: the order of a sum goes by the number of threads."""
+    seen = []
+
+    def count(*_, **__):
+        seen.extend(found["num_threads"] for found in threadpool_info())
+        return {}
+
+    monkeypatch.setattr(suggesting, "_ask", count)
+    with threadpool_limits(2):
+        suggest(resolved("search.sampler=gp"), 1, range(5, 6), [], [])
+        assert max(found["num_threads"] for found in threadpool_info()) == 2
+    assert seen
+    assert set(seen) == {1}
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])

@@ -235,6 +235,8 @@ def former_key(spec, configuration):
     }
     later = ("activation", "shortcut", "output", "initialization", "averaging")
     later += ("averaging_decay", "min_delta_mode")  # there were no such settings
+    for name in ("optimizer", "schedule", "batch_size"):  # which were the study's alone
+        del parts["configuration"][name]
     for section in ("configuration", "training", "retrain"):
         parts[section] = {
             k: v for k, v in parts[section].items() if "corruption" not in k and k not in later

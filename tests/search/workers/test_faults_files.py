@@ -18,11 +18,12 @@ from typer.testing import CliRunner
 
 from aesearch.artifacts.run_folder import write_run_folder
 from aesearch.cli import app
+from aesearch.listing import list_studies
 from aesearch.studies.errors import StoreError, TransientStoreError
 from aesearch.studies.results import output_files
 from aesearch.studies.results.output_files import OutputError, write_whole
 from aesearch.studies.store import database, study_rows
-from aesearch.study import list_studies, open_study
+from aesearch.study import open_study
 
 SMALL = (
     *("search.trials=4", "search.pruner=none", "retrain.seeds=1", "evaluation.bootstrap=10"),

@@ -60,7 +60,7 @@ def watch(engine, crew, monkeypatch):
     said = []
     with make_display(quiet=True) as display:
         monkeypatch.setattr(display, "message", said.append)
-        return study_run._watch(engine, "digits", crew, display), said
+        return study_run._watch(engine, "digits", crew, display, None), said
 
 
 def states(snapshot):

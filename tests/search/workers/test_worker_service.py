@@ -12,7 +12,6 @@ import time
 import weakref
 
 import numpy as np
-import optuna
 import pytest
 import sqlalchemy as sa
 import torch
@@ -29,7 +28,14 @@ from aesearch.studies.errors import (
     StudyMismatchError,
     StudyNotFoundError,
 )
-from aesearch.studies.store import database, ledger, search_results, study_rows, tables
+from aesearch.studies.store import (
+    database,
+    ledger,
+    search_results,
+    study_rows,
+    tables,
+    whole_studies,
+)
 from aesearch.workers import schedule
 from aesearch.workers import worker as worker_module
 from aesearch.workers.service import Service
@@ -303,10 +309,8 @@ def test_a_store_that_fails_is_not_the_trials_fault(
 
 
 def delete(engine, name):
-    """Delete a study as the dashboard does."""
-    theirs = database.optuna_storage(engine)
-    optuna.delete_study(study_name=name, storage=theirs)
-    database.close_storage(theirs)
+    """Delete a study as ``aesearch delete`` does."""
+    whole_studies.delete_study(engine, name)
 
 
 def rename(engine, name):

@@ -226,7 +226,7 @@ def test_watching_ends_with_the_study(new_store, tiny_spec, create_study, monkey
         looked.set()
         sleep(seconds)
 
-    monkeypatch.setattr("aesearch.commands.status.time.sleep", note_and_sleep)
+    monkeypatch.setattr("aesearch.terminal.status_view.time.sleep", note_and_sleep)
     results = []
     watcher = threading.Thread(
         target=lambda: results.append(aesearch("status", "digits", "--watch", "--storage", storage))
