@@ -52,7 +52,7 @@ def score(
             "--ordinary",
             metavar="CLASS",
             help="Class that is not odd, repeat for more: says how well errors find the others. "
-            "Default: good, if there is one.",
+            "Default: good, normal or ok, if there is one.",
             show_default=False,
         ),
     ] = None,

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from aesearch.data.folder import ORDINARY
 from aesearch.inference.inputs import Input
 from aesearch.studies.errors import AesearchError
 
-ORDINARY = "good"
 _MASKS = ("{}_mask.png", "{}.png", "{}_mask.bmp", "{}.bmp")
 # Of more pixels than these, equal distances apart, no more is learned.
 _MOST_PIXELS = 10_000_000
@@ -56,7 +56,7 @@ class Masks:
     images : Input
         Its ``test/``.
     ordinary : tuple of str
-        Classes that are not odd; empty for ``good``.
+        Classes that are not odd; empty for those called good, normal or ok.
 
     Attributes
     ----------
@@ -68,7 +68,9 @@ class Masks:
         root = Path(images.source).expanduser()
         self._masks = [self._mask_of(folder, file.relative_to(root)) for file in images.files]
         self._is_ordinary = [
-            file.relative_to(root).parts[0] in (ordinary or (ORDINARY,)) for file in images.files
+            file.relative_to(root).parts[0] in ordinary
+            or (not ordinary and file.relative_to(root).parts[0].lower() in ORDINARY)
+            for file in images.files
         ]
         _, *size = images.shape[:3]
         self._step = max(1, len(images.files) * int(np.prod(size)) // _MOST_PIXELS)
@@ -148,7 +150,8 @@ class RocAreas:
         """
         names = class_names(images)
         check_ordinary(images, ordinary)
-        chosen = ordinary or tuple({ORDINARY} & set(names.tolist()))
+        there = dict.fromkeys(names.tolist())
+        chosen = ordinary or tuple(name for name in there if name.lower() in ORDINARY)
         if not chosen:
             return cls()
         is_odd = ~np.isin(names, chosen)

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from aesearch.data.containers import array_of
 from aesearch.evaluation.metrics import squared_errors
-from aesearch.inference.functions import Model
+from aesearch.inference.functions import Model, images_array
 from aesearch.inference.known_oddities import Masks, RocAreas
 from aesearch.inference.layouts import (
     check_integer_range,
@@ -75,7 +74,7 @@ def score_samples(
     >>> scores[scores.p_value <= 0.01].sort_values("error")      # doctest: +SKIP
     """
     network = the_model(model)
-    values = array_of(images, "images")
+    values = images_array(images, network.image_shape)
     layout = layout_of(values.shape, network.image_shape, "images")
     size = check_batch_size(batch_size, network.image_shape)
     check_integer_range((values[rows] for rows in batches(len(values), size)), "images")
@@ -123,7 +122,7 @@ def score_to(
     Parameters
     ----------
     ordinary : tuple of str
-        Classes that are not odd; empty for those called ``good``, if any.
+        Classes that are not odd; empty for those called good, normal or ok, if any.
     masks : Masks or None
         Which pixels of the images are odd, where INPUT says so.
     maps : Job, optional

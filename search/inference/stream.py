@@ -11,6 +11,7 @@ import numpy as np
 
 from aesearch.artifacts import model_file
 from aesearch.artifacts.model_path import find_model
+from aesearch.data.notes import shown
 from aesearch.inference.functions import between, check_pairs
 from aesearch.inference.inputs import PARTS, Input, open_input
 from aesearch.inference.layouts import Layout, from_channel_first, layout_of, shape_in
@@ -188,8 +189,7 @@ def file_names(images: Input) -> list[str]:
         inside = [root.name]
     else:
         inside = [file.relative_to(root).as_posix() for file in images.files]
-    # A name that is no UTF-8 would be in no table: its odd bytes are written as \xff.
-    return [os.fsencode(name).decode("utf-8", "backslashreplace") for name in inside]
+    return [shown(name) for name in inside]
 
 
 def reconstruct_to(job: Job, *, unclamped: bool = False) -> tuple[int, ...]:
