@@ -107,8 +107,7 @@ def archive_parts(path: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
         EOFError,
         ValueError,
         KeyError,
-        NotImplementedError,
-        RuntimeError,
+        RuntimeError,  # a member that is encrypted, or packed in a way that zipfile does not know
     ) as error:
         raise DataError(
             f"{path} must be a complete NumPy archive of numbers, got {error} "

@@ -45,3 +45,16 @@ def test_labels_that_are_no_ascii(tmp_path):
     np.savez(tmp_path / "b.npz", images=GREY, labels=np.array([b"K\xc3\xa4fer", b"\xd6l"] * 6))
     assert load(tmp_path / "a.npz").class_names == ("Käfer", "Öl")
     assert load(tmp_path / "b.npz").class_names == ("Käfer", "\\xd6l")
+
+
+def test_an_archive_packed_in_an_unknown_way_is_named(tmp_path):
+    """What packs files may know more ways than Python does."""
+    path = tmp_path / "a.npz"
+    np.savez(path, images=GREY)
+    content = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        start = content.find(signature) + offset
+        content[start : start + 2] = (99).to_bytes(2, "little")
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.npz must be a complete NumPy archive .* method"):
+        load(path)
