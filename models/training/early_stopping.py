@@ -4,9 +4,15 @@ import math
 from collections.abc import Sequence
 
 import torch
+from scipy.special import stdtrit
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from aesearch.models.training.population import Population
+
+# How often a network that is no better than PCA may be kept by chance. One network in a hundred:
+# its epoch is the best of many, which helps chance, and a true gain is far clearer than this.
+CHANCE = 0.01
 
 
 class EarlyStopping:
@@ -14,7 +20,8 @@ class EarlyStopping:
 
     The weights kept are those of the lowest loss, however small the gain. Patience is more
     demanding: it counts epochs since the loss last fell by more than ``min_delta`` below
-    the loss that last did so.
+    the loss that last did so. A member that started as PCA must be clearly better than that
+    (``restore``).
 
     Parameters
     ----------
@@ -53,12 +60,16 @@ class EarlyStopping:
         self.best_weights: Tensor | None = None
         self._reference_loss = self.best_loss.clone()
         self._reference_epoch = self.best_epoch.clone()
+        self._start_errors: Tensor | None = None  # (member, sample), NaN behind a member's last
 
     def consider_start(self, population: Population) -> None:
-        """Measure untrained members, so that no epoch is kept that is worse than their start.
+        """Measure untrained members that are PCA, so that none is kept that is worse.
 
         Patience does not count from here: a start may be hard to better in the first epochs.
         """
+        self._start_errors = pad_sequence(
+            population.validation_errors(), batch_first=True, padding_value=math.nan
+        )
         self._keep_better(population, population.validate())
 
     def update(self, population: Population, losses: Tensor) -> None:
@@ -100,12 +111,29 @@ class EarlyStopping:
         self._reference_epoch = self._reference_epoch[rows]
         if self.best_weights is not None:
             self.best_weights = self.best_weights[rows]
+        if self._start_errors is not None:
+            self._start_errors = self._start_errors[rows]
 
     def restore(self, population: Population) -> None:
-        """Give every member the weights of its best epoch; none without a finite loss."""
+        """Give every member the weights of its best epoch; none without a finite loss.
+
+        A member that started as PCA becomes PCA again unless its best epoch is better on its
+        validation images than chance explains: a paired t-test over these images, one-sided,
+        p < ``CHANCE``. It then is PCA of all its images, those included, and its best epoch 0.
+        """
         for position in self.best_loss.isfinite().nonzero().flatten().tolist():
             assert self.best_weights is not None
             population.set_weights(position, self.best_weights[position])
+        if self._start_errors is None:
+            return
+        unclear = []
+        for position, errors in enumerate(population.validation_errors()):
+            start = self._start_errors[position, : len(errors)]
+            if self.best_loss[position].isfinite() and not clearly_lower(errors, start):
+                self.best_epoch[position] = 0
+                self.best_loss[position] = start.mean()
+                unclear.append(position)
+        population.restart(unclear)
 
     def state(self) -> dict[str, Tensor]:
         """All that continues the stopping, as flat tensors on the CPU."""
@@ -117,6 +145,8 @@ class EarlyStopping:
         }
         if self.best_weights is not None:
             state["best_weights"] = self.best_weights.cpu().clone()
+        if self._start_errors is not None:
+            state["start_errors"] = self._start_errors.clone()
         return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -127,3 +157,14 @@ class EarlyStopping:
         self._reference_epoch = state["reference_epoch"].clone()
         weights = state.get("best_weights")
         self.best_weights = None if weights is None else weights.clone()
+        errors = state.get("start_errors")
+        self._start_errors = None if errors is None else errors.clone()
+
+
+def clearly_lower(errors: Tensor, others: Tensor) -> bool:
+    """Whether the same images' errors are lower in the mean than chance explains."""
+    gains = others - errors
+    if len(gains) == 1:  # nothing says how far chance goes
+        return False
+    mean, deviation = gains.mean().item(), gains.std().item()
+    return mean > stdtrit(len(gains) - 1, 1.0 - CHANCE) * deviation / math.sqrt(len(gains))

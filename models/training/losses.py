@@ -61,18 +61,13 @@ def squared_errors(
         Of the mean loss with respect to ``outputs``; of their layout and type.
     """
     n_pixels = targets.shape[-1]
-    member_axis = 1 if sample_first else 0
     values = outputs.to(targets.dtype)
     reconstructions = values.sigmoid_() if output == "sigmoid" else values.clamp(0.0, 1.0)
     errors = reconstructions - targets
     if is_sample is not None:
         errors.mul_((is_sample.t() if sample_first else is_sample).unsqueeze(-1))
-    # A norm is one pass, and its square root is undone on few values. Over the pixels of one
-    # sample alone: a CPU adds up naively, and would lose a thousandth over many samples, or over
-    # one that is very large.
     exact = sum_dtype(errors.device)
-    norms = torch.linalg.vector_norm(errors, dim=2, dtype=exact if n_pixels > LARGE_IMAGE else None)
-    sums = norms.square_().sum(1 - member_axis, dtype=exact).div_(n_pixels)
+    sums = _squares(errors).sum(0 if sample_first else 1, dtype=exact).div_(n_pixels)
     if counts is None:
         return sums, None
     if output == "sigmoid":
@@ -88,6 +83,38 @@ def squared_errors(
         scale = scale.view(1, -1, 1) if sample_first else scale.view(-1, 1, 1)
     gradient.mul_(scale)
     return sums, gradient.to(outputs.dtype)
+
+
+def sample_errors(
+    outputs: Tensor, targets: Tensor, *, output: str, sample_first: bool
+) -> Tensor:
+    """Each sample's mean squared error per pixel.
+
+    Parameters
+    ----------
+    outputs, targets, output, sample_first
+        As in :func:`squared_errors`; outputs are overwritten.
+
+    Returns
+    -------
+    Tensor, (member, sample), of the type of ``targets`` or ``sum_dtype``
+    """
+    values = outputs.to(targets.dtype)
+    values = values.sigmoid_() if output == "sigmoid" else values.clamp_(0.0, 1.0)
+    errors = _squares(values.sub_(targets)).div_(targets.shape[-1])
+    return errors.t() if sample_first else errors
+
+
+def _squares(errors: Tensor) -> Tensor:
+    """Sum of the squares of each sample's pixels; without the last axis."""
+    # A norm is one pass, and its square root is undone on few values. Over the pixels of one
+    # sample alone: a CPU adds up naively, and would lose a thousandth over many samples, or over
+    # one that is very large.
+    large = errors.shape[-1] > LARGE_IMAGE
+    norms = torch.linalg.vector_norm(
+        errors, dim=2, dtype=sum_dtype(errors.device) if large else None
+    )
+    return norms.square_()
 
 
 def binary_accuracies(

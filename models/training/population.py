@@ -8,6 +8,7 @@ of the study.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from aesearch.models.precision import PRECISIONS, sum_dtype
 from aesearch.models.principal import Principal, principal_components
 from aesearch.models.shortcut import set_mean, start_at
 from aesearch.models.training.denoising import Denoising, InputCorruption
-from aesearch.models.training.losses import binary_accuracies, squared_errors
+from aesearch.models.training.losses import binary_accuracies, sample_errors, squared_errors
 from aesearch.models.training.member import EpochLosses, Member, check_one_of, check_population
 from aesearch.models.training.member_states import MemberStates
 from aesearch.models.training.minibatches import (
@@ -191,19 +192,17 @@ class Population:
         """A member's weights before its first step (1, parameter), and the mean it takes off."""
         module, mean = self._plain(member), None
         if self.starts_as_pca:
-            principal = self._principal(member)
+            principal = self._principal(member.train_indices, member.encoding_dim)
             start_at(module.encoder, module.decoder, principal)
             # As the weights: rounded to float32 first, so that one start serves every precision.
             mean = principal.mean.float().to(self._dtype)
         return self._layout.stack([module], self._dtype), mean
 
-    def _principal(self, member: Member) -> Principal:
-        """Components of a member's images; those of a fold come from the device once."""
-        key = (member.train_indices.numpy().tobytes(), member.encoding_dim)
+    def _principal(self, indices: Tensor, n_components: int) -> Principal:
+        """Components of images; those of a fold come from the device once."""
+        key = (indices.numpy().tobytes(), n_components)
         if key not in self._components:
-            self._components[key] = principal_components(
-                self._images, member.train_indices, member.encoding_dim
-            )
+            self._components[key] = principal_components(self._images, indices, n_components)
         return self._components[key]
 
     @property
@@ -379,6 +378,29 @@ class Population:
         steps.run(lambda minibatch, row: self._evaluate_step(network, totals[0], minibatch, row))
         return _means(totals, pools)[0]
 
+    def validation_errors(self) -> list[Tensor]:
+        """Measure every member as it is, trained or frozen, on each of its validation images.
+
+        Returns
+        -------
+        list of Tensor, (member,) of (sample,), float64
+            Mean squared errors per pixel, on the CPU.
+        """
+        network = self._network_of(range(self.n_members), self._states.rows())
+        pools = [member.validation_indices for member in self.members]
+        table = index_table(pools, evaluation_size(self._batch_size, self._images.shape[1]))
+        found = []
+        for indices in table.to(self._device):
+            inputs, targets = self._inputs_and_targets(indices)
+            outputs = network.forward(inputs, None).view(targets.shape)
+            found.append(
+                sample_errors(
+                    outputs, targets, output=self._output, sample_first=network.sample_first
+                )
+            )
+        errors = torch.cat(found, dim=1).cpu().double()
+        return [row[: len(pool)] for row, pool in zip(errors, pools, strict=True)]
+
     def _validate(self, *, binary_accuracy: bool) -> None:
         """Measure the live members on their validation images; the sums stay on the device."""
         average = self._states.average
@@ -476,6 +498,20 @@ class Population:
         self._states.set_row(position, row)
         if self._compute_weights is not self._states.weights:
             self._compute_weights.copy_(self._states.weights)
+
+    def restart(self, positions: Sequence[int]) -> None:
+        """Make members PCA of all their images, of those that validate too; they train no more."""
+        assert self._means is not None, "the members must start as PCA"
+        for position in positions:
+            member = self.members[position]
+            both = torch.cat([member.train_indices, member.validation_indices]).sort().values
+            row, mean = self._started(replace(member, train_indices=both))
+            assert mean is not None
+            self._means[position] = mean.to(self._device)
+            self.set_weights(position, row[0].to(self._device))
+        self._components.clear()
+        self.stop(positions)
+        self._assemble()
 
     def _freeze(self, positions: Sequence[int], status: str) -> None:
         if positions:

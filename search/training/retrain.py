@@ -36,8 +36,8 @@ class RetrainedSeed:
     Attributes
     ----------
     epochs : int
-        Epochs trained; ``best_epoch`` (from 1) is the one whose weights are kept; 0 where
-        those that it started with, as PCA, are better than those of every epoch.
+        Epochs trained; ``best_epoch`` (from 1) is the one whose weights are kept; 0 where none
+        is clearly better than PCA, which then is what is kept, of all the training images.
     validation_loss : float
         Of that epoch, on the held-out part of the training set; MSE per pixel.
     curve : list of (train, validation, accuracy)

@@ -158,7 +158,7 @@ def retrained(records: Sequence[RetrainRecord], *, denoises: bool) -> Table:
             (
                 number_cell(record.seed_index, str(record.seed_index)),
                 Cell(str(record.seed), str(record.seed), "number"),
-                number_cell(record.best_epoch, str(record.best_epoch or "the start, PCA")),
+                number_cell(record.best_epoch, str(record.best_epoch or "none: it is PCA")),
                 number_cell(record.epochs, str(record.epochs)),
                 number_cell(record.validation_loss),
                 number_cell(record.test_mse),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # NumPy, which a command line has no need of
 def kept_text(best_epoch: int, epochs: int) -> str:
     """Say which epoch's weights a retrained network has, out of how many."""
     if best_epoch == 0:
-        return f"stays the PCA it started as (none of {epochs} epochs is better)"
+        return f"is PCA (none of {epochs} epochs is clearly better on the held-out images)"
     return f"best epoch {best_epoch} of {epochs}"
 
 

@@ -1,9 +1,11 @@
 """A network with a shortcut starts as PCA of its own training images, and is itself in a crowd."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from scipy.stats import ttest_rel
 from sklearn.decomposition import PCA
 from torch.nn import functional as F
 
@@ -11,7 +13,7 @@ from aesearch.models import principal
 from aesearch.models.autoencoder import build_autoencoder
 from aesearch.models.principal import principal_components
 from aesearch.models.shortcut import start_at
-from aesearch.models.training.early_stopping import EarlyStopping
+from aesearch.models.training.early_stopping import EarlyStopping, clearly_lower
 from aesearch.models.training.population import Member, Population
 from aesearch.models.training.randomness import minibatch_order
 
@@ -198,25 +200,129 @@ def trained_alone(one, images, architecture, *, n_epochs):
     return losses, averaged
 
 
-@BOTH
-def test_no_epoch_is_kept_that_is_worse_than_the_start(architecture):
-    """Of two members the one with a learning rate far too high goes back to PCA, bit for bit."""
-    members = [member(1), member(1, learning_rate=3.0)]
-    population = Population(members, random_images(), architecture=architecture, **SETTINGS)
-    start = population.weights(1)
-    measured = population.validate()
-    stopping = EarlyStopping(2, patience=5, min_delta=0.0)
+def curved_images():
+    """A bright bar that moves: one number says where, and no line through the pixels does."""
+    columns = torch.linspace(0, 10, N_IMAGES)[:, None, None, None]
+    bar = torch.exp(-((torch.arange(11.0) - columns) ** 2) / 2)
+    return (255 * bar.expand(N_IMAGES, 1, 9, 11)).round().to(torch.uint8)
+
+
+def stopped_early(members, images, architecture, *, n_epochs, **settings):
+    """A population after ``n_epochs`` with its best weights, and what stopped it."""
+    settings = SETTINGS | {"epochs": n_epochs, "architecture": architecture} | settings
+    population = Population(members, images, **settings)
+    stopping = EarlyStopping(len(members), patience=n_epochs, min_delta=0.0)
     stopping.consider_start(population)
-    # The first learns something at last: the start counts as its epochs do.
-    for losses in ([9.0, 9.0], [0.0, 9.0]):
-        population.run_epoch()
-        stopping.update(population, torch.tensor(losses))
-    kept = population.weights(0)
+    while population.epoch < n_epochs and "training" in population.status:
+        stopping.update(population, population.run_epoch().validation)
+    best = stopping.best_weights.clone()
     stopping.restore(population)
-    assert stopping.best_epoch.tolist() == [2, 0]
-    assert torch.equal(population.weights(0), kept)
-    assert torch.equal(population.weights(1), start)
-    assert stopping.best_loss.tolist() == [0.0, measured[1].item()]
+    return population, stopping, best
+
+
+@BOTH
+def test_what_is_not_clearly_better_than_its_start_is_pca_of_all_its_images(architecture):
+    """Of noise nothing can be learned; the images that stopped the training serve at last."""
+    members = [member(0), member(1, learning_rate=3.0)]
+    images = random_images()
+    population, stopping, _ = stopped_early(members, images, architecture, n_epochs=3)
+    both = [
+        torch.cat([one.train_indices, one.validation_indices]).sort().values for one in members
+    ]
+    everything = [
+        replace(one, train_indices=indices) for one, indices in zip(members, both, strict=True)
+    ]
+    expected = Population(everything, images, architecture=architecture, **SETTINGS)
+    assert stopping.best_epoch.tolist() == [0, 0]
+    assert population.status == ["stopped", "stopped"]
+    fresh = Population(members, images, architecture=architecture, **SETTINGS)
+    torch.testing.assert_close(stopping.best_loss, fresh.validate(), rtol=1e-12, atol=0)
+    pixels = images.double().div(255)
+    for position in range(2):
+        assert torch.equal(population.weights(position), expected.weights(position))
+        with torch.no_grad():
+            found = population.extract(position)(pixels)
+            assert torch.equal(found, expected.extract(position)(pixels))
+        measured = population.measure([position], [torch.arange(N_IMAGES)])
+        assert measured.item() == pytest.approx(F.mse_loss(found, pixels).item(), rel=1e-12)
+
+
+@BOTH
+def test_a_network_that_is_clearly_better_than_its_start_keeps_its_best_epoch(architecture):
+    """Beside one that learns nothing, and that is the same as when it trains alone."""
+    learner = member(0, learning_rate=1e-2, weight_decay=0.0, encoding_dim=1)
+    idle = member(0, learning_rate=0.0, encoding_dim=1)
+    images = curved_images()
+    population, stopping, best = stopped_early([learner, idle], images, architecture, n_epochs=40)
+    assert stopping.best_epoch[0] > 0
+    assert stopping.best_epoch[1] == 0
+    assert torch.equal(population.weights(0), best[0])
+    assert not torch.equal(population.weights(1), best[1])
+    for position, one in enumerate((learner, idle)):
+        alone, alone_stopping, _ = stopped_early([one], images, architecture, n_epochs=40)
+        assert alone_stopping.best_epoch[0] == stopping.best_epoch[position]
+        torch.testing.assert_close(alone.weights(0), population.weights(position))
+
+
+@BOTH
+@pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16"])
+def test_errors_of_single_images_are_those_of_the_plain_network(architecture, precision):
+    """Whatever the number of images that each member has, frozen or not."""
+    settings = SETTINGS | {"precision": precision, "architecture": architecture}
+    members = [member(0), member(1, validation_indices=torch.arange(3)), member(2)]
+    population = Population(members, random_images(), **settings)
+    population.run_epoch()
+    population.stop([2])
+    for position, (one, found) in enumerate(
+        zip(members, population.validation_errors(), strict=True)
+    ):
+        network = population.extract(position)
+        pixels = random_images()[one.validation_indices].to(population.weights(0).dtype)
+        pixels = pixels.div(255)
+        with torch.no_grad():
+            errors = (network(pixels) - pixels).square().flatten(1).mean(1).double()
+        torch.testing.assert_close(found, errors, rtol=1e-5, atol=1e-9)
+        assert found.mean().item() == pytest.approx(
+            population.measure([position], [one.validation_indices]).item(), rel=1e-6
+        )
+
+
+def test_clearly_lower_is_a_paired_t_test():
+    """One-sided, at 1%; one image alone tells nothing."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        n = int(torch.randint(2, 40, (), generator=generator))
+        others = torch.rand(n, dtype=torch.float64, generator=generator)
+        gains = torch.randn(n, dtype=torch.float64, generator=generator) * 0.1 + 0.05
+        p = ttest_rel(others - gains, others, alternative="less").pvalue
+        assert clearly_lower(others - gains, others) == (p < 0.01)
+    assert not clearly_lower(torch.zeros(1), torch.ones(1))
+    assert clearly_lower(torch.zeros(9), torch.ones(9))
+    assert not clearly_lower(torch.ones(9), torch.ones(9))
+
+
+@BOTH
+def test_a_start_is_remembered_across_a_stop(architecture):
+    """Of members of different numbers of images, also where one was dropped before."""
+    images = random_images()
+    members = [member(0), member(1, validation_indices=torch.arange(3)), member(2)]
+    rows = []
+    for interrupted in (False, True):
+        population = Population(members, images, architecture=architecture, **SETTINGS)
+        stopping = EarlyStopping(3, patience=5, min_delta=0.0)
+        stopping.consider_start(population)
+        stopping.update(population, population.run_epoch().validation)
+        population.keep([2, 1])
+        stopping.keep([2, 1])
+        if interrupted:
+            state, kept = population.state(), stopping.state()
+            population = Population(members, images, architecture=architecture, **SETTINGS)
+            population.load_state(state)
+            stopping = EarlyStopping(2, patience=5, min_delta=0.0)
+            stopping.load_state(kept)
+        stopping.restore(population)
+        rows.append(population.all_weights())
+    assert torch.equal(*rows)
 
 
 @BOTH
