@@ -62,7 +62,7 @@ def test_automatic_widths_go_by_a_budget(problem_of):
 )
 def test_as_many_workers_as_fit(available, is_asked, expected):
     """Fewer where nobody asked for a number; all where memory is unknown."""
-    needed = Cost(1000, 2 * GB, 1.0)
+    needed = Cost(1000, 2 * GB, 1.0, 1.0)
     bytes_there = None if available is None else available * GB
     assert workers_that_fit(needed, 4, is_asked=is_asked, available=bytes_there) == expected
 
@@ -72,7 +72,7 @@ def test_as_many_workers_as_fit(available, is_asked, expected):
 )
 def test_more_memory_than_there_is_is_refused(available, is_asked, remedy):
     """With what there is, what is needed, and what helps."""
-    needed = Cost(1000, 2 * GB, 1.0)
+    needed = Cost(1000, 2 * GB, 1.0, 1.0)
     with pytest.raises(MemoryNeededError, match=rf"got {available}\.0 GB free.*8\.0 GB") as raised:
         workers_that_fit(needed, 4, is_asked=is_asked, available=available * GB)
     assert remedy in str(raised.value)
@@ -93,3 +93,19 @@ def test_memory_that_is_left_is_known():
     """On Linux; elsewhere nobody knows, and nothing is refused."""
     found = cost.available_bytes()
     assert found is None or found > 0
+
+
+def test_the_time_is_near_what_was_measured(monkeypatch):
+    """The quick start took 36 s on 2 such cores; on one it would have taken twice the training."""
+    monkeypatch.setattr(cost, "_products_per_second", lambda: 95e9)
+    monkeypatch.setattr(cost, "places", lambda **_: 2)
+    needed = cost_of(load_problem(load_spec(overrides=["data.dataset=digits"]), device="cpu"))
+    assert cost.seconds_for(needed, 2) == pytest.approx(36, rel=0.2)
+    assert cost.seconds_for(needed, 1) - 10 == pytest.approx(2 * (cost.seconds_for(needed, 8) - 10))
+
+
+def test_a_core_is_as_fast_as_its_best_product(monkeypatch):
+    """Whatever else runs beside it: nineteen slow products say nothing."""
+    clock = iter(np.cumsum([0.0, *[5.0, 0.0] * 19, 0.001, 0.0]))
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: next(clock))
+    assert cost._products_per_second() == pytest.approx(2 * 384**3 / 0.001)
