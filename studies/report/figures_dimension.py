@@ -54,6 +54,8 @@ def by_dimension(
     rows: Sequence[DimensionRow],
     default_encoding_dim: int,
     pca_by_dim: Mapping[int, float],
+    *,
+    pca_by_fold: bool,
 ) -> Figure | str:
     """Draw the MSE against the size of the code, with PCA and the one-standard-error rule."""
     if not rows:
@@ -144,6 +146,7 @@ def by_dimension(
     log = dims[-1] >= 8 * dims[0]
     ticks = {"tickmode": "array", "tickvals": dims, "ticktext": list(map(str, dims))}
     told = "; ".join(f"{row.encoding_dim}: {value_text(row.trial.value)}" for row in rows)
+    measured = f" PCA is measured {'over the same folds' if pca_by_fold else 'on the test set'}."
     reach = [*[t.value for t in trials], *[mse for _, mse in baseline], bound]
     return Figure(
         name="dimensions",
@@ -152,7 +155,7 @@ def by_dimension(
         caption="A larger code usually errs less: the question is what it buys. Bars are "
         "standard errors; filled: no smaller code is as good. The shaded strip is the best "
         "trial plus one standard error; the smallest code that reaches it is what the rule "
-        "one-se chooses." + (" PCA is measured on the test set." if baseline else ""),
+        f"one-se chooses.{measured if baseline else ''}",
         data=data,
         layout={
             "xaxis": {

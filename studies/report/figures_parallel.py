@@ -25,11 +25,7 @@ def parallel(snapshot: StudySnapshot, dimensions: Mapping[str, Dimension]) -> Fi
     axes = [_Axis(name, dimension) for name, dimension in dimensions.items()]
     losses = _Axis("MSE", _loss_range(ranked))
     pruned = [trial for trial in snapshot.trials if trial.state == "pruned"]
-    data = (
-        [_lines("stopped early", pruned, axes, None, shade=color("faint"), width=0.8)]
-        if pruned
-        else []
-    )
+    data = [_lines("pruned", pruned, axes, None, shade=color("faint"), width=0.8)] if pruned else []
     n_bands = min(BANDS, len(ranked))
     for band in reversed(range(n_bands)):
         start, stop = (band * len(ranked)) // n_bands, ((band + 1) * len(ranked)) // n_bands

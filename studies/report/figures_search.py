@@ -34,7 +34,7 @@ def history(snapshot: StudySnapshot) -> Figure | str:
         return "No trial has a value yet, so there is no optimisation history to draw."
     kinds: list[tuple[str, list[TrialRecord], Plotly]] = [
         (
-            "stopped early",
+            "pruned",
             [trial for trial in finished if trial.state == "pruned"],
             {"symbol": "circle-open", "size": 6, "color": color("faint")},
         ),
@@ -88,8 +88,8 @@ def history(snapshot: StudySnapshot) -> Figure | str:
         name="history",
         title="How the search went",
         alt=f"Scatter plot of {MSE} against trial number, with a line for the best so far. {told}.",
-        caption="Mean over folds with its standard error. Trials that were stopped early show "
-        "their last value, after fewer epochs.",
+        caption="Mean over folds with its standard error. Pruned trials show their last value, "
+        + ("on one fold." if snapshot.spec.scores_delivery else "after fewer epochs."),
         data=data,
         layout={
             "xaxis": {

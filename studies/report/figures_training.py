@@ -14,7 +14,7 @@ from aesearch.studies.results.text import value_text
 
 
 def fold_curves(
-    trial: TrialRecord | None, curves: pd.DataFrame, *, score_epochs: int
+    trial: TrialRecord | None, curves: pd.DataFrame, *, score_epochs: int, as_delivered: bool
 ) -> Figure | str:
     """Draw the loss of one trial on every fold, their mean, and a band of one standard error.
 
@@ -26,6 +26,9 @@ def fold_curves(
         Of ``frames.curves``.
     score_epochs : int
         The last epochs that make up the score.
+    as_delivered : bool
+        Whether the score is no mean of these losses, but measured once: as what the retraining
+        would deliver.
     """
     if trial is None:
         return "No trial is complete and stable yet, so there are no fold curves to draw."
@@ -83,32 +86,38 @@ def fold_curves(
     ]
     first = epochs[-1] - min(score_epochs, len(epochs)) + 1
     scored = "the last epoch" if first == epochs[-1] else f"epochs {first} to {epochs[-1]}"
+    caption = f"Its score is the mean over {scored} (shaded), so no epoch is picked."
+    shade = {
+        "type": "rect",
+        "xref": "x",
+        "yref": "paper",
+        "x0": first - 0.5,
+        "x1": epochs[-1] + 0.5,
+        "y0": 0,
+        "y1": 1,
+        "line": {"width": 0},
+        "fillcolor": color("shade"),
+        "layer": "below",
+    }
+    if as_delivered:
+        caption = (
+            "The loss is that of images which each fold keeps aside to stop its training. Its "
+            "score is measured once, with the weights of the best epoch, on the images that the "
+            f"fold holds out: {', '.join(map(value_text, trial.fold_scores))}."
+        )
     return Figure(
         name="folds",
         title=f"Trial {trial.number} on each fold",
         alt=f"Line plot of the validation loss of trial {trial.number} over {len(epochs)} epochs "
         f"on {n_folds} folds. The mean goes from {value_text(float(mean[0]))} to "
         f"{value_text(float(mean[-1]))}.",
-        caption=f"Its score is the mean over {scored} (shaded), so no epoch is picked. The "
-        "training loss is measured with dropout, while the weights still change.",
+        caption=f"{caption} The training loss is measured with dropout, while the weights still "
+        "change.",
         data=data,
         layout={
             "xaxis": {"title": {"text": "epoch"}, "tickformat": "d"},
             "yaxis": loss_axis([*losses.ravel().tolist(), *training]),
-            "shapes": [
-                {
-                    "type": "rect",
-                    "xref": "x",
-                    "yref": "paper",
-                    "x0": first - 0.5,
-                    "x1": epochs[-1] + 0.5,
-                    "y0": 0,
-                    "y1": 1,
-                    "line": {"width": 0},
-                    "fillcolor": color("shade"),
-                    "layer": "below",
-                }
-            ],
+            "shapes": [] if as_delivered else [shade],
         },
     )
 

@@ -66,7 +66,7 @@ def report_page(
     trial = trial or (ranked[0] if ranked else None)
     configuration = [] if trial is None else _configuration(spec, trial.params)
     rows = figures_dimension.dimension_rows(
-        snapshot, spec.model.encoding_dim, _pca_curve(spec, evaluation)
+        snapshot, spec.model.encoding_dim, _pca_curve(snapshot, evaluation)
     )
     script, styles = _text("page.js"), _text("page.css")
     plotly = (resources.files("plotly") / "package_data" / "plotly.min.js").read_text("utf-8")
@@ -100,6 +100,7 @@ def report_page(
         retrained_table=tables.retrained(snapshot.retrains, denoises=found.denoising is not None)
         if snapshot.retrains
         else None,
+        pca_by_fold=bool(snapshot.facts.get("pca")),
         searched=_space(dimensions),
         command="\n".join(words.reproducing_commands(snapshot)),
         specification=to_yaml(spec),
@@ -118,18 +119,21 @@ def _figures(
     ranked = eligible_trials(snapshot.trials)
     winner = next((t for t in snapshot.trials if t.number == snapshot.chosen), None)
     default_dim = spec.model.encoding_dim
-    pca = _pca_curve(spec, evaluation)
+    pca = _pca_curve(snapshot, evaluation)
     rows = figures_dimension.dimension_rows(snapshot, default_dim, pca)
     best_epochs = {record.seed_index: record.best_epoch for record in snapshot.retrains}
     drawn = {
         "history": figures_search.history(snapshot),
         "importances": figures_search.importances(shares(snapshot, dimensions, seed=spec.seed)),
         "parallel": figures_parallel.parallel(snapshot, dimensions),
-        "dimensions": figures_dimension.by_dimension(snapshot, rows, default_dim, pca),
+        "dimensions": figures_dimension.by_dimension(
+            snapshot, rows, default_dim, pca, pca_by_fold=bool(snapshot.facts.get("pca"))
+        ),
         "folds": figures_training.fold_curves(
             winner or (ranked[0] if ranked else None),
             curves,
             score_epochs=spec.search.score_epochs,
+            as_delivered=spec.scores_delivery,
         ),
         "retraining": figures_training.retraining(retrain_curves, best_epochs),
     }
@@ -142,10 +146,16 @@ def _figures(
     return drawn
 
 
-def _pca_curve(spec: ResolvedSpec, evaluation: Evaluation | None) -> dict[int, float]:
-    """Test MSE of PCA by number of components; {} where trials are scored on corrupted images."""
-    if spec.training.corruption != "none" or evaluation is None:
+def _pca_curve(snapshot: StudySnapshot, evaluation: Evaluation | None) -> dict[int, float]:
+    """MSE of PCA by number of components, over the folds if it is known there, else on the test.
+
+    {} where trials are scored on corrupted images.
+    """
+    if snapshot.spec.training.corruption != "none":
         return {}
+    by_fold = {row["encoding_dim"]: row["mse"] for row in snapshot.facts.get("pca", ())}
+    if by_fold or evaluation is None:
+        return by_fold
     pca = evaluation.pca
     found = {point.encoding_dim: point.mse for point in pca.curve}
     return found | {pca.encoding_dim: pca.mse}

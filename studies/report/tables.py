@@ -10,9 +10,9 @@ from aesearch.studies.report.look import spelled
 from aesearch.studies.results.evaluation import Corrupted, Evaluation
 from aesearch.studies.results.records import RetrainRecord, StudySnapshot, TrialRecord
 from aesearch.studies.results.text import parameter_text, value_text
+from aesearch.studies.spec.resolved import ResolvedSpec
 
 ABSENT = "\N{EN DASH}"
-STATE_WORDS = {"pruned": "stopped early"}
 
 
 @dataclass(frozen=True)
@@ -54,20 +54,24 @@ def number_cell(value: float | None, text: str | None = None, *, form: str = ".4
 
 def trials(snapshot: StudySnapshot, names: Sequence[str]) -> Table:
     """All trials, in number order; reasons stand in lists of their own, where they have room."""
-    headings = ("trial", "state", "MSE", "± SE", "epochs", *map(spelled, names))
-    rows = tuple(_trial_row(trial, names) for trial in snapshot.trials)
+    headings = ("trial", "state", "MSE", "± SE", "folds", "epochs", *map(spelled, names))
+    rows = tuple(_trial_row(trial, names, snapshot.spec) for trial in snapshot.trials)
     numbers = [trial.number for trial in snapshot.trials]
     marked = numbers.index(snapshot.chosen) if snapshot.chosen in numbers else None
     return Table("Every trial of the study", headings, rows, marked)
 
 
-def _trial_row(trial: TrialRecord, names: Sequence[str]) -> tuple[Cell, ...]:
+def _trial_row(trial: TrialRecord, names: Sequence[str], spec: ResolvedSpec) -> tuple[Cell, ...]:
     state = "unstable" if trial.unstable else trial.state
+    # Where folds are bought last, a trial that does not get there has trained on the first one.
+    n_folds = 1 if spec.scores_delivery and trial.state != "complete" else spec.search.folds
+    n_folds = n_folds if trial.epochs else 0
     cells = [
         Cell(str(trial.number), str(trial.number), "number"),
-        Cell(STATE_WORDS.get(state, state), state, f"state state-{state}"),
+        Cell(state, state, f"state state-{state}"),
         number_cell(trial.value),
         number_cell(trial.standard_error, form=".2g"),
+        number_cell(n_folds, f"{n_folds} of {spec.search.folds}"),
         number_cell(trial.epochs, str(trial.epochs)),
     ]
     for name in names:

@@ -69,19 +69,24 @@ def _searched(snapshot: StudySnapshot, found: Summary) -> Markup:
     counts, folds = found.trials, snapshot.spec.search.folds
     finished = counts.finished
     aim = "cleans these images" if found.denoising else "gives these images back"
+    judged = (
+        f"each trained and judged on one of {folds} folds of the images first, and on all of them "
+        "where it did well there"
+        if snapshot.spec.scores_delivery
+        else f"each trained and judged on {folds} folds of the images"
+    )
     text = Markup(
         "aesearch looks for the autoencoder that {} best. It has tried <strong>{} of {} "
-        "configurations</strong>, each trained and judged on {} folds of the images"
-    ).format(aim, finished, found.n_trials, folds)
+        "configurations</strong>, {}"
+    ).format(aim, finished, found.n_trials, judged)
     if finished == found.n_trials:
         text = Markup(
-            "aesearch looked for the autoencoder that {} best. It tried <strong>{}</strong>, "
-            "each trained and judged on {} folds of the images"
-        ).format(aim, count(finished, "configuration"), folds)
+            "aesearch looked for the autoencoder that {} best. It tried <strong>{}</strong>, {}"
+        ).format(aim, count(finished, "configuration"), judged)
     ends = []
     if counts.pruned:
         were = "was" if counts.pruned == 1 else "were"
-        ends.append(f"{counts.pruned} {were} stopped early as hopeless")
+        ends.append(f"{counts.pruned} {were} pruned as hopeless")
     if found.unstable:
         ends.append(f"{len(found.unstable)} set aside as unstable")
     if counts.failed:

@@ -8,7 +8,7 @@ from html import unescape
 
 import numpy as np
 import pytest
-from report_study import report_arguments
+from report_study import SPACE, report_arguments
 
 from aesearch.studies.report.figures_dimension import dimension_rows
 from aesearch.studies.report.importances import shares
@@ -171,11 +171,58 @@ def test_a_retraining_that_the_limit_cut_off_is_called_so(limit, epochs, said, u
 def test_one_pruned_trial_was_stopped_and_several_were():
     arguments = report_arguments()
     snapshot = arguments["snapshot"]
-    assert "10 were stopped early as hopeless" in words(report_page(**arguments))
+    assert "10 were pruned as hopeless" in words(report_page(**arguments))
     first = next(trial for trial in snapshot.trials if trial.state == "pruned")
     trials = tuple(t for t in snapshot.trials if t.state != "pruned" or t is first)
     page = report_page(**arguments | {"snapshot": replace(snapshot, trials=trials)})
-    assert "1 was stopped early as hopeless" in words(page)
+    assert "1 was pruned as hopeless" in words(page)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "said"),
+    [
+        (
+            "auto",
+            [
+                "on one of 3 folds of the images first",
+                "measured once, with the weights of the best epoch",
+                "pruned 0.15 – 1 of 3 2 ",
+                "last value, on one fold",
+            ],
+        ),
+        (
+            "20",
+            [
+                "each trained and judged on 3 folds of the images;",
+                "Its score is the mean over epochs 18 to 20 (shaded)",
+                "pruned 0.15 – 3 of 3 2 ",
+                "last value, after fewer epochs",
+            ],
+        ),
+    ],
+)
+def test_a_report_says_on_which_folds_a_trial_trained_and_what_its_score_is(epochs, said):
+    arguments = report_arguments()
+    spec = load_spec(overrides=[*SPACE, "search.trials=30", f"training.epochs={epochs}"])
+    spec = resolve(spec, image_shape=(1, 8, 8), n_train=1438, device="cpu")
+    trials = tuple(
+        replace(trial, value=0.15) if trial.state == "pruned" else trial
+        for trial in arguments["snapshot"].trials
+    )
+    snapshot = replace(arguments["snapshot"], spec=spec, trials=trials)
+    text = words(report_page(**arguments | {"snapshot": snapshot}))
+    assert [words for words in said if words not in text] == []
+
+
+def test_pca_is_that_of_the_folds_where_it_is_known():
+    """As the trials' scores are; of the test set only where the store has no other."""
+    arguments = report_arguments()
+    assert "measured on the test images" in words(report_page(**arguments))
+    facts = arguments["snapshot"].facts | {"pca": [{"encoding_dim": 8, "mse": 0.034567}]}
+    snapshot = replace(arguments["snapshot"], facts=facts)
+    text = words(report_page(**arguments | {"snapshot": snapshot}))
+    assert "PCA is measured over the same folds" in text
+    assert "0.03457" in text
 
 
 def test_a_winner_that_depends_on_its_seed_is_called_so():
