@@ -19,6 +19,7 @@ def trial_note(
     pictures: Sequence[tuple[str, str]] = (),
     *,
     score_epochs: int,
+    as_delivered: bool = False,
     noise: Denoising | None = None,
 ) -> str:
     """Tell how a trial ended, with one row per fold.
@@ -29,6 +30,8 @@ def trial_note(
         Shown below; where the dashboard has no files, the words of ``alt`` stand for them.
     score_epochs : int
         Over how many of the last epochs a fold's score is a mean.
+    as_delivered : bool
+        Whether a fold's score is measured once instead, as what the retraining would deliver.
     noise : Denoising or None
         Of the validation images.
     """
@@ -36,14 +39,27 @@ def trial_note(
     if trial.curve:
         parts.append(_fold_table(trial))
         words = (
-            f"Losses are mean squared errors per pixel at epoch {trial.curve[-1].epoch}, "
-            "the last one trained."
+            "Losses are mean squared errors per pixel at the last epoch that was trained: "
+            f"{_last_epochs(trial)}."
         )
-        if trial.record.fold_scores and score_epochs > 1:
+        if as_delivered:
+            words += (
+                " The validation loss is that of images that a fold keeps aside to stop its "
+                "training; the score is measured with the weights of the best epoch, on the images "
+                "that the fold holds out."
+            )
+        elif trial.record.fold_scores and score_epochs > 1:
             words += f" The score is the mean validation loss of the last {score_epochs} epochs."
         parts.append(words)
     parts += [f"![{_escaped(alt)}]({path})" for alt, path in pictures]
     return "\n\n".join(parts) + "\n"
+
+
+def _last_epochs(trial: FinishedTrial) -> str:
+    last = {point.fold: point.epoch for point in trial.curve}
+    if len(set(last.values())) == 1:
+        return str(max(last.values()))
+    return ", ".join(f"{epoch} on fold {fold}" for fold, epoch in sorted(last.items()))
 
 
 def _ending(trial: FinishedTrial, noise: Denoising | None) -> str:

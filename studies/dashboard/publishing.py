@@ -186,6 +186,7 @@ def _write(connection: Connection, study_id: int, trial_ids: Sequence[int]) -> N
     document = json.loads(row.spec)
     noise = Denoising.of(TrainingSpec.model_validate(document["training"]))
     score_epochs = int(document["search"]["score_epochs"])
+    as_delivered = document["training"]["epochs"] == "auto"
     attributes, notes = [], {}
     for trial in finished_trials(connection, study_id, trial_ids):
         files = artifacts(row.study_name, trial)
@@ -198,7 +199,9 @@ def _write(connection: Connection, study_id: int, trial_ids: Sequence[int]) -> N
             for file in files
             if file.alt is not None
         ]
-        notes[trial.trial_id] = trial_note(trial, pictures, score_epochs=score_epochs, noise=noise)
+        notes[trial.trial_id] = trial_note(
+            trial, pictures, score_epochs=score_epochs, as_delivered=as_delivered, noise=noise
+        )
     optuna_tables.insert_new(connection, optuna_tables.SYSTEM_ATTRIBUTES, attributes)
     rows.add_trial_notes(connection, study_id, notes)
 

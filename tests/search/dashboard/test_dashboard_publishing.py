@@ -394,6 +394,25 @@ def test_the_notes_of_a_denoiser_say_which_images_are_clean(make_study, tiny_spe
         assert told in html(note)
 
 
+@pytest.mark.parametrize(
+    ("epochs", "score_epochs", "told"),
+    [
+        ("auto", "auto", "the score is measured with the weights of the best epoch"),
+        ("2", "2", "the mean validation loss of the last 2 epochs"),
+    ],
+)
+def test_a_note_says_what_the_score_of_a_fold_is(
+    make_study, tiny_spec, tmp_path, epochs, score_epochs, told
+):
+    """Measured once on what the fold holds out, or a mean of the losses that are listed."""
+    how = (f"training.epochs={epochs}", f"search.score_epochs={score_epochs}")
+    spec = tiny_spec("search.trials=1", *how)
+    engine = make_study(str(tmp_path / "d.db"), [complete(0, 0.02)], spec=spec)
+    shown = html(detail(engine)["trials"][0]["note"]["body"])
+    assert told in shown
+    assert "at the last epoch that was trained: 2." in shown
+
+
 def test_the_note_of_a_study_says_where_its_seeds_lie_far_apart():
     snapshot = report_arguments()["snapshot"]
     best, worst = snapshot.retrains
