@@ -24,6 +24,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from aesearch.data.study_data import Problem
+from aesearch.sampling.suggest import dealt_sizes
 from aesearch.studies.errors import AesearchError
 from aesearch.studies.spec.model_size import largest_network
 from aesearch.workers.places import places
@@ -31,8 +32,8 @@ from aesearch.workers.places import places
 _BASE_BYTES = 450_000_000  # a Python with torch, before any image
 _COPIES = 8
 _CGROUP = Path("/sys/fs/cgroup")
-# Of the epochs and folds that trials may have, the share that they have: losers leave after the
-# first rungs of one fold, and the others stop early.
+# Of the epochs and folds that many trials may have, the share that they have: losers leave after
+# the first rungs of one fold, and the others stop early.
 _SHARE_OF_EPOCHS = 0.1
 # Training takes so many times what its matrix products alone take, ...
 _OVERHEAD = 1.15
@@ -93,8 +94,12 @@ def cost_of(problem: Problem) -> Cost:
     else:
         held = 4 * n_members * (_COPIES * size.n_weights + activations)
     n_train = len(problem.images) * (folds - 1) / folds
-    epochs = spec.trial_epochs * (_SHARE_OF_EPOCHS if spec.search.pruner != "none" else 1)
-    n_seen = n_train * epochs * folds * spec.n_trials
+    n_whole = float(spec.n_trials)
+    if spec.search.pruner != "none":
+        # The first of each size is never pruned.
+        n_first = min(spec.n_trials, max(1, len(dealt_sizes(spec))))
+        n_whole = max(n_first, _SHARE_OF_EPOCHS * spec.n_trials)
+    n_seen = n_train * spec.trial_epochs * folds * n_whole
     n_seen += len(problem.images) * int(spec.retrain.max_epochs) * spec.retrain.seeds
     work = size.n_weights + size.weights_applied * height * width
     return Cost(

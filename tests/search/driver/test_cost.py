@@ -109,3 +109,14 @@ def test_a_core_is_as_fast_as_its_best_product(monkeypatch):
     clock = iter(np.cumsum([0.0, *[5.0, 0.0] * 19, 0.001, 0.0]))
     monkeypatch.setattr(cost.time, "perf_counter", lambda: next(clock))
     assert cost._products_per_second() == pytest.approx(2 * 384**3 / 0.001)
+
+
+def test_few_trials_are_trained_whole(problem_of):
+    """The first of each size is never pruned: two trials take as long as ten, one half of that."""
+    operations = [
+        cost_of(problem_of(f"search.trials={n}", "retrain.seeds=1")).operations
+        for n in (1, 2, 10, 40)
+    ]
+    assert operations[1] == operations[2]
+    assert operations[0] < 0.7 * operations[1]
+    assert operations[3] > 1.5 * operations[2]
