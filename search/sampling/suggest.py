@@ -420,9 +420,9 @@ class Pruner:
         return {k: v for k, v in attributes.items() if k.startswith(_RUNG_ATTRIBUTE)}
 
 
-def _early_kind(params: Params) -> tuple[Any, Any]:
-    # Convolutional networks begin more slowly than dense ones.
-    return params.get(_SIZE), params.get("architecture")
+def _early_kind(params: Params) -> tuple[Any, ...]:
+    # Convolutional networks begin more slowly than dense ones, random starts than PCA.
+    return params.get(_SIZE), params.get("architecture"), params.get("shortcut")
 
 
 def _optuna_pruner(spec: ResolvedSpec) -> optuna.pruners.BasePruner:

@@ -108,6 +108,7 @@ def _kind(configuration: Configuration) -> tuple[Any, ...]:
         len(configuration.hidden) if configuration.architecture == "dense" else 0,
         configuration.code_activation,
         configuration.activation,
+        configuration.shortcut,
         configuration.channels if configuration.architecture == "conv" else (),
         configuration.optimizer,
         configuration.schedule,

@@ -21,6 +21,7 @@ CodeActivation = Literal["linear", "relu"]
 Activation = Literal["relu", "gelu"]
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["none", "exponential", "plateau", "cosine"]
+Shortcut = Literal["pca", "none"]
 Corruption = Literal["none", "gaussian", "uniform", "salt-and-pepper", "occlusion"]
 # Their levels are shares of the image, so that 1 is all of it.
 SHARES: tuple[Corruption, ...] = ("salt-and-pepper", "occlusion")

@@ -87,7 +87,8 @@ def largest_network(spec: ResolvedSpec, image_shape: tuple[int, int, int]) -> Ne
     image_shape : (channel, height, width)
     """
     pixels, code, kinds = prod(image_shape), _largest_code(spec), _architectures(spec)
-    shortcut = pixels * (2 * code + 1) if spec.model.shortcut == "pca" else 0
+    searched = () if spec.space.shortcut is None else spec.space.shortcut.choices
+    shortcut = pixels * (2 * code + 1) if "pca" in (spec.model.shortcut, *searched) else 0
     found = [
         NetworkSize(
             _dense_bytes((pixels, *widths, code)) // _WEIGHT_BYTES + shortcut,

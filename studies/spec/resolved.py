@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from aesearch.studies.errors import SpecError
 from aesearch.studies.spec.automatic import placement
-from aesearch.studies.spec.dimensions import Choices
+from aesearch.studies.spec.dimensions import Choices, Shortcut
 from aesearch.studies.spec.sections import (
     ComputeSpec,
     DenseSpec,
@@ -40,7 +40,7 @@ class ResolvedDense(DenseSpec):
 class ResolvedModel(ModelSpec):
     """A network of which all is known."""
 
-    shortcut: Literal["pca", "none"]
+    shortcut: Shortcut
     output: Literal["clamp", "sigmoid"]
     dense: ResolvedDense
 
@@ -213,12 +213,15 @@ def _shortcut_and_output(spec: StudySpec, pixels: int) -> dict[str, str]:
     """Make the shortcut and the output's activation concrete."""
     model, searched = spec.model, spec.space.code_activation
     shortcut, output = model.shortcut, model.output
+    choices = () if spec.space.shortcut is None else spec.space.shortcut.choices
+    if shortcut == "auto" and choices:
+        shortcut = "pca" if "pca" in choices else "none"
     if shortcut == "auto":
         linear = "linear" in ((model.code_activation,) if searched is None else searched.choices)
         small = pixels <= LARGEST_SHORTCUT
         shortcut = "pca" if linear and small and output != "sigmoid" else "none"
     if output == "auto":
-        output = "clamp" if shortcut == "pca" else "sigmoid"
+        output = "clamp" if "pca" in (shortcut, *choices) else "sigmoid"
     return {"shortcut": shortcut, "output": output}
 
 

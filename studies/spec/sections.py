@@ -16,6 +16,7 @@ from aesearch.studies.spec.dimensions import (
     Optimizer,
     Schedule,
     Section,
+    Shortcut,
     WeightDecay,
     hidden_widths,
 )
@@ -225,7 +226,7 @@ class ModelSpec(Section):
     activation: Activation = Field(
         default="gelu", description="Activation of the layers before and behind the code."
     )
-    shortcut: Auto | Literal["pca", "none"] = Field(
+    shortcut: Auto | Shortcut = Field(
         default="auto",
         description="pca: linear maps to the code and back beside the layers, which start as the "
         "principal components of the training images, so that the network starts as PCA; needs a "

@@ -29,6 +29,7 @@ from aesearch.studies.spec.dimensions import (
     Range,
     Schedule,
     Section,
+    Shortcut,
     WeightDecay,
     WeightDecayDimension,
     When,
@@ -167,6 +168,11 @@ class SpaceSpec(Section):
         default=None,
         description="Channels of the three convolutions, such as 16-32-64; applies to conv only. "
         "Null keeps model.conv.channels.",
+    )
+    shortcut: Choices[Annotated[Shortcut, Field(title="Shortcut")]] | None = Field(
+        default=None,
+        description="Whether networks start as PCA (pca) or from random weights (none), which is "
+        "better for some small codes. Null keeps model.shortcut.",
     )
 
     @model_validator(mode="before")

@@ -53,6 +53,7 @@ SETTING_OF_DIMENSION = {
     "batch_size": "training.batch_size",
     "activation": "model.activation",
     "channels": "model.conv.channels",
+    "shortcut": "model.shortcut",
 }
 
 
@@ -192,7 +193,9 @@ class StudySpec(Section):
             code_activation=code_activation,
             activation=str(params.get("activation", model.activation)),
             # A relu code that is searched beside a linear one: nothing leads past it.
-            shortcut=model.shortcut if code_activation == "linear" else "none",
+            shortcut=str(params.get("shortcut", model.shortcut))
+            if code_activation == "linear"
+            else "none",
             output=model.output,
             initialization=_initialization(model.initialization, architecture),
             channels=channel_numbers(params.get("channels", model.conv.channels)),
@@ -293,8 +296,11 @@ def _epochs_disagreements(spec: StudySpec) -> list[Problem]:
 
 def _shortcut_disagreements(model: ModelSpec, space: SpaceSpec) -> list[Problem]:
     """List what does not go with a shortcut that was asked for."""
-    if model.shortcut != "pca":
+    searched = space.shortcut is not None and "pca" in space.shortcut.choices
+    if model.shortcut != "pca" and not searched:
         return []
+    path: Path = ("space", "shortcut") if searched else ("model", "shortcut")
+    asked = list(space.shortcut.choices) if searched and space.shortcut else model.shortcut
     codes: tuple[str, ...] = (model.code_activation,)
     if space.code_activation is not None:
         codes = space.code_activation.choices
@@ -302,11 +308,11 @@ def _shortcut_disagreements(model: ModelSpec, space: SpaceSpec) -> list[Problem]
     if "linear" not in codes:
         rule = "be none or auto for a relu code, which PCA does not have"
         uses = (("model", "code_activation"),)
-        problems.append(must(rule, model.shortcut, ("model", "shortcut"), uses))
+        problems.append(must(rule, asked, path, uses))
     if model.output == "sigmoid":
         rule = "be none or auto for model.output sigmoid, behind which it would not be PCA"
         uses = (("model", "output"),)
-        problems.append(must(rule, model.shortcut, ("model", "shortcut"), uses))
+        problems.append(must(rule, asked, path, uses))
     return problems
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from aesearch.studies.errors import SpecError
+from aesearch.studies.results.output_files import chosen_spec
 from aesearch.studies.spec.load import load_spec
 from aesearch.studies.store import study_rows
 
@@ -31,6 +32,7 @@ def trials(create_study, work, path, *overrides):
         ("training.optimizer", "adam", "sgd"),
         ("model.activation", "gelu", "relu"),
         ("model.conv.channels", "3-4-5", "2-4-3"),
+        ("model.shortcut", "pca", "none"),
     ],
 )
 def test_a_trial_is_that_of_a_study_with_its_value(
@@ -41,6 +43,7 @@ def test_a_trial_is_that_of_a_study_with_its_value(
     architecture = "conv" if name == "channels" else "dense"
     base = [f"model.architecture={architecture}", "model.dropout=0.1"]
     base += ["training.optimizer=adam"] if name == "optimizer" else []
+    base += ["model.output=clamp"] if name == "shortcut" else []
     both = trials(
         *(create_study, work, tmp_path / "both.db", *base),
         f"space.{name}.choices=[{first}, {second}]",
@@ -74,9 +77,31 @@ def test_optimizers_whose_decay_differs_are_not_searched_together():
 
 @pytest.mark.parametrize(
     ("name", "setting"),
-    [("momentum", "training.momentum"), ("shortcut", "model.shortcut")],
+    [("momentum", "training.momentum"), ("averaging", "training.averaging")],
 )
 def test_what_cannot_be_searched_says_so(name, setting):
     """With the setting that fixes it."""
     with pytest.raises(SpecError, match=f"space.{name}: must not be searched; set {setting}"):
         load_spec(overrides=[f"space.{name}.choices=[a]"])
+
+
+def test_a_searched_shortcut_is_clamped_and_goes_to_its_own_setting(tmp_path, create_study, work):
+    """Both starts in one study, the winner's in its specification; a relu code has none."""
+    found = trials(
+        *(create_study, work, tmp_path / "both.db", "space.shortcut.choices=[pca, none]"),
+        *("training.epochs=auto", "retrain.max_epochs=2", "search.pruner=none"),
+        "compute.population=64",
+    )
+    assert found.spec.model.output == "clamp"
+    assert [trial.params["shortcut"] for trial in found.trials] == ["pca", "none"]
+    assert all(trial.state == "complete" for trial in found.trials)
+    # They are no members of one population: after two epochs a random start is far behind PCA.
+    assert found.trials[0].value < 0.5 * found.trials[1].value
+    for start in ("pca", "none"):
+        configuration = found.spec.configuration({"shortcut": start})
+        assert configuration.shortcut == start
+        assert chosen_spec(found.spec, configuration).model.shortcut == start
+    with pytest.raises(SpecError, match="space.shortcut: must be none or auto for a relu code"):
+        load_spec(overrides=["space.shortcut.choices=[pca, none]", "model.code_activation=relu"])
+    with pytest.raises(SpecError, match="space.shortcut: must be none or auto for model.output"):
+        load_spec(overrides=["space.shortcut.choices=[pca, none]", "model.output=sigmoid"])
