@@ -101,7 +101,7 @@ def test_a_searched_shortcut_is_clamped_and_goes_to_its_own_setting(tmp_path, cr
         configuration = found.spec.configuration({"shortcut": start})
         assert configuration.shortcut == start
         assert chosen_spec(found.spec, configuration).model.shortcut == start
-    with pytest.raises(SpecError, match="space.shortcut: must be none or auto for a relu code"):
+    with pytest.raises(SpecError, match=r"space\.shortcut: must be none or auto for a relu code"):
         load_spec(overrides=["space.shortcut.choices=[pca, none]", "model.code_activation=relu"])
-    with pytest.raises(SpecError, match="space.shortcut: must be none or auto for model.output"):
+    with pytest.raises(SpecError, match=r"space\.shortcut: must be none or auto for model\.output"):
         load_spec(overrides=["space.shortcut.choices=[pca, none]", "model.output=sigmoid"])

@@ -186,7 +186,7 @@ def test_one_pruned_trial_was_stopped_and_several_were():
             [
                 "on one of 3 folds of the images first",
                 "measured once, with the weights of the best epoch",
-                "pruned 0.15 – 1 of 3 2 ",
+                "pruned 0.15 \N{EN DASH} 1 of 3 2 ",
                 "last value, on one fold",
             ],
         ),
@@ -195,7 +195,7 @@ def test_one_pruned_trial_was_stopped_and_several_were():
             [
                 "each trained and judged on 3 folds of the images;",
                 "Its score is the mean over epochs 18 to 20 (shaded)",
-                "pruned 0.15 – 3 of 3 2 ",
+                "pruned 0.15 \N{EN DASH} 3 of 3 2 ",
                 "last value, after fewer epochs",
             ],
         ),
