@@ -114,6 +114,7 @@ def search(
     epochs: int | str | None = None,
     batch_size: int | str | None = None,
     architecture: str | Sequence[str] | None = None,
+    encoding_dim: int | Sequence[int] | None = None,
     corruption: str | None = None,
     corruption_level: float | None = None,
     sampler: str | None = None,
@@ -178,6 +179,8 @@ def search(
         Images per gradient step.
     architecture : str or sequence of str, optional
         ``dense``, ``conv``, or both to search over them; ``auto`` goes by the image.
+    encoding_dim : int or sequence of int, optional
+        Size of the code, or several to search over them.
     corruption, corruption_level : optional
         What training images suffer, and how strongly: the network learns to denoise.
     sampler, pruner, select : str, optional

@@ -7,6 +7,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from aesearch.data.files import SUFFIXES
@@ -37,7 +38,8 @@ def spec_values(options: Options) -> dict[str, Any]:
     Returns
     -------
     dict
-        One architecture fixes the model and takes it out of the space; several are searched.
+        One architecture or code size fixes the model and takes it out of the space; several are
+        searched.
     """
     values: dict[str, Any] = {}
     for name in FLAGS:
@@ -48,6 +50,8 @@ def spec_values(options: Options) -> dict[str, Any]:
             value = value.item()
         if name == "architecture":
             values |= _architecture_values(value)
+        elif name == "encoding_dim":
+            values |= _encoding_dim_values(value)
         elif name in ("batch_size", "epochs"):
             values[FLAGS[name]] = int(value) if str(value).isdecimal() else value
         elif name in ("dataset", "data_dir", "test", "labels"):
@@ -66,6 +70,16 @@ def _architecture_values(value: str | Sequence[str]) -> dict[str, Any]:
     if len(names) == 1:
         return {"model.architecture": names[0], path: None}
     return {f"{path}.choices": names}
+
+
+def _encoding_dim_values(value: int | str | Sequence[int]) -> dict[str, Any]:
+    parts = value.split(",") if isinstance(value, str) else np.atleast_1d(value).tolist()
+    words = [str(part).strip() for part in parts if str(part).strip()]
+    sizes = [int(word) if word.isdecimal() else word for word in words]
+    path = FLAGS["encoding_dim"]
+    if len(sizes) == 1:
+        return {"model.encoding_dim": sizes[0], path: None}
+    return {f"{path}.choices": sizes}
 
 
 def study_spec(
@@ -140,7 +154,10 @@ def _check_once(options: Options, overrides: Sequence[str]) -> None:
     for override in overrides:
         key = ".".join(part.strip() for part in override.partition("=")[0].split("."))
         for name, path in FLAGS.items():
-            paths = (path, f"{path}.choices") if name == "architecture" else (path,)
+            paths = {path}
+            if name in SETTING_OF_DIMENSION and path.startswith("space."):
+                paths |= {f"{path}.{part}" for part in ("choices", "low", "high", "step")}
+                paths.add(SETTING_OF_DIMENSION[name])
             if key in paths and options.get(name) is not None:
                 option = "--" + name.replace("_", "-")
                 raise OptionError(
@@ -192,8 +209,8 @@ def _check_settings(overrides: Sequence[str], specs: Sequence[StudySpec]) -> Non
         dimension, value = found[0]
         name = setting.rpartition(".")[2]
         remedy = (
-            f"fix it with --architecture {value} instead"
-            if name == "architecture"
+            f"fix it with --{name.replace('_', '-')} {value} instead"
+            if name in ("architecture", "encoding_dim")
             else f"fix it with --set space.{name}=null beside this, or search over it with "
             f"--set space.{name}.choices=[{value}]"
         )

@@ -71,6 +71,7 @@ def run(  # noqa: PLR0917 - Typer calls it by name
     epochs: Annotated[str | None, _flag(_STUDY)] = None,
     batch_size: Annotated[str | None, _flag(_STUDY)] = None,
     architecture: Annotated[str | None, _flag(_STUDY)] = None,
+    encoding_dim: Annotated[str | None, _flag(_STUDY)] = None,
     corruption: Annotated[str | None, _flag(_STUDY)] = None,
     corruption_level: Annotated[float | None, _flag(_STUDY)] = None,
     sampler: Annotated[str | None, _flag(_HOW, autocompletion=complete_sampler)] = None,

@@ -29,6 +29,7 @@ FLAGS: Mapping[str, str] = {
     "epochs": "training.epochs",
     "batch_size": "training.batch_size",
     "architecture": "space.architecture",
+    "encoding_dim": "space.encoding_dim",
     "corruption": "training.corruption",
     "corruption_level": "training.corruption_level",
     "sampler": "search.sampler",
@@ -63,4 +64,7 @@ def flag_help(name: str) -> str:
     sentence, _, without = sentence.partition("; null for ")
     choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
     listed = f" One of {', '.join(choices)}." if choices else ""
+    default = getattr(default, "choices", default)
+    if isinstance(default, tuple):
+        default = ",".join(map(str, default))
     return f"{sentence}.{listed} Default: {without if default is None else default}."

@@ -113,7 +113,8 @@ class SpaceSpec(Section):
     )
     encoding_dim: EncodingDimDimension | None = Field(
         default=Choices[EncodingDim](choices=(4, 8, 16, 32)),
-        description="Size of the code; null keeps model.encoding_dim.",
+        description="Sizes of the code to choose from (as an option with a comma between them, or "
+        "one alone). null keeps model.encoding_dim.",
     )
     learning_rate: LearningRateDimension | None = Field(
         default=Range[LearningRate](low=1e-3, high=8e-3, log=True),

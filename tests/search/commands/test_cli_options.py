@@ -22,10 +22,26 @@ from aesearch.commands.run import run
 from aesearch.options import OptionError
 from aesearch.settings import spec_values, study_spec
 from aesearch.studies.errors import SpecError
+from aesearch.studies.spec.dimensions import Choices
 from aesearch.studies.spec.flags import FLAGS, field_of, flag_help
 from aesearch.studies.spec.load import to_yaml
 from aesearch.studies.spec.space import SEARCHABLE
 from aesearch.studies.spec.study import SETTING_OF_DIMENSION
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("0", "model.encoding_dim: must be >= 1, got 0"),
+        ("many", "model.encoding_dim: must be a whole number, got 'many'"),
+        ("8,x", r"space.encoding_dim.choices.1: must be a whole number, got 'x'"),
+        (",", "space.encoding_dim"),
+    ],
+)
+def test_a_code_size_that_is_none_is_named(given, told):
+    """With the setting that it is of, and no traceback."""
+    with pytest.raises(SpecError, match=re.escape(told)):
+        study_spec({"encoding_dim": given})
 
 
 @pytest.mark.parametrize("name", FLAGS)
@@ -37,6 +53,8 @@ def test_the_help_of_a_flag_is_that_of_its_field(name):
     assert all(choice in shown for choice in get_args(field.annotation) if type(choice) is str)
     if default is None:
         assert re.search(r"Default: [a-z ']+\.$", shown), "what null stands for"
+    elif isinstance(default, Choices):
+        assert shown.endswith(f" Default: {','.join(map(str, default.choices))}.")
     else:
         assert shown.endswith(f" Default: {default}.")
 
@@ -174,6 +192,11 @@ def test_every_command_line_of_the_docs_is_one(words):
         ),
         ({"architecture": "dense, conv"}, {"space.architecture.choices": ["dense", "conv"]}),
         ({"architecture": ("conv",)}, {"model.architecture": "conv", "space.architecture": None}),
+        ({"encoding_dim": "8"}, {"model.encoding_dim": 8, "space.encoding_dim": None}),
+        ({"encoding_dim": 30}, {"model.encoding_dim": 30, "space.encoding_dim": None}),
+        ({"encoding_dim": "2, 4,8"}, {"space.encoding_dim.choices": [2, 4, 8]}),
+        ({"encoding_dim": (2, 16)}, {"space.encoding_dim.choices": [2, 16]}),
+        ({"encoding_dim": np.array([2, 16])}, {"space.encoding_dim.choices": [2, 16]}),
         ({"study": "a b"}, {"name": "a b"}),
     ],
 )
@@ -243,6 +266,9 @@ def test_a_spec_of_another_kind_is_refused(spec):
     [
         ({"trials": 9}, "search.trials=7"),
         ({"architecture": "dense"}, "space.architecture.choices=[conv]"),
+        ({"encoding_dim": "8,16"}, "space.encoding_dim.choices=[4]"),
+        ({"encoding_dim": "8"}, "space.encoding_dim.low=2"),
+        ({"encoding_dim": 8}, "model.encoding_dim=16"),
         ({"study": "a"}, "name=b"),
     ],
 )
