@@ -85,9 +85,7 @@ def squared_errors(
     return sums, gradient.to(outputs.dtype)
 
 
-def sample_errors(
-    outputs: Tensor, targets: Tensor, *, output: str, sample_first: bool
-) -> Tensor:
+def sample_errors(outputs: Tensor, targets: Tensor, *, output: str, sample_first: bool) -> Tensor:
     """Each sample's mean squared error per pixel.
 
     Parameters

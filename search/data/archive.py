@@ -26,6 +26,7 @@ _LAYOUTS = (
 # cross-validation makes its own validation parts.
 _VALIDATION = {"train_images": ("val_images", "val_labels"), "x_train": ("x_val", "y_val")}
 _CLASS_NAMES = "class_names"
+ARCHIVES = (".npz",)
 
 
 class _Archive:
@@ -96,8 +97,13 @@ def archive_parts(path: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
             archive = _Archive(stream)
             parts, used = _parts(path, archive)
             if how.groups is not None:
-                parts["groups"] = _groups(path, archive, how.groups)
+                parts["groups"] = _named_array(path, archive, how.groups, "data.groups")
                 used.add(archive.keys[how.groups.lower()])
+            for part, setting in (("noisy", "noisy"), ("test_noisy", "noisy_test")):
+                key = getattr(how, setting)
+                if key is not None and names_array(path, key):
+                    parts[part] = _named_array(path, archive, key, f"data.{setting}")
+                    used.add(archive.keys[key.lower()])
     except DataError:
         raise
     except (
@@ -160,11 +166,17 @@ def _parts(path: Path, archive: _Archive) -> tuple[dict[str, Any], set[str]]:
     return {"images": read(found_keys[0].lower())}, used
 
 
-def _groups(path: Path, archive: _Archive, key: str) -> np.ndarray:
+def names_array(path: Path, word: str) -> bool:
+    """Whether a word that a setting gives names an array of an archive, or is a path."""
+    is_archive = path.name.lower().endswith(ARCHIVES)
+    return is_archive and not any(mark in word for mark in "/\\.")
+
+
+def _named_array(path: Path, archive: _Archive, key: str, setting: str) -> np.ndarray:
     if key.lower() not in archive.keys:
         raise DataError(
-            f"{path} must hold the groups as {key!r} (data.groups), got {_content(archive)}; "
-            "name the array that has them"
+            f"{path} must hold an array {key!r} ({setting}), got {_content(archive)}; name the "
+            "array that is meant"
         )
     return archive.read(key.lower(), path)
 

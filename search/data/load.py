@@ -126,7 +126,7 @@ def fetch_named(
 
 def _refuse_beside_name(name: str, how: DataSpec | None) -> None:
     """A published set has its labels and has, or lacks, its test set: nothing comes beside."""
-    for setting in ("test", "labels", "groups"):
+    for setting in ("test", "labels", "groups", "noisy", "noisy_test"):
         given = None if how is None else getattr(how, setting)
         if given is not None:
             raise DataError(

@@ -13,7 +13,6 @@ v        values of an activation for each image
 A worker takes ``base + images + 4 m (c P + b v)`` bytes; a step takes ``6 P b`` operations.
 """
 
-import math
 import os
 import time
 from dataclasses import dataclass
@@ -71,7 +70,7 @@ class Cost:
 def cost_of(problem: Problem) -> Cost:
     """Estimate what a study needs from its specification and the number of its images."""
     spec, (_, height, width) = problem.spec, problem.image_shape
-    pixels = math.prod(problem.image_shape)
+    noisy_bytes = 0 if problem.noisy is None else problem.noisy.nbytes
     size = largest_network(spec, problem.image_shape)
     folds, batch = spec.search.folds, int(spec.training.batch_size)
     # Where the folds come one after another, those after the first train together.
@@ -89,7 +88,7 @@ def cost_of(problem: Problem) -> Cost:
     work = size.n_weights + size.weights_applied * height * width
     return Cost(
         n_weights=size.n_weights,
-        worker_bytes=_BASE_BYTES + len(problem.images) * pixels + held,
+        worker_bytes=_BASE_BYTES + problem.images.nbytes + noisy_bytes + held,
         operations=6.0 * work * n_seen,
     )
 

@@ -226,9 +226,7 @@ def test_what_is_not_clearly_better_than_its_start_is_pca_of_all_its_images(arch
     members = [member(0), member(1, learning_rate=3.0)]
     images = random_images()
     population, stopping, _ = stopped_early(members, images, architecture, n_epochs=3)
-    both = [
-        torch.cat([one.train_indices, one.validation_indices]).sort().values for one in members
-    ]
+    both = [torch.cat([one.train_indices, one.validation_indices]).sort().values for one in members]
     everything = [
         replace(one, train_indices=indices) for one, indices in zip(members, both, strict=True)
     ]
