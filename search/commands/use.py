@@ -26,7 +26,7 @@ Input = Annotated[
     str,
     typer.Argument(
         metavar="INPUT",
-        help="Images: .npz, .npy, CSV, a folder, one image file, or the name of a data set.",
+        help="Images: .npz, .npy, HDF5, CSV, a folder, one image file, or the name of a data set.",
         show_default=False,
     ),
 ]

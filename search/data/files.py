@@ -118,7 +118,7 @@ def file_parts(path: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
         )
     if path.stat().st_size == 0:
         raise DataError(f"{path} must hold images, got an empty file (0 bytes); write it again")
-    if name.endswith(".npz"):
+    if name.endswith(ARCHIVES):
         return archive_parts(path, how, notes)
     if name.endswith(".npy"):
         return _read_npy(path)

@@ -46,7 +46,7 @@ def load(
     Parameters
     ----------
     dataset : str or Path
-        A name, in any case, with hyphens or underscores; or the path of a ``.npz``,
+        A name, in any case, with hyphens or underscores; or the path of a ``.npz``, HDF5,
         ``.npy``, ``.csv`` or ``.tsv`` file (also ``.gz``) or of a folder of images. A name
         wins over a file of that name: write ``./digits`` for the file.
     data_dir : str, Path or None

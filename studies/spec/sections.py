@@ -104,7 +104,7 @@ class DataSpec(Section):
     dataset: str = Field(
         default="digits",
         min_length=1,
-        description="Name of a data set, or path of a .npz, .npy or .csv file or an image folder.",
+        description="Name of a data set, or path of a .npz, .npy, .h5 or .csv file or a folder.",
     )
     data_dir: str | None = Field(
         default=None,
