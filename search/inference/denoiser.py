@@ -28,7 +28,7 @@ def trained_to_denoise(model: str) -> tuple[Answer, str]:
     best = path.with_name("best.yaml")
     try:
         document, _ = parse(read_text(best), str(best))
-        training, noisy = document["training"], document["data"].get("noisy")
+        training, noisy = document["training"], document.get("data", {}).get("noisy")
         corruption = str(training.get("corruption", "none"))
     except (SpecError, OSError, KeyError, TypeError, AttributeError):
         return "unknown", (
