@@ -340,7 +340,8 @@ def _deep_png(file: Path) -> np.ndarray:
     if raw == "LA;16B":
         return np.ascontiguousarray(_decoded_as(file, "RGBA")).view(">u2").astype(np.uint16)
     high, low = _decoded_as(file, raw), _decoded_as(file, raw.replace(";16B", ";16L"))
-    return high.astype(np.uint16) << 8 | low
+    values: np.ndarray = high.astype(np.uint16) << 8 | low
+    return values
 
 
 def _raw_mode(file: Path) -> str:
