@@ -48,7 +48,7 @@ def all_images(name, data_dir):
 def split(name, images, seed, encoding_dim):
     """A problem on images drawn at random, and other images to test on."""
     from aesearch.models.runtime import has_fast_bfloat16
-    from aesearch.sklearn.tables import problem_of
+    from aesearch.sklearn.tables import layout_of, problem_of
     from aesearch.studies.spec.load import spec_from_mapping
 
     n_train, n_test, n_seeds, max_epochs = SIZES[name]
@@ -60,10 +60,9 @@ def split(name, images, seed, encoding_dim):
         "retrain": {"seeds": n_seeds, "max_epochs": max_epochs},
     }
     values = images[order[:n_train]].reshape(n_train, -1) / 255.0
-    shape = (1, *images.shape[1:])
     problem = problem_of(
         values,
-        shape,
+        layout_of(images.shape[1:], values.shape[1]),
         (0.0, 1.0),
         spec_from_mapping(document, name),
         "cpu",

@@ -20,12 +20,13 @@ from aesearch.models.autoencoder import Autoencoder
 from aesearch.options import OptionError, storage_or_default
 from aesearch.sampling.wanted import Wanted, read_wanted
 from aesearch.settings import study_spec
-from aesearch.studies.errors import StudyMismatchError
+from aesearch.studies.errors import DataError, StudyMismatchError
 from aesearch.studies.results.evaluation import Evaluation
 from aesearch.studies.results.output_files import default_folder, make_folder, write_whole
 from aesearch.studies.results.summary import Summary
 from aesearch.studies.results.summary_text import summary_text
 from aesearch.studies.spec.dimensions import Params
+from aesearch.studies.spec.sections import DataSpec
 from aesearch.studies.spec.study import StudySpec
 from aesearch.study import Study, open_study
 from aesearch.terminal.display import make_display
@@ -102,6 +103,8 @@ def search(
     dataset: str | Path | None = None,
     data_dir: str | Path | None = None,
     test: str | Path | None = None,
+    noisy: Any = None,
+    noisy_test: str | Path | None = None,
     groups: Any = None,
     stratify: bool | None = None,
     resize: int | str | None = None,
@@ -162,6 +165,11 @@ def search(
         Where data sets that have a name are kept.
     test : str or path, optional
         File or folder with the test set.
+    noisy : array, Tensor, list of PIL images or Dataset, or path, optional
+        A noisy image for each, in their order: the network learns to clean them. Beside a
+        ``dataset`` a file, or a folder with the same names.
+    noisy_test : str or path, optional
+        The same for ``test``.
     stratify : bool, optional
         Whether folds have the classes in equal shares.
     resize : int or str, optional
@@ -233,15 +241,10 @@ def search(
             "workers on this machine have one GPU each"
         )
     cluster = None if ray is None else Cluster(ray, gpus_per_worker)
-    if images is not None and dataset is not None:
-        raise OptionError(f"dataset must not be given beside images, got {str(dataset)!r}")
-    if images is None and labels is not None and not isinstance(labels, str | Path):
-        raise OptionError(
-            "labels must be given beside images, or be the path of a CSV beside a folder, got "
-            f"{type(labels).__name__}"
-        )
+    _check_images(images, dataset, labels, noisy)
     if images is not None:
-        options |= {"labels": None, "groups": None}  # of the array, not settings
+        # Of the array, no settings; noisy images lie beside it in the archive that is kept.
+        options |= {"labels": None, "groups": None, "noisy": None if noisy is None else "noisy"}
     asked = study_spec(
         options, preset=preset, spec=spec, overrides=[set] if isinstance(set, str) else set
     )
@@ -250,7 +253,7 @@ def search(
         how = asked.data
         if image_shape is not None:
             how = how.model_copy(update={"image_shape": tuple(map(int, image_shape))})
-        image_set = as_image_set(images, labels, groups=groups, name="images", how=how)
+        image_set = as_image_set(images, labels, groups=groups, noisy=noisy, name="images", how=how)
         name = asked.name or f"images-{image_set.fingerprint[:8]}"
         folder = default_folder(name) if folder is None else folder
         began_here = not (folder / IMAGES).exists()
@@ -280,6 +283,22 @@ def search(
     return found(run)
 
 
+def _check_images(images: Any, dataset: Any, labels: Any, noisy: Any) -> None:
+    """Refuse what does not go with images in memory, or only with them."""
+    if images is not None and dataset is not None:
+        raise OptionError(f"dataset must not be given beside images, got {str(dataset)!r}")
+    if images is None and labels is not None and not isinstance(labels, str | Path):
+        raise OptionError(
+            "labels must be given beside images, or be the path of a CSV beside a folder, got "
+            f"{type(labels).__name__}"
+        )
+    if noisy is not None and (images is None) != isinstance(noisy, str | Path):
+        raise OptionError(
+            "noisy must be images beside images, and a path beside a dataset, got "
+            f"{type(noisy).__name__}"
+        )
+
+
 def _forget_images(folder: Path) -> None:
     """Take images away that no run came to use: they would stand in the way of the next ones."""
     if [path.name for path in folder.iterdir()] == [IMAGES]:
@@ -305,7 +324,11 @@ def keep_images(image_set: ImageSet, folder: Path) -> Path:
     make_folder(folder)
     path = (folder / IMAGES).absolute()
     if path.exists():
-        there = load_images(path).fingerprint
+        how = DataSpec(noisy=None if image_set.noisy is None else "noisy")
+        try:
+            there = load_images(path, how=how).fingerprint
+        except DataError:  # without noisy ones, say; or damaged, which is said
+            there = load_images(path).fingerprint
         if there != image_set.fingerprint:
             raise StudyMismatchError(
                 f"{path} must hold the images of this study "
@@ -320,6 +343,8 @@ def keep_images(image_set: ImageSet, folder: Path) -> Path:
         arrays["class_names"] = np.array(image_set.class_names)
     if image_set.groups is not None:
         arrays["groups"] = image_set.groups
+    if image_set.noisy is not None:
+        arrays["noisy"] = image_set.noisy
     content = io.BytesIO()
     np.savez(content, **arrays)
     write_whole(path, content.getvalue())

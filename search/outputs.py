@@ -275,6 +275,8 @@ class CheckedImages(Document):
         Groups that are never divided.
     n_test : int or None
         Images of a test set of its own.
+    has_noisy : bool
+        Whether each image has a noisy one beside it.
     notes : list of str
         What was left out, and what was decided in reading.
     fingerprint : str
@@ -290,6 +292,7 @@ class CheckedImages(Document):
     classes: dict[str, int]
     n_groups: int | None
     n_test: int | None
+    has_noisy: bool
     notes: list[str]
     fingerprint: str
     sheet: str

@@ -54,7 +54,7 @@ def spec_values(options: Options) -> dict[str, Any]:
             values |= _encoding_dim_values(value)
         elif name in ("batch_size", "epochs"):
             values[FLAGS[name]] = int(value) if str(value).isdecimal() else value
-        elif name in ("dataset", "data_dir", "test", "labels"):
+        elif name in ("dataset", "data_dir", "test", "noisy", "noisy_test", "labels"):
             values[FLAGS[name]] = str(value)
         else:
             values[FLAGS[name]] = value

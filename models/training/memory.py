@@ -95,7 +95,7 @@ def member_bytes(
         Whether a moving average of the weights is kept.
     precision : {"float32", "float64", "bfloat16"}
     corrupted : bool
-        Whether inputs are corrupted.
+        Whether inputs are other images than the targets: corrupted, or noisy ones.
     batch_size, evaluation_size : int
         Samples of a minibatch in training and in an evaluation; not more than there are.
     n_train, n_validation : int

@@ -59,7 +59,7 @@ class Population:
     members : sequence of Member
         Not empty; with hidden widths of equal depth.
     images : Tensor, (image, channel, height, width), uint8
-        Kept on the device.
+        What the members give back; kept on the device.
     architecture : {"dense", "conv"}
     channels : sequence of int
     conv_hidden : int
@@ -89,6 +89,9 @@ class Population:
     denoising : Denoising, optional
         How the inputs are corrupted; targets are always the clean images. Without it
         nothing is, whatever level the members have.
+    noisy : Tensor, (image, channel, height, width), uint8, optional
+        What the members see in the place of each image; not beside ``denoising``. None for
+        the images themselves.
 
     Attributes
     ----------
@@ -134,8 +137,10 @@ class Population:
         device: str = "cpu",
         precision: str = "float32",
         denoising: Denoising | None = None,
+        noisy: Tensor | None = None,
     ) -> None:
         check_population(members, images, architecture)
+        _check_noisy(noisy, images, denoising)
         check_one_of("optimizer", optimizer, OPTIMISERS)
         check_one_of("precision", precision, PRECISIONS)
         for name, value in (("batch_size", batch_size), ("epochs", epochs)):
@@ -166,6 +171,7 @@ class Population:
             "initialization": initialization,
         }
         self._images = images.reshape(len(images), -1).to(self._device)
+        self._noisy = None if noisy is None else noisy.reshape(len(noisy), -1).to(self._device)
         self._denoising = denoising
         self._schedule = Schedule(
             schedule,
@@ -346,11 +352,15 @@ class Population:
         self, indices: Tensor, keys: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """What the network sees, and what it must give back; in the weights' type."""
-        targets = gather_images(
-            self._images, indices, sample_first=self._network.sample_first, dtype=self._dtype
-        )
+        how: dict[str, Any] = {
+            "sample_first": self._network.sample_first,
+            "dtype": self._dtype,
+        }
+        targets = gather_images(self._images, indices, **how)
         inputs = targets
-        if self._corruption is not None:
+        if self._noisy is not None:
+            inputs = gather_images(self._noisy, indices, **how)
+        elif self._corruption is not None:
             inputs = self._corruption.apply(targets, indices, keys)
         if self._network.sample_first:
             _, height, width = self._network.image_shape
@@ -617,6 +627,18 @@ class Population:
             name: state[f"schedule.{name}"].clone() for name in self._schedule.state
         }
         self._assemble()
+
+
+def _check_noisy(noisy: Tensor | None, images: Tensor, denoising: Denoising | None) -> None:
+    if noisy is None:
+        return
+    if denoising is not None:
+        raise ValueError("denoising must be None beside noisy images, got both")
+    if noisy.shape != images.shape or noisy.dtype != torch.uint8:
+        raise ValueError(
+            f"noisy must be uint8 of the shape of the images, {tuple(images.shape)}, got "
+            f"{noisy.dtype} {tuple(noisy.shape)}"
+        )
 
 
 def _means(totals: Tensor, pools: Sequence[Tensor]) -> Tensor:

@@ -56,6 +56,8 @@ def check(  # noqa: PLR0917 - Typer calls it by name
         str, typer.Argument(metavar="DATASET", help="Name of a data set, or path of images.")
     ],
     test: Annotated[Path | None, _FLAG] = None,
+    noisy: Annotated[Path | None, _FLAG] = None,
+    noisy_test: Annotated[Path | None, _FLAG] = None,
     labels: Annotated[Path | None, _FLAG] = None,
     groups: Annotated[str | None, _FLAG] = None,
     resize: Annotated[str | None, _FLAG] = None,
@@ -87,6 +89,8 @@ def check(  # noqa: PLR0917 - Typer calls it by name
         "dataset": dataset,
         "data_dir": data_dir,
         "test": test,
+        "noisy": noisy,
+        "noisy_test": noisy_test,
         "labels": labels,
         "groups": groups,
         "resize": resize,

@@ -59,6 +59,8 @@ def run(  # noqa: PLR0917 - Typer calls it by name
     dataset: Annotated[str | None, _flag(_STUDY)] = None,
     data_dir: Annotated[Path | None, _flag(_WHERE)] = None,
     test: Annotated[Path | None, _flag(_IMAGES)] = None,
+    noisy: Annotated[Path | None, _flag(_IMAGES)] = None,
+    noisy_test: Annotated[Path | None, _flag(_IMAGES)] = None,
     labels: Annotated[Path | None, _flag(_IMAGES)] = None,
     groups: Annotated[str | None, _flag(_IMAGES)] = None,
     stratify: Annotated[bool | None, _flag(_IMAGES)] = None,

@@ -10,6 +10,7 @@ import typer
 from aesearch.commands.arguments import Debug, Json, Quiet
 from aesearch.commands.ending import ending
 from aesearch.commands.use import (
+    BadFiles,
     BatchSize,
     DataDir,
     Device,
@@ -59,6 +60,7 @@ def score(
     part: Part = "all",
     data_dir: DataDir = None,
     batch_size: BatchSize = None,
+    bad_files: BadFiles = None,
     device: Device = "auto",
     force: Force = False,
     quiet: Quiet = False,
@@ -83,6 +85,7 @@ def score(
             source, folder = known_oddities.test_folder(images)
             part = "all" if folder is not None else part
         how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "quiet": quiet}
+        how["bad_files"] = bad_files
         map_path, map_kind = None, None
         if maps is not None:
             map_path, map_kind = stream.output_of(

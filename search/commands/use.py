@@ -26,7 +26,7 @@ Input = Annotated[
     str,
     typer.Argument(
         metavar="INPUT",
-        help="Images: .npz, .npy, CSV, a folder, one image file, or the name of a data set.",
+        help="Images: .npz, .npy, HDF5, CSV, a folder, one image file, or the name of a data set.",
         show_default=False,
     ),
 ]
@@ -56,6 +56,14 @@ BatchSize = Annotated[
     int | None, typer.Option(help="Images at once. Default: by their size.", min=1)
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:NUMBER or mps.")]
+BadFiles = Annotated[
+    str | None,
+    typer.Option(
+        help="Image files that cannot be read: stop, or skip and list them. Default: as the "
+        "model's were read.",
+        show_default=False,
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace an OUTPUT that exists.")]
 
 
@@ -67,6 +75,7 @@ def encode(
     part: Part = "all",
     data_dir: DataDir = None,
     batch_size: BatchSize = None,
+    bad_files: BadFiles = None,
     device: Device = "auto",
     force: Force = False,
     quiet: Quiet = False,
@@ -85,6 +94,7 @@ def encode(
         from aesearch.inference import stream  # noqa: PLC0415 - imports torch
 
         how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "force": force}
+        how["bad_files"] = bad_files
         with stream.open_job(
             model, images, output, holds="codes", batch_size=batch_size, quiet=quiet, **how
         ) as job:
@@ -100,6 +110,7 @@ def reconstruct(
     part: Part = "all",
     data_dir: DataDir = None,
     batch_size: BatchSize = None,
+    bad_files: BadFiles = None,
     device: Device = "auto",
     force: Force = False,
     quiet: Quiet = False,
@@ -118,6 +129,7 @@ def reconstruct(
         from aesearch.inference import stream  # noqa: PLC0415 - imports torch
 
         how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "force": force}
+        how["bad_files"] = bad_files
         with stream.open_job(
             model, images, output, holds="pictures", batch_size=batch_size, quiet=quiet, **how
         ) as job:
@@ -133,6 +145,7 @@ def denoise(
     part: Part = "all",
     data_dir: DataDir = None,
     batch_size: BatchSize = None,
+    bad_files: BadFiles = None,
     device: Device = "auto",
     unclamped: Annotated[
         bool,
@@ -154,6 +167,7 @@ def denoise(
         from aesearch.inference import denoiser, stream  # noqa: PLC0415 - imports torch
 
         how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "force": force}
+        how["bad_files"] = bad_files
         with stream.open_job(
             model, images, output, holds="pictures", batch_size=batch_size, quiet=quiet, **how
         ) as job:
@@ -201,6 +215,7 @@ def interpolate(
 
         wanted = parse_pairs([*(pairs or []), *(more_pairs or [])])
         how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "force": force}
+        how["bad_files"] = "stop"  # numbers are of all images
         with stream.open_job(model, images, output, holds="pictures", quiet=quiet, **how) as job:
             shape = stream.interpolate_to(job, wanted, steps)
         _announce(job, f"{shape[0]} x {shape[1]} interpolated images", shape)

@@ -1,14 +1,16 @@
-"""Image sets in NumPy archives (``.npz``): which arrays are read; pickles never are."""
+"""Image sets in archives (``.npz``, HDF5): which arrays are read; pickles never are."""
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.lib import format as npy_format
 
+from aesearch.data import hdf5
 from aesearch.data.notes import Notes, listed, shown
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec
@@ -26,9 +28,10 @@ _LAYOUTS = (
 # cross-validation makes its own validation parts.
 _VALIDATION = {"train_images": ("val_images", "val_labels"), "x_train": ("x_val", "y_val")}
 _CLASS_NAMES = "class_names"
+ARCHIVES = (".npz", *hdf5.SUFFIXES)
 
 
-class _Archive:
+class Arrays(Protocol):
     """The members of an archive, read one at a time; what they are is known beforehand.
 
     Attributes
@@ -40,6 +43,18 @@ class _Archive:
     others : dict of str to str
         What the rest is: Python objects, which are never opened, or no array.
     """
+
+    keys: dict[str, str]
+    shapes: dict[str, tuple[int, ...]]
+    others: dict[str, str]
+
+    def read(self, key: str, path: Path) -> np.ndarray:
+        """Read the array with a name in small letters; raises DataError for no array."""
+        ...
+
+
+class _NumpyArrays:
+    """Those of a ``.npz``."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
@@ -73,6 +88,12 @@ class _Archive:
             return np.asarray(npy_format.read_array(stream, allow_pickle=False))
 
 
+@contextmanager
+def _numpy_arrays(path: Path) -> Iterator[_NumpyArrays]:
+    with zipfile.ZipFile(path) as stream:
+        yield _NumpyArrays(stream)
+
+
 def header_of(stream: Any) -> tuple[tuple[int, ...], np.dtype]:
     """Read shape and type of an array from the head of its file; raises ValueError for none."""
     version = npy_format.read_magic(stream)
@@ -91,13 +112,20 @@ def archive_parts(path: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
     DataError
         A damaged archive, or none or several arrays that can be the images.
     """
+    is_numpy = path.name.lower().endswith(".npz")
+    opened: AbstractContextManager[Arrays]
+    opened = _numpy_arrays(path) if is_numpy else hdf5.hdf5_arrays(path)
     try:
-        with zipfile.ZipFile(path) as stream:
-            archive = _Archive(stream)
+        with opened as archive:
             parts, used = _parts(path, archive)
             if how.groups is not None:
-                parts["groups"] = _groups(path, archive, how.groups)
+                parts["groups"] = _named_array(path, archive, how.groups, "data.groups")
                 used.add(archive.keys[how.groups.lower()])
+            for part, setting in (("noisy", "noisy"), ("test_noisy", "noisy_test")):
+                key = getattr(how, setting)
+                if key is not None and names_array(path, key):
+                    parts[part] = _named_array(path, archive, key, f"data.{setting}")
+                    used.add(archive.keys[key.lower()])
     except DataError:
         raise
     except (
@@ -109,9 +137,10 @@ def archive_parts(path: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
         KeyError,
         RuntimeError,  # a member that is encrypted, or packed in a way that zipfile does not know
     ) as error:
+        kind, how_written = ("NumPy archive", "np.savez") if is_numpy else ("HDF5 file", "h5py")
         raise DataError(
-            f"{path} must be a complete NumPy archive of numbers, got {error} "
-            f"({path.stat().st_size} bytes); write it again with np.savez"
+            f"{path} must be a complete {kind} of numbers, got {error} "
+            f"({path.stat().st_size} bytes); write it again with {how_written}"
         ) from error
     unused = [key for key in archive.shapes if key not in used]
     told = [f"{shown(key)} {archive.shapes[key]}" for key in unused]
@@ -121,7 +150,7 @@ def archive_parts(path: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
     return {"name": shown(path.stem), "source": shown(path), **parts}
 
 
-def _parts(path: Path, archive: _Archive) -> tuple[dict[str, Any], set[str]]:
+def _parts(path: Path, archive: Arrays) -> tuple[dict[str, Any], set[str]]:
     """Choose the arrays; gives the parts and the names that were used."""
     keys = archive.keys
     used: set[str] = set()
@@ -153,23 +182,35 @@ def _parts(path: Path, archive: _Archive) -> tuple[dict[str, Any], set[str]]:
         return parts, used
     found_keys = [key for key, shape in archive.shapes.items() if len(shape) in (3, 4)]
     if len(found_keys) != 1:
+        remedy = "rename the arrays"
+        if not path.name.lower().endswith(".npz") and found_keys:
+            remedy = (
+                "give the one that is meant a second name: h5py.File(path, 'a')['images'] = "
+                f"h5py.SoftLink('/{found_keys[0]}')"
+            )
         raise DataError(
             f"{path} must name its images 'x_train', 'train_images' or 'images', or hold only one "
-            f"array of 3 or 4 axes, got {_content(archive)}; rename the arrays"
+            f"array of 3 or 4 axes, got {_content(archive)}; {remedy}"
         )
     return {"images": read(found_keys[0].lower())}, used
 
 
-def _groups(path: Path, archive: _Archive, key: str) -> np.ndarray:
+def names_array(path: Path, word: str) -> bool:
+    """Whether a word that a setting gives names an array of an archive, or is a path."""
+    # In an HDF5 file it may lie in a group; a file of images has an ending.
+    return path.name.lower().endswith(ARCHIVES) and "." not in word
+
+
+def _named_array(path: Path, archive: Arrays, key: str, setting: str) -> np.ndarray:
     if key.lower() not in archive.keys:
         raise DataError(
-            f"{path} must hold the groups as {key!r} (data.groups), got {_content(archive)}; "
-            "name the array that has them"
+            f"{path} must hold an array {key!r} ({setting}), got {_content(archive)}; name the "
+            "array that is meant"
         )
     return archive.read(key.lower(), path)
 
 
-def _content(archive: _Archive) -> str:
+def _content(archive: Arrays) -> str:
     content = [f"{key} {shape}" for key, shape in archive.shapes.items()]
     content += [f"{key} ({what})" for key, what in archive.others.items()]
     return listed(content, 10) or "no array"

@@ -23,6 +23,7 @@ CACHE_VARIABLE = "AESEARCH_CACHE_DIR"
 SMALLEST_BYTES = 1 << 26
 _OLDEST_S = 30 * 24 * 3600.0
 _ARRAYS = ("images", "test_images")
+_PAIRED = ("noisy", "test_noisy")  # where images have noisy ones beside them
 _SMALL = ("labels", "test_labels", "groups", "fold_of_sample")
 
 
@@ -52,9 +53,10 @@ def opened(facts: Mapping[str, Any]) -> dict[str, Any] | None:
     try:
         told = json.loads((folder / "facts.json").read_text("utf-8"))
         # A private map: torch takes arrays that can be written only, and nothing writes to it.
+        paired = [name for name in _PAIRED if (folder / f"{name}.npy").exists()]
         maps = {
             name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
-            for name in _ARRAYS
+            for name in (*_ARRAYS, *paired)
         }
         with np.load(folder / "rest.npz", allow_pickle=False) as rest:
             small = {name: rest.get(name, None) for name in _SMALL}
@@ -74,10 +76,11 @@ def keep(parts: dict[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     parts : dict
-        ``images``, ``test_images``, ``labels``, ``test_labels``, ``groups``, ``fold_of_sample``,
-        and plain values: ``fingerprint``, ``split_sha256``, ``class_names`` and others.
+        ``images``, ``test_images``, ``noisy``, ``test_noisy``, ``labels``, ``test_labels``,
+        ``groups``, ``fold_of_sample``, and plain values: ``fingerprint``, ``split_sha256``,
+        ``class_names`` and others.
     """
-    if sum(parts[name].nbytes for name in _ARRAYS) < SMALLEST_BYTES:
+    if sum(array.nbytes for array in _arrays(parts).values()) < SMALLEST_BYTES:
         return parts
     facts = {**parts, "n_images": len(parts["images"])}
     if (found := opened(facts)) is not None:
@@ -87,6 +90,11 @@ def keep(parts: dict[str, Any]) -> dict[str, Any]:
     except OSError:
         return parts
     return opened(facts) or parts
+
+
+def _arrays(parts: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    names = (*_ARRAYS, *(name for name in _PAIRED if parts.get(name) is not None))
+    return {name: parts[name] for name in names}
 
 
 def _folder_of(facts: Mapping[str, Any]) -> Path:
@@ -100,13 +108,15 @@ def _write(parts: Mapping[str, Any], folder: Path) -> None:
     _forget_old(folder.parent)
     temporary = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
     try:
-        for name in _ARRAYS:
-            np.save(temporary / f"{name}.npy", parts[name])
+        for name, array in _arrays(parts).items():
+            np.save(temporary / f"{name}.npy", array)
         np.savez(
             temporary / "rest.npz",
             **{name: parts[name] for name in _SMALL if parts[name] is not None},
         )
-        plain = {key: value for key, value in parts.items() if key not in _ARRAYS + _SMALL}
+        plain = {
+            key: value for key, value in parts.items() if key not in _ARRAYS + _PAIRED + _SMALL
+        }
         (temporary / "facts.json").write_text(json.dumps(plain), "utf-8")
         with suppress(FileExistsError):  # another process was first, with the same content
             temporary.rename(folder)

@@ -9,10 +9,13 @@ from aesearch.inference.pictures import sheet
 from aesearch.studies.results.output_files import write_whole
 
 MOST_DRAWN = 64
+_PAIRED_COLUMNS = 8
 
 
 def draw_sheet(image_set: ImageSet, path: Path) -> int:
     """Draw images at equal distances over the whole set, so that every class is there.
+
+    Each has its noisy one to the right, where there is one.
 
     Returns
     -------
@@ -21,5 +24,9 @@ def draw_sheet(image_set: ImageSet, path: Path) -> int:
     """
     n_drawn = min(MOST_DRAWN, image_set.n_samples)
     chosen = np.arange(n_drawn) * image_set.n_samples // n_drawn
-    write_whole(path, sheet(image_set.images[chosen] / np.float32(255)))
+    images, n_columns = image_set.images[chosen], None
+    if image_set.noisy is not None:
+        images = np.stack([images, image_set.noisy[chosen]], axis=1).reshape(-1, *images.shape[1:])
+        n_columns = _PAIRED_COLUMNS
+    write_whole(path, sheet(images / np.float32(255), n_columns))
     return n_drawn

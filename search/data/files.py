@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from aesearch.data.archive import archive_parts, header_of
+from aesearch.data.archive import ARCHIVES, archive_parts, header_of, names_array
 from aesearch.data.folder import folder_parts
 from aesearch.data.images import ImageSet, make_image_set
 from aesearch.data.notes import Notes, shown
@@ -13,7 +13,7 @@ from aesearch.data.table import table_parts
 from aesearch.studies.errors import DataError, DataMissingError
 from aesearch.studies.spec.sections import DataSpec
 
-SUFFIXES = (".npz", ".npy", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
+SUFFIXES = (*ARCHIVES, ".npy", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
 
 def read_path(path: Path, how: DataSpec | None = None) -> ImageSet:
@@ -29,10 +29,36 @@ def read_path(path: Path, how: DataSpec | None = None) -> ImageSet:
     how, notes = DataSpec() if how is None else how, Notes()
     # The images of files have their size and colour already.
     to_do = _done(how) if path.is_dir() else how
-    parts = folder_parts(path, how, notes) if path.is_dir() else file_parts(path, how, notes)
+    parts = _parts(path, how, notes)
     if how.test is not None:
         parts |= _test_parts(Path(how.test).expanduser(), parts, how, notes)
     return make_image_set(**parts, notes=notes, how=to_do)
+
+
+def _parts(
+    path: Path, how: DataSpec, notes: Notes, *, n_channels: int | None = None
+) -> dict[str, Any]:
+    if path.is_dir():
+        return folder_parts(path, how, notes, n_channels=n_channels)
+    parts = file_parts(path, how, notes)
+    if how.noisy is None or names_array(path, how.noisy):
+        return parts
+    return parts | _noisy_parts(path, Path(how.noisy).expanduser(), how, notes)
+
+
+def _noisy_parts(path: Path, noisy: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
+    """Read the noisy images of a file's from another one, as the file itself is read."""
+    if noisy.is_dir():
+        raise DataError(
+            f"data.noisy must be a file of images, as {path} is, got the folder {shown(noisy)}; "
+            "give the noisy images in their order, or the clean ones as a folder too"
+        )
+    own = how.model_copy(update={"groups": None, "labels": None, "noisy": None})
+    theirs = Notes()
+    found = file_parts(noisy, own, theirs)
+    for line in theirs.lines():
+        notes.remark(f"noisy images: {line}")
+    return {"noisy": found["images"], "test_noisy": found.get("test_images")}
 
 
 def _test_parts(path: Path, parts: dict[str, Any], how: DataSpec, notes: Notes) -> dict[str, Any]:
@@ -42,24 +68,23 @@ def _test_parts(path: Path, parts: dict[str, Any], how: DataSpec, notes: Notes) 
             "data.test must be left out for images with a test set of their own, got "
             f"{str(path)!r} beside that of {parts['source']}"
         )
-    own = how.model_copy(update={"groups": None, "labels": None})
-    theirs = Notes()
-    if path.is_dir():
-        images = parts["images"]
-        n_channels = images.shape[3] if np.ndim(images) == 4 and images.shape[3] in (1, 3) else None
-        found = folder_parts(path, own, theirs, n_channels=n_channels)
-    else:
-        found = file_parts(path, own, theirs)
+    changes = {"groups": None, "labels": None, "noisy": how.noisy_test, "noisy_test": None}
+    own, theirs, images = how.model_copy(update=changes), Notes(), parts["images"]
+    n_channels = images.shape[3] if np.ndim(images) == 4 and images.shape[3] in (1, 3) else None
+    found = _parts(path, own, theirs, n_channels=n_channels)
     for line in theirs.lines():
         notes.remark(f"test set: {line}")
     images, labels, names = found["images"], found.get("labels"), found.get("class_names")
+    noisy = found.get("noisy")
     if found.get("test_images") is not None:
         # A split of its own: what is called its test set is meant.
         images, labels = found["test_images"], found.get("test_labels")
+        noisy = found.get("test_noisy")
     return {
         "labels": _named(parts.get("labels"), parts.get("class_names")),
         "test_images": images,
         "test_labels": _named(labels, names),
+        "test_noisy": noisy,
         "class_names": None,
     }
 
@@ -93,7 +118,7 @@ def file_parts(path: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
         )
     if path.stat().st_size == 0:
         raise DataError(f"{path} must hold images, got an empty file (0 bytes); write it again")
-    if name.endswith(".npz"):
+    if name.endswith(ARCHIVES):
         return archive_parts(path, how, notes)
     if name.endswith(".npy"):
         return _read_npy(path)

@@ -11,6 +11,7 @@ import numpy as np
 from aesearch.data.image_files import read_images
 from aesearch.data.labels_file import told_of_files
 from aesearch.data.notes import Notes, listed, shown
+from aesearch.data.partners import partner_files, read_partners
 from aesearch.data.tree import IMAGE_SUFFIXES, Folder, tree_of
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec
@@ -60,7 +61,12 @@ def folder_parts(
         found = _labelled(found, path, how, notes)
     files = found.files + found.test_files
     groups = _groups(files, path, how, notes) if how.groups is not None else None
-    read = read_images(files, how, notes, where=shown(path), n_channels=n_channels)
+    partners = None
+    if how.noisy is not None:
+        partners = partner_files(files, path, Path(how.noisy).expanduser(), notes)
+    read, noisy = read_images(files, how, notes, where=shown(path), n_channels=n_channels), None
+    if partners is not None:
+        read, noisy = read_partners(read, files, partners, how, notes)
     of_pool = read.file_of_sample < len(found.files)
     pool, test = read.file_of_sample[of_pool], read.file_of_sample[~of_pool] - len(found.files)
     n_pool = len(pool)
@@ -73,6 +79,8 @@ def folder_parts(
         "test_labels": None if found.test_labels is None else found.test_labels[test],
         "class_names": found.class_names,
         "groups": None if groups is None else groups[pool],
+        "noisy": None if noisy is None else noisy[:n_pool],
+        "test_noisy": noisy[n_pool:] if noisy is not None and found.test_files else None,
     }
 
 

@@ -1,6 +1,5 @@
 """One image file as 8-bit pixels: modes, depths, transparency, pages; many are ``image_files``."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -328,15 +327,37 @@ def _deep_colours(image: Any, file: Path, number: int) -> np.ndarray:
         return _tiff_page(file, number)
     if image.format != "PNG":
         raise BadFileError(file, "be PNG or TIFF for more than 8 bits", str(image.format), _DEEP)
-    import torch  # noqa: PLC0415 - only deep files need it
-    from torchvision.io import ImageReadMode, decode_png  # noqa: PLC0415
+    return _deep_png(file)
 
-    content = torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)
-    with warnings.catch_warnings():
-        # Its successor is a package of its own that few have.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        values: np.ndarray = decode_png(content, ImageReadMode.UNCHANGED).numpy()
-    return np.moveaxis(values, 0, 2)
+
+def _deep_png(file: Path) -> np.ndarray:
+    """Read a PNG of 16 bits a channel: (height, width, channel), uint16.
+
+    Pillow's colours have 8 bits. Its decoder gives the high bytes, or when it is told that the
+    low ones come first the low bytes; of grey with alpha all four bytes fit into one mode.
+    """
+    raw = _raw_mode(file)
+    if raw == "LA;16B":
+        return np.ascontiguousarray(_decoded_as(file, "RGBA")).view(">u2").astype(np.uint16)
+    high, low = _decoded_as(file, raw), _decoded_as(file, raw.replace(";16B", ";16L"))
+    values: np.ndarray = high.astype(np.uint16) << 8 | low
+    return values
+
+
+def _raw_mode(file: Path) -> str:
+    """How Pillow takes the bytes of a file: ``RGB;16B``, say."""
+    from PIL import Image  # noqa: PLC0415 - only files need it
+
+    with Image.open(file) as image:
+        return str(image.tile[0].args)
+
+
+def _decoded_as(file: Path, raw_mode: str) -> np.ndarray:
+    from PIL import Image  # noqa: PLC0415 - only files need it
+
+    with Image.open(file) as image:
+        image.tile = [image.tile[0]._replace(args=raw_mode)]
+        return np.asarray(image)
 
 
 def _unknown_tiff(file: Path) -> Header | None:

@@ -95,8 +95,7 @@ def read_images(
         raise DataError(problems_text(where, bad))
     if bad:
         images, file_of_sample = images[read], file_of_sample[read]
-        notes.leave_out("bad file|", len(bad))
-        notes.remark(f"bad files: {listed(_short(error) for error in bad)}")
+        _tell_bad(bad, notes)
     notes.leave_out("further page|", n_further)
     if n_composed:
         notes.remark(f"{counted(n_composed, 'transparent image|')} laid on {how.background}")
@@ -104,6 +103,43 @@ def read_images(
     if channels == 3 and decides and not shows_colours:
         images = np.ascontiguousarray(images[..., :1])
     return FileImages(images, file_of_sample)
+
+
+def readable(
+    files: Sequence[Path], how: DataSpec, notes: Notes, *, where: str
+) -> tuple[list[Path], np.ndarray]:
+    """Decode files to see which of them can be read, and tell ``notes`` of the others.
+
+    Returns
+    -------
+    files : list of Path
+        Those that can.
+    rows : ndarray of int64
+        Their places among all.
+
+    Raises
+    ------
+    DataError
+        None can; all are listed.
+    """
+    rows, bad = [], []
+    for row, file in enumerate(files):
+        try:
+            decoded(file, how)
+        except BadFileError as error:
+            bad.append(error)
+        else:
+            rows.append(row)
+    if bad and not rows:
+        raise DataError(problems_text(where, bad))
+    _tell_bad(bad, notes)
+    return [files[row] for row in rows], np.array(rows, dtype=np.int64)
+
+
+def _tell_bad(bad: Sequence[BadFileError], notes: Notes) -> None:
+    notes.leave_out("bad file|", len(bad))
+    if bad:
+        notes.remark(f"bad files: {listed(_short(error) for error in bad)}")
 
 
 def _short(error: BadFileError) -> str:

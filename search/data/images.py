@@ -44,6 +44,9 @@ class ImageSet:
         What was left out of the files, and what was decided in reading them.
     groups : ndarray of int64, (sample,), or None
         Which images of the training pool belong together.
+    noisy, test_noisy : ndarray of uint8, or None
+        The noisy partner of each of ``images`` and ``test_images``, of their shapes; both or
+        none where there is a test set.
     """
 
     name: str
@@ -56,6 +59,8 @@ class ImageSet:
     fingerprint: str
     notes: tuple[str, ...] = ()
     groups: np.ndarray | None = None
+    noisy: np.ndarray | None = None
+    test_noisy: np.ndarray | None = None
 
     @property
     def described(self) -> str:
@@ -69,6 +74,8 @@ class ImageSet:
             parts.append(f"{len(np.unique(self.groups)):,} groups")
         if self.test_images is not None:
             parts.append(f"{_images(len(self.test_images))} of its own for the test")
+        if self.noisy is not None:
+            parts.append("each beside its noisy one")
         return "; ".join([", ".join(parts), *self.notes])
 
     def facts(self) -> dict[str, Any]:
@@ -87,6 +94,7 @@ class ImageSet:
             "classes": counts,
             "n_groups": None if self.groups is None else len(np.unique(self.groups)),
             "n_test": None if self.test_images is None else len(self.test_images),
+            "has_noisy": self.noisy is not None,
             "notes": list(self.notes),
             "fingerprint": self.fingerprint,
         }
@@ -122,6 +130,7 @@ def as_image_set(
     labels: Any = None,
     *,
     groups: Any = None,
+    noisy: Any = None,
     name: str = "array",
     how: DataSpec | None = None,
 ) -> ImageSet:
@@ -137,6 +146,8 @@ def as_image_set(
         Class numbers, or names; None takes those of a dataset.
     groups : array, (sample,), or None
         What belongs together, as numbers or names.
+    noisy : array, Tensor, list or Dataset, optional
+        The noisy partner of each image, in their order.
     how : DataSpec, optional
         Size, colour, white and axes; None where nothing is set.
     name : str
@@ -156,12 +167,16 @@ def as_image_set(
     if is_dataset(array_like):
         array_like, own_labels = items_of(array_like, name)
         labels = own_labels if labels is None else labels
+    refuse_loader(noisy, f"{name}: noisy")
+    if is_dataset(noisy):
+        noisy, _ = items_of(noisy, f"{name}: noisy")
     return make_image_set(
         name=name,
         source="an array in memory",
         images=array_like,
         labels=labels,
         groups=groups,
+        noisy=noisy,
         how=how,
     )
 
@@ -176,6 +191,8 @@ def make_image_set(
     test_labels: Any = None,
     class_names: tuple[str, ...] | None = None,
     groups: Any = None,
+    noisy: Any = None,
+    test_noisy: Any = None,
     how: DataSpec | None = None,
     notes: Notes | None = None,
 ) -> ImageSet:
@@ -188,8 +205,8 @@ def make_image_set(
     Raises
     ------
     DataError
-        Parts that cannot be used, fewer than 10 images, images that are all the same, or a
-        test set of another shape.
+        Parts that cannot be used, fewer than 10 images, images that are all the same, a test
+        set of another shape, or noisy images that are not one for each.
     """
     where = f"{name} images" if source == "an array in memory" else source
     notes = Notes() if notes is None else notes
@@ -212,6 +229,14 @@ def make_image_set(
         if test_labels is not None:
             own_labels = labels_of(test_labels, len(test), f"{where}: test labels")
         _tell_shared(pool, test, notes)
+    noisy = _partners(noisy, pool, f"{where}: noisy images", how)
+    test_noisy = _partners(test_noisy, test, f"{where}: noisy test images", how)
+    if noisy is not None and test is not None and test_noisy is None:
+        raise DataError(
+            f"{where} must have a noisy image for each of its {len(test)} test images, got none; "
+            "give them as it gives its test set, or with --noisy-test"
+        )
+    paired = [] if noisy is None else [noisy, test_noisy]
     pool_labels, own_labels, names = coded(pool_labels, own_labels)
     return ImageSet(
         name=name,
@@ -221,10 +246,39 @@ def make_image_set(
         test_images=test,
         test_labels=own_labels,
         class_names=names or class_names,
-        fingerprint=_fingerprint(pool, pool_labels, test, own_labels),
+        fingerprint=_fingerprint(pool, pool_labels, test, own_labels, *paired),
         notes=notes.lines(),
         groups=None if groups is None else groups_of(groups, len(pool), f"{where}: groups"),
+        noisy=noisy,
+        test_noisy=test_noisy,
     )
+
+
+def _partners(
+    given: Any, clean: np.ndarray | None, where: str, how: DataSpec | None
+) -> np.ndarray | None:
+    """Bring noisy images to the form of their clean ones; None where there are none.
+
+    Raises
+    ------
+    DataError
+        Not one for each image, another size, other channels, or the clean images again.
+    """
+    if given is None or clean is None:
+        return None
+    noisy = images_of(given, where, how)
+    if noisy.shape != clean.shape:
+        raise DataError(
+            f"{where} must have the shape of the clean ones (sample, channel, height, width), "
+            f"{clean.shape}, got {noisy.shape}; give one noisy image for each, of its size and "
+            "channels"
+        )
+    if np.array_equal(noisy, clean):
+        raise DataError(
+            f"{where} must differ from the clean ones, got the same images; check which are given"
+        )
+    _check_range(noisy, where)
+    return noisy
 
 
 def _check_pool(pool: np.ndarray, where: str) -> None:

@@ -46,7 +46,7 @@ def load(
     Parameters
     ----------
     dataset : str or Path
-        A name, in any case, with hyphens or underscores; or the path of a ``.npz``,
+        A name, in any case, with hyphens or underscores; or the path of a ``.npz``, HDF5,
         ``.npy``, ``.csv`` or ``.tsv`` file (also ``.gz``) or of a folder of images. A name
         wins over a file of that name: write ``./digits`` for the file.
     data_dir : str, Path or None
@@ -126,7 +126,7 @@ def fetch_named(
 
 def _refuse_beside_name(name: str, how: DataSpec | None) -> None:
     """A published set has its labels and has, or lacks, its test set: nothing comes beside."""
-    for setting in ("test", "labels", "groups"):
+    for setting in ("test", "labels", "groups", "noisy", "noisy_test"):
         given = None if how is None else getattr(how, setting)
         if given is not None:
             raise DataError(

@@ -31,6 +31,8 @@ class TrainTest:
     description : str
         Where the test set comes from, for people.
     train_groups : ndarray of int64, (sample,), or None
+    train_noisy, test_noisy : ndarray of uint8, or None
+        Of the shapes of ``train_images`` and ``test_images``.
     """
 
     train_images: np.ndarray
@@ -40,6 +42,8 @@ class TrainTest:
     test_indices: np.ndarray
     description: str
     train_groups: np.ndarray | None = None
+    train_noisy: np.ndarray | None = None
+    test_noisy: np.ndarray | None = None
 
 
 def limited(n_samples: int, labels: np.ndarray | None, limit: int) -> np.ndarray:
@@ -98,9 +102,11 @@ def split_test(
             test_labels=image_set.test_labels,
             test_indices=np.empty(0, dtype=np.int64),
             train_groups=image_set.groups,
+            train_noisy=image_set.noisy,
+            test_noisy=image_set.test_noisy,
             description=f"the data set's own {len(image_set.test_images)} test images",
         )
-    labels, groups = image_set.labels, image_set.groups
+    labels, groups, noisy = image_set.labels, image_set.groups, image_set.noisy
     if groups is None and not stratify:
         train, test = _part(image_set.n_samples, test_fraction, seed, _TEST, name="test_fraction")
     else:
@@ -116,6 +122,8 @@ def split_test(
         test_indices=test,
         description=f"{len(test)} of {image_set.n_samples} images, drawn with seed {seed}",
         train_groups=None if groups is None else groups[train],
+        train_noisy=None if noisy is None else noisy[train],
+        test_noisy=None if noisy is None else noisy[test],
     )
 
 

@@ -1,11 +1,12 @@
 """What a study trains on: images, folds and test set, the same in every process; no training."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import torch
 
 from aesearch import __version__
 from aesearch.data import cache
@@ -43,6 +44,9 @@ class Problem:
         One line: what was read, and what was left out.
     groups : ndarray of int64, (sample,), or None
         Which images are never on both sides of a split.
+    noisy, test_noisy : ndarray, of the shape of ``images`` and ``test_images``, uint8, or None
+        What networks see in the place of each image, which they are to give back; None where
+        they see the images themselves.
     """
 
     spec: ResolvedSpec
@@ -59,6 +63,29 @@ class Problem:
     class_names: tuple[str, ...] | None = None
     read: str = ""
     groups: np.ndarray | None = None
+    noisy: np.ndarray | None = None
+    test_noisy: np.ndarray | None = None
+    # By the name of the device; shared with copies that differ in the specification.
+    _on_device: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+
+    @property
+    def inputs(self) -> np.ndarray:
+        """What networks see: the noisy images, or where there are none the images."""
+        return self.images if self.noisy is None else self.noisy
+
+    @property
+    def test_inputs(self) -> np.ndarray:
+        """What networks see of the test set."""
+        return self.test_images if self.test_noisy is None else self.test_noisy
+
+    def noisy_on(self, device: torch.device) -> torch.Tensor | None:
+        """Noisy images on a device, where they are put once; None where there are none."""
+        if self.noisy is None:
+            return None
+        name = str(device)
+        if name not in self._on_device:
+            self._on_device[name] = torch.from_numpy(self.noisy).to(device)
+        return self._on_device[name]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -158,11 +185,13 @@ def _read(spec: StudySpec, progress: Progress | None) -> dict[str, Any]:
         stratify=spec.data.stratify,
     )
     images, labels, groups = parts.train_images, parts.train_labels, parts.train_groups
+    noisy = parts.train_noisy
     if spec.data.limit is not None and spec.data.limit < len(images):
         kept = limited(len(images), labels, spec.data.limit)
         images = images[kept]
         labels = None if labels is None else labels[kept]
         groups = None if groups is None else groups[kept]
+        noisy = None if noisy is None else noisy[kept]
     if len(images) < 2 * spec.search.folds:
         raise DataError(
             f"{found.source} must hold at least two images per fold, got {len(images)} for "
@@ -189,6 +218,8 @@ def _read(spec: StudySpec, progress: Progress | None) -> dict[str, Any]:
         "class_names": found.class_names,
         "read": found.described,
         "groups": groups,
+        "noisy": noisy,
+        "test_noisy": parts.test_noisy,
     }
 
 

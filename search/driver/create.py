@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlalchemy.engine import Engine
 
 from aesearch import __version__
+from aesearch.data.archive import names_array
 from aesearch.data.load import known_name
 from aesearch.data.study_data import (
     Problem,
@@ -351,10 +352,13 @@ def with_absolute_path(spec: StudySpec) -> StudySpec:
     path = Path(spec.data.dataset).expanduser()
     if known_name(spec.data.dataset) is None and path.exists():
         changes["dataset"] = str(path.absolute())
-    for setting in ("test", "labels", "groups"):
+    for setting in ("test", "noisy", "noisy_test", "labels", "groups"):
         given = getattr(spec.data, setting)
-        # Of the groups a column or an array may be named as well.
-        is_path = setting != "groups" or str(given).lower().endswith((".csv", ".tsv"))
+        is_path = True  # of these a column or an array may be named as well
+        if setting == "groups":
+            is_path = str(given).lower().endswith((".csv", ".tsv"))
+        elif setting in ("noisy", "noisy_test"):
+            is_path = not names_array(path, str(given))
         if given is not None and is_path and Path(given).expanduser().exists():
             changes[setting] = str(Path(given).expanduser().absolute())
     if spec.data.data_dir is not None:

@@ -71,6 +71,7 @@ def pca_baseline(
     encoding_dim: int,
     curve_dims: Sequence[int] = (),
     seed: int,
+    inputs: np.ndarray | None = None,
 ) -> PcaBaseline:
     """Reconstruct the test images from principal components of the training images.
 
@@ -81,6 +82,8 @@ def pca_baseline(
         Of the autoencoder; the baseline has as many components, as far as there are.
     curve_dims : sequence of int
         Further dimensions whose error is wanted.
+    inputs : ndarray, of the shape of ``test``, uint8, optional
+        What is projected onto the components in the place of the test images: noisy ones.
     """
     wanted = sorted({encoding_dim, *curve_dims})
     components = PrincipalComponents(train, wanted[-1], seed=seed)
@@ -88,14 +91,16 @@ def pca_baseline(
     chosen = min(encoding_dim, components.encoding_dim)
     errors = dict.fromkeys(dims, 0.0)
 
-    def reconstruct(_first: int, batch: Tensor) -> Tensor:
-        codes = components.encode(batch)
+    def reconstruct(first: int, seen: Tensor) -> Tensor:
+        codes, batch = components.encode(seen), seen
+        if inputs is not None:
+            batch = torch.from_numpy(test[first : first + len(seen)]).float().div_(255)
         for dim in dims:
             smaller = components.decode(codes[:, :dim], batch.shape[1:])
             errors[dim] += float(squared_errors(smaller, batch).sum())
         return components.decode(codes[:, :chosen], batch.shape[1:])
 
-    found = measured(reconstruct, test)
+    found = measured(reconstruct, test, inputs=inputs)
     means = {name: float(values.mean()) for name, values in found.items()}
     return PcaBaseline(
         encoding_dim=chosen,
@@ -139,6 +144,7 @@ def principal_components_by_fold(problem: Problem) -> list[PcaOfSize]:
             encoding_dim=sizes[-1],
             curve_dims=sizes,
             seed=spec.seed,
+            inputs=None if problem.noisy is None else problem.noisy[held_out],
         )
         curve = {point.encoding_dim: point.mse for point in found.curve}
         for size in sizes:

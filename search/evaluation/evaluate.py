@@ -10,13 +10,19 @@ from aesearch.data.study_data import Problem
 from aesearch.evaluation.baseline import pca_baseline
 from aesearch.evaluation.intervals import metric_table
 from aesearch.evaluation.latent import codes_of, latent_map, live_units, sample
-from aesearch.evaluation.metrics import measured
+from aesearch.evaluation.metrics import image_errors, measured
 from aesearch.evaluation.pictures import draw_oddest, draw_pictures
 from aesearch.evaluation.robustness import robustness
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.seeds import derive_seed
 from aesearch.studies.results.calibration import Calibration, shares_below
-from aesearch.studies.results.evaluation import Evaluation, Latent, PictureWords, StoredCalibration
+from aesearch.studies.results.evaluation import (
+    Evaluation,
+    Latent,
+    NoisyInputs,
+    PictureWords,
+    StoredCalibration,
+)
 from aesearch.studies.results.records import Picture
 from aesearch.studies.spec.dimensions import Range
 from aesearch.studies.spec.resolved import ResolvedSpec
@@ -63,11 +69,11 @@ def evaluate(
     """
     spec = problem.spec
     levels, resamples = noise_levels(spec), spec.evaluation.bootstrap
-    images, labels = problem.test_images, problem.test_labels
+    images, labels, noisy = problem.test_images, problem.test_labels, problem.test_noisy
     class_names = _short_names(problem.class_names)
     # Sums differ in their last bits with the number of threads, also in NumPy and scikit-learn.
     with threadpool_limits(spec.compute.threads):
-        found = measured(lambda _first, batch: model(batch), images, check)
+        found = measured(lambda _first, batch: model(batch), images, check, inputs=noisy)
         metrics, omitted = metric_table(
             found, labels, class_names, resamples=resamples, seed=spec.seed
         )
@@ -77,6 +83,7 @@ def evaluate(
             encoding_dim=model.encoding_dim,
             curve_dims=_curve_dims(spec, model.encoding_dim),
             seed=spec.seed,
+            inputs=noisy,
         )
         if pca.encoding_dim < model.encoding_dim:
             omitted.append(
@@ -85,7 +92,7 @@ def evaluate(
             )
         check()
         rows = robustness(model, images, levels, seed=spec.seed, check=check)
-        codes = codes_of(model, images, check)
+        codes = codes_of(model, problem.test_inputs, check)
         latent, left_out = latent_space(model, problem, codes, class_names, check)
         omitted += left_out
         pictures, left_out = draw_pictures(
@@ -96,11 +103,13 @@ def evaluate(
             errors=found["mse"],
             levels=levels,
             seed=spec.seed,
+            noisy=noisy,
         )
         calibrated = None
         if calibration is not None:
-            pictures.append(draw_oddest(model, problem.images, calibration))
-            shares = shares_below(calibration.p_values(found["mse"]))
+            pictures.append(draw_oddest(model, problem.inputs, calibration))
+            errors = found["mse"] if noisy is None else image_errors(model, noisy, check)
+            shares = shares_below(calibration.p_values(errors))
             calibrated = StoredCalibration(**calibration.document(), test=shares)
     document = Evaluation(
         n_test=len(images),
@@ -116,10 +125,17 @@ def evaluate(
         pictures=[PictureWords(picture.name, picture.alt) for picture in pictures],
         omitted=omitted + left_out,
         calibration=calibrated,
+        noisy=None if noisy is None else _given(images, noisy, check),
     )
     # The promise of finite values is kept here, where a failure is one of the evaluation.
     document.to_json()
     return Evaluated(document, pictures)
+
+
+def _given(images: np.ndarray, noisy: np.ndarray, check: Callable[[], None]) -> NoisyInputs:
+    """Measure noisy images as if they were their reconstruction."""
+    found = measured(lambda _first, seen: seen, images, check, inputs=noisy)
+    return NoisyInputs(float(found["mse"].mean()), float(found["psnr"].mean()))
 
 
 def noise_levels(spec: ResolvedSpec) -> dict[str, tuple[float, ...]]:
@@ -167,7 +183,7 @@ def latent_space(
     if problem.labels is not None and problem.test_labels is not None:
         seed = derive_seed(problem.spec.seed, "latent", 2)
         neighbours = sample(len(problem.images), MOST_TRAIN_CODES, seed)
-        train_codes = codes_of(model, problem.images[neighbours], check)
+        train_codes = codes_of(model, problem.inputs[neighbours], check)
         train_labels = problem.labels[neighbours]
     return latent_map(
         codes,

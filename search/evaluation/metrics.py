@@ -44,8 +44,23 @@ def batches(images: np.ndarray) -> Iterator[tuple[int, Tensor]]:
         yield first, torch.from_numpy(images[first : first + size]).float().div_(255)
 
 
+def _with_inputs(
+    images: np.ndarray, inputs: np.ndarray | None
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """As ``batches``, with what a model sees in the place of the images before them."""
+    for first, batch in batches(images):
+        seen = batch
+        if inputs is not None:
+            seen = torch.from_numpy(inputs[first : first + len(batch)]).float().div_(255)
+        yield first, seen, batch
+
+
 def mean_squared_error(
-    model: torch.nn.Module, images: np.ndarray, check: Callable[[], None] = lambda: None
+    model: torch.nn.Module,
+    images: np.ndarray,
+    check: Callable[[], None] = lambda: None,
+    *,
+    inputs: np.ndarray | None = None,
 ) -> float:
     """Mean squared error per pixel of a model's reconstructions.
 
@@ -56,12 +71,14 @@ def mean_squared_error(
     images : ndarray, (sample, channel, height, width), uint8
     check : callable
         Called between batches; may raise to stop.
+    inputs : ndarray, of the shape of ``images``, uint8, optional
+        What the model sees in their place, such as noisy images; None for the images.
     """
     total = 0.0
     with torch.inference_mode():
-        for _, batch in batches(images):
+        for _, seen, batch in _with_inputs(images, inputs):
             check()
-            total += (model(batch) - batch).square().sum(dtype=torch.float64).item()
+            total += (model(seen) - batch).square().sum(dtype=torch.float64).item()
     return total / images.size
 
 
@@ -84,6 +101,8 @@ def measured(
     reconstruct: Callable[[int, Tensor], Tensor],
     images: np.ndarray,
     check: Callable[[], None] = lambda: None,
+    *,
+    inputs: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Measure the reconstruction of every image.
 
@@ -94,6 +113,8 @@ def measured(
     images : ndarray, (sample, channel, height, width), uint8
     check : callable
         Called between batches; may raise to stop.
+    inputs : ndarray, of the shape of ``images``, uint8, optional
+        What ``reconstruct`` is given in their place.
 
     Returns
     -------
@@ -103,9 +124,9 @@ def measured(
     """
     found: dict[str, list[Tensor]] = {}
     with torch.inference_mode():
-        for first, batch in batches(images):
+        for first, seen, batch in _with_inputs(images, inputs):
             check()
-            for name, values in image_metrics(reconstruct(first, batch), batch).items():
+            for name, values in image_metrics(reconstruct(first, seen), batch).items():
                 found.setdefault(name, []).append(values)
     return {name: torch.cat(values).numpy() for name, values in found.items()}
 

@@ -35,6 +35,7 @@ def draw_pictures(
     errors: np.ndarray,
     levels: Mapping[str, Sequence[float]],
     seed: int,
+    noisy: np.ndarray | None = None,
 ) -> tuple[list[Picture], list[str]]:
     """Draw what the numbers mean.
 
@@ -50,6 +51,8 @@ def draw_pictures(
         Levels by kind of corruption; each kind is drawn at its middle level.
     seed : int
         Of the images that are drawn at random.
+    noisy : ndarray, of the shape of ``images``, uint8, optional
+        What the model sees in the place of each image.
 
     Returns
     -------
@@ -60,14 +63,15 @@ def draw_pictures(
     """
     rng = np.random.default_rng(derive_seed(seed, "pictures"))
     chosen = rng.choice(len(images), min(COLUMNS, len(images)), replace=False)
-    pictures = _by_error(model, images, errors)
-    words = f"{len(chosen)} random test images above their reconstructions."
-    pictures.append(Picture("samples", words, _above(model, images[chosen])))
+    pictures = _by_error(model, images, errors, noisy)
+    words = f"{len(chosen)} random test images above their {_below(noisy)}."
+    pictures.append(Picture("samples", words, _above(model, images, chosen, noisy)))
     for kind, of_kind in levels.items():
         if of_kind:
             level = of_kind[len(of_kind) // 2]
             pictures.append(_corrupted(model, images[chosen], kind, level, seed=seed))
-    drawn, omitted = _interpolation(model, images, labels, class_names, rng)
+    seen = images if noisy is None else noisy
+    drawn, omitted = _interpolation(model, seen, labels, class_names, rng)
     return pictures + drawn, omitted
 
 
@@ -104,11 +108,21 @@ def _bytes_of(images: torch.Tensor) -> np.ndarray:
     return images.clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
 
 
-def _above(model: Autoencoder, images: np.ndarray) -> bytes:
-    return tiled([images, reconstructed(model, images)])
+def _below(noisy: np.ndarray | None) -> str:
+    return "reconstructions" if noisy is None else "noisy partners and what is made of these"
 
 
-def _by_error(model: Autoencoder, images: np.ndarray, errors: np.ndarray) -> list[Picture]:
+def _above(
+    model: Autoencoder, images: np.ndarray, chosen: np.ndarray, noisy: np.ndarray | None
+) -> bytes:
+    if noisy is None:
+        return tiled([images[chosen], reconstructed(model, images[chosen])])
+    return tiled([images[chosen], noisy[chosen], reconstructed(model, noisy[chosen])])
+
+
+def _by_error(
+    model: Autoencoder, images: np.ndarray, errors: np.ndarray, noisy: np.ndarray | None
+) -> list[Picture]:
     order = np.argsort(errors, kind="stable")
     n_shown = min(COLUMNS, len(order))
     middle = (len(order) - n_shown) // 2
@@ -120,9 +134,9 @@ def _by_error(model: Autoencoder, images: np.ndarray, errors: np.ndarray) -> lis
     return [
         Picture(
             f"reconstructions-{name}",
-            f"The {n_shown} test images {which}, above their reconstructions: mean squared error "
+            f"The {n_shown} test images {which}, above their {_below(noisy)}: mean squared error "
             f"{errors[numbers].min():.3g} to {errors[numbers].max():.3g}.",
-            _above(model, images[numbers]),
+            _above(model, images, numbers, noisy),
         )
         for name, (numbers, which) in parts.items()
     ]

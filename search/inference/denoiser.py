@@ -28,18 +28,21 @@ def trained_to_denoise(model: str) -> tuple[Answer, str]:
     best = path.with_name("best.yaml")
     try:
         document, _ = parse(read_text(best), str(best))
-        training = document["training"]
+        training, noisy = document["training"], document.get("data", {}).get("noisy")
         corruption = str(training.get("corruption", "none"))
     except (SpecError, OSError, KeyError, TypeError, AttributeError):
         return "unknown", (
             f"no readable best.yaml lies beside {path}: whether this model was trained to denoise "
             "is not known"
         )
+    if noisy is not None:
+        return "yes", "trained on noisy images beside their clean ones"
     if corruption == "none":
         return "no", (
             f"this model was not trained to denoise (training.corruption is none in {best}): "
             "it reconstructs, noise included as far as its code can hold it; "
-            "'aesearch run --corruption gaussian' trains a denoiser"
+            "'aesearch run --corruption gaussian' trains a denoiser, --noisy FOLDER one of noise "
+            "that you have"
         )
     level = training.get("corruption_level")
     how_much = "" if level is None else f" of level {level:g}"

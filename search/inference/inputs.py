@@ -9,9 +9,9 @@ import numpy as np
 
 from aesearch.data.download import Progress
 from aesearch.data.files import file_parts
-from aesearch.data.folder import find_images
+from aesearch.data.folder import ImageFiles, find_images
 from aesearch.data.image_file import header_of
-from aesearch.data.image_files import read_images
+from aesearch.data.image_files import read_images, readable
 from aesearch.data.labels import coded, labels_of
 from aesearch.data.load import known_name, load
 from aesearch.data.notes import Notes
@@ -205,7 +205,8 @@ def open_input(
     data_dir, progress
         As in ``aesearch.data.load.load``.
     how : DataSpec, optional
-        How the model's own images were read; None for images as they are.
+        How the model's own images were read; None for images as they are. Of a folder, bad
+        files are left out where it says so; that decodes all files once more.
 
     Raises
     ------
@@ -226,6 +227,8 @@ def open_input(
         parts = {"images": FileRows(files, how, source)}
     elif path.is_dir():
         found = find_images(path, notes)
+        if how.bad_files == "skip":
+            found = _readable(found, how, notes, source)
         chosen = {"all": found.files + found.test_files}
         chosen |= {"train": found.files, "test": found.test_files}
         files = tuple(chosen[part])
@@ -240,6 +243,20 @@ def open_input(
         parts = file_parts(path, how, notes)
         parts["images"] = unrolled(parts["images"], source, how)
     return replace(_chosen(source, parts, part, how), files=files, notes=notes.lines())
+
+
+def _readable(found: ImageFiles, how: DataSpec, notes: Notes, source: str) -> ImageFiles:
+    """Leave out the files that cannot be read, which are decoded once for it."""
+    files, rows = readable([*found.files, *found.test_files], how, notes, where=source)
+    of_pool, n_pool = rows < len(found.files), len(found.files)
+    rows, test_rows = rows[of_pool], rows[~of_pool] - n_pool
+    return replace(
+        found,
+        files=files[: len(rows)],
+        test_files=files[len(rows) :],
+        labels=None if found.labels is None else found.labels[rows],
+        test_labels=None if found.test_labels is None else found.test_labels[test_rows],
+    )
 
 
 def _chosen(source: str, parts: dict[str, Any], part: str, how: DataSpec) -> Input:

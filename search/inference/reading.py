@@ -7,7 +7,10 @@ from aesearch.studies.spec.sections import DataSpec
 from aesearch.studies.spec.strict_yaml import parse, read_text
 
 # What belongs to the images of the study, not to any others.
-_OF_THE_STUDY = ("dataset", "data_dir", "test_fraction", "limit", "test", "labels", "groups")
+_OF_THE_STUDY = (
+    *("dataset", "data_dir", "test_fraction", "limit", "test", "noisy", "noisy_test"),
+    *("labels", "groups"),
+)
 
 
 def reading_of(model: Path) -> DataSpec:

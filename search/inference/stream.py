@@ -82,6 +82,7 @@ def open_job(
     device: str,
     force: bool,
     quiet: bool,
+    bad_files: str | None = None,
 ) -> Iterator[Job]:
     """Check and open what a command names; nothing is read before the output is known to be fine.
 
@@ -97,6 +98,8 @@ def open_job(
         What the results are.
     force : bool
         Replace an output that exists.
+    bad_files : {"stop", "skip"}, optional
+        What image files that cannot be read are answered with; None as the model's were.
 
     Raises
     ------
@@ -105,7 +108,12 @@ def open_job(
     """
     if part not in PARTS:
         raise OptionError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
+    if bad_files not in (None, "stop", "skip"):
+        raise OptionError(f"bad_files must be stop or skip, got {bad_files!r}")
     path, kind = output_of(output, images, holds=holds, force=force)
+    how = reading_of(find_model(model))
+    if bad_files is not None:
+        how = how.model_copy(update={"bad_files": bad_files})
     network = model_file.load(model)
     with denormals_flushed(), make_display(quiet=quiet) as display:
         found = open_input(
@@ -113,7 +121,7 @@ def open_job(
             part=part,
             data_dir=data_dir,
             progress=display.download,
-            how=reading_of(find_model(model)),
+            how=how,
         )
         if found.notes:
             display.message(f"read {found.described}; {'; '.join(found.notes)}")

@@ -20,7 +20,7 @@ from aesearch.device import present_device
 from aesearch.inference.network import array, batches, default_batch_size, denormals_flushed, ready
 from aesearch.models.autoencoder import Autoencoder as Network
 from aesearch.models.runtime import exact_kernels
-from aesearch.sklearn.tables import from_unit, full_image_shape, problem_of, range_of, to_unit
+from aesearch.sklearn.tables import from_unit, layout_of, problem_of, range_of, to_unit
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.load import spec_from_mapping
 from aesearch.studies.spec.study import StudySpec
@@ -57,7 +57,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         ``pca``: the network starts as the principal components of the rows that it trains on.
         ``auto`` does so for a linear code.
     image_shape : tuple of int, optional
-        (height, width) or (channel, height, width) of a row of X; None where rows are no images.
+        (height, width), (channel, height, width) or (height, width, channel) of a row of X; None
+        where rows are no images. Of three sizes 1 or 3 is the channels; where neither end is, the
+        end that leaves a square.
     data_range : (float, float), optional
         Values of X that are black and white, the same for all columns: (0, 1), (0, 255). None
         learns the smallest and the largest value of X in ``fit``. Later values may lie
@@ -175,7 +177,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         values = validate_data(
             self, X, dtype=[np.float64, np.float32], ensure_min_samples=2, reset=True
         )
-        image_shape = full_image_shape(self.image_shape, values.shape[1])
+        layout = layout_of(self.image_shape, values.shape[1])
         data_range = range_of(values, self.data_range)
         contamination = plain(self.contamination)
         if not isinstance(contamination, int | float) or not 0 < contamination <= 0.5:
@@ -186,7 +188,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         document["search"] = {"folds": 2}
         spec = spec_from_mapping(document, type(self).__name__)
         device = present_device(spec)
-        problem = problem_of(values, image_shape, data_range, spec, device)
+        problem = problem_of(values, layout, data_range, spec, device)
         with training_process(int(problem.spec.compute.threads)):
             (found,) = retrain(
                 problem,
@@ -196,7 +198,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
                 on_epoch=lambda _epoch, _n_members: None,
             )
         self.model_ = found.model
-        self.image_shape_, self.data_range_ = image_shape, data_range
+        self._layout, self.image_shape_, self.data_range_ = layout, layout.shape, data_range
         self.n_iter_, self.best_epoch_ = found.epochs, found.best_epoch
         self.validation_loss_ = found.validation_loss
         self.offset_ = float(np.percentile(self._scores(values), 100 * contamination))
@@ -214,9 +216,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         check_is_fitted(self)
         values = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         images = to_unit(values.astype(np.float64), self.data_range_)
-        codes = self._through(
-            lambda network: network.encode, images.reshape(len(values), *self.image_shape_)
-        )
+        codes = self._through(lambda network: network.encode, self._layout.images(images))
         return codes.astype(values.dtype)
 
     def inverse_transform(self, X: Any) -> np.ndarray:  # noqa: N803 - scikit-learn's word
@@ -238,7 +238,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
                 "columns; transform gives such codes"
             )
         images = self._through(lambda network: network.decode, codes.astype(np.float64))
-        rows = from_unit(images.reshape(len(codes), -1), self.data_range_)
+        rows = from_unit(self._layout.rows(images), self.data_range_)
         return rows.astype(codes.dtype)
 
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803 - scikit-learn's word
@@ -262,9 +262,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
 
     def _scores(self, values: np.ndarray) -> np.ndarray:
         rows = values.astype(np.float64)
-        images = to_unit(rows, self.data_range_).reshape(len(rows), *self.image_shape_)
+        images = self._layout.images(to_unit(rows, self.data_range_))
         found = self._through(lambda network: network.forward, images)
-        errors = from_unit(found.reshape(len(rows), -1), self.data_range_) - rows
+        errors = from_unit(self._layout.rows(found), self.data_range_) - rows
         scores: np.ndarray = -np.mean(errors**2, axis=1)
         return scores
 

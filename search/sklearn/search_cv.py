@@ -19,7 +19,7 @@ from aesearch.device import present_device
 from aesearch.models.runtime import has_fast_bfloat16
 from aesearch.sampling.suggest import cut_grid
 from aesearch.sklearn.autoencoder import Autoencoder, plain, seed_of, training_process
-from aesearch.sklearn.tables import full_image_shape, problem_of, range_of
+from aesearch.sklearn.tables import layout_of, problem_of, range_of
 from aesearch.studies.errors import DataError
 from aesearch.studies.results.records import StudySnapshot, TrialRecord
 from aesearch.studies.spec.load import spec_from_mapping
@@ -152,7 +152,7 @@ class AutoencoderSearchCV(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             )
         problem = problem_of(
             values,
-            full_image_shape(template.image_shape, values.shape[1]),
+            layout_of(template.image_shape, values.shape[1]),
             data_range,
             spec,
             present_device(spec),
@@ -182,6 +182,18 @@ class AutoencoderSearchCV(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def score(self, X: Any, y: Any = None) -> float:  # noqa: N803 - scikit-learn's word
         """Negative mean squared error of ``best_estimator_`` on the rows of X, without ``y``."""
         return self._best().score(X, y)
+
+    def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803 - scikit-learn's word
+        """Negative mean squared error of each row by ``best_estimator_``: (sample,)."""
+        return self._best().score_samples(X)
+
+    def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803 - scikit-learn's word
+        """``score_samples`` above the ``offset_`` of ``best_estimator_``: negative for outliers."""
+        return self._best().decision_function(X)
+
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803 - scikit-learn's word
+        """-1 for the rows of X that are outliers to ``best_estimator_``, 1 for all others."""
+        return self._best().predict(X)
 
     def _best(self) -> Autoencoder:
         check_is_fitted(self, "best_estimator_")

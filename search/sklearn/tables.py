@@ -13,10 +13,12 @@ different units want a ``MinMaxScaler`` before.
 """
 
 import hashlib
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
+from aesearch.data.axes import full_shape, is_channel_last
 from aesearch.data.split import folds, split_hash
 from aesearch.data.study_data import Problem
 from aesearch.studies.errors import DataError
@@ -27,8 +29,37 @@ ImageShape = tuple[int, int, int]
 DataRange = tuple[float, float]
 
 
-def full_image_shape(image_shape: tuple[int, ...] | None, n_features: int) -> ImageShape:
-    """Give (channel, height, width): None is one row of pixels, two sizes are one channel.
+@dataclass(frozen=True)
+class RowLayout:
+    """How a row of X holds an image.
+
+    Attributes
+    ----------
+    shape : (channel, height, width)
+    channel_last : bool
+        Whether the values of one pixel are neighbours in a row, or else those of one channel.
+    """
+
+    shape: ImageShape
+    channel_last: bool
+
+    def images(self, rows: np.ndarray) -> np.ndarray:
+        """Rows (sample, value) as images (sample, channel, height, width)."""
+        channel, height, width = self.shape
+        if self.channel_last:
+            return np.moveaxis(rows.reshape(len(rows), height, width, channel), 3, 1)
+        return rows.reshape(len(rows), *self.shape)
+
+    def rows(self, images: np.ndarray) -> np.ndarray:
+        """Undo ``images``."""
+        in_order = np.moveaxis(images, 1, 3) if self.channel_last else images
+        return in_order.reshape(len(images), -1)
+
+
+def layout_of(image_shape: tuple[int, ...] | None, n_features: int) -> RowLayout:
+    """Say what a row of X is: None is one row of pixels, two sizes are one channel.
+
+    Of three sizes the channels are the first or the last, as everywhere: see ``axes``.
 
     Raises
     ------
@@ -36,16 +67,14 @@ def full_image_shape(image_shape: tuple[int, ...] | None, n_features: int) -> Im
         Not two or three sizes, or another number of pixels than X has columns.
     """
     if image_shape is None:
-        return (1, 1, n_features)
+        return RowLayout((1, 1, n_features), channel_last=False)
     shape = tuple(int(size) for size in np.atleast_1d(image_shape))
-    full = (1, *shape) if len(shape) == 2 else shape
-    if len(full) != 3 or min(full) < 1 or prod(full) != n_features:
+    if len(shape) not in (2, 3) or min(shape) < 1 or prod(shape) != n_features:
         raise DataError(
-            "image_shape must be (height, width) or (channel, height, width) with as many values "
-            f"as X has columns ({n_features}), got {image_shape!r}"
+            "image_shape must be (height, width), (channel, height, width) or (height, width, "
+            f"channel) with as many values as X has columns ({n_features}), got {image_shape!r}"
         )
-    channel, height, width = full
-    return channel, height, width
+    return RowLayout(full_shape(shape), channel_last=len(shape) == 3 and is_channel_last(shape))
 
 
 def range_of(values: np.ndarray, data_range: tuple[float, float] | None) -> DataRange:
@@ -84,7 +113,7 @@ def from_unit(intensities: np.ndarray, data_range: DataRange) -> np.ndarray:
 
 def problem_of(
     values: np.ndarray,
-    image_shape: ImageShape,
+    layout: RowLayout,
     data_range: DataRange,
     spec: StudySpec,
     device: str,
@@ -98,13 +127,13 @@ def problem_of(
     """
     n_samples = len(values)
     pixels = np.rint(to_unit(values, data_range) * 255).astype(np.uint8)
-    images = pixels.reshape(n_samples, *image_shape)
+    images = np.ascontiguousarray(layout.images(pixels))
     fold_of_sample = folds(n_samples, spec.search.folds, spec.seed)
     nothing = np.empty(0, dtype=np.int64)
     return Problem(
         spec=resolve(
             spec,
-            image_shape=image_shape,
+            image_shape=layout.shape,
             n_train=n_samples,
             device=device,
             fast_bfloat16=fast_bfloat16,

@@ -70,6 +70,8 @@ def populations(
     kinds: dict[tuple[Any, ...], list[tuple[int, int]]] = {}
     for number, configuration in configurations.items():
         kinds.setdefault(_kind(configuration), []).extend((number, fold) for fold in folds)
+    # Before the memory is counted that is left.
+    problem.noisy_on(images.device)
     train, validation = parts(folds[0])
     population = bounded_population(
         problem,
@@ -166,6 +168,7 @@ def build_population(
         device=str(images.device),
         precision=compute.precision,
         denoising=denoising_of(problem.spec),
+        noisy=problem.noisy_on(images.device),
     )
 
 
@@ -200,7 +203,9 @@ def denoising_of(spec: ResolvedSpec) -> Denoising | None:
 
 
 def images_as_validated(problem: Problem, indices: np.ndarray) -> torch.Tensor | None:
-    """Give images as a validation corrupts them; None where the study does not denoise."""
+    """Give images as a network sees them in a validation; None where it sees them as they are."""
+    if problem.noisy is not None:
+        return torch.from_numpy(problem.noisy[indices]).float().div_(255)
     denoising = denoising_of(problem.spec)
     if denoising is None:
         return None

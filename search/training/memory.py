@@ -79,7 +79,7 @@ def _bytes(
         optimizer=training.optimizer,
         averaged=training.averaging == "ema",
         precision=problem.spec.compute.precision,
-        corrupted=training.corruption != "none",
+        corrupted=training.corruption != "none" or problem.noisy is not None,
         batch_size=min(training.batch_size, n_train),
         evaluation_size=min(evaluated, n_validation),
         n_train=n_train,

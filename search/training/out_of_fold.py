@@ -53,13 +53,14 @@ def calibrate(
         as good without.
     """
     _, held_out = problem.holdout_indices()
-    delivered = image_errors(model, problem.images[held_out], check)
+    # Scores are of images as the model sees them: of a denoiser's, the noisy ones.
+    delivered = image_errors(model, problem.inputs[held_out], check)
     about: dict[str, Any] = {
         "weights_sha256": weights_sha256(model),
         "seed": derive_seed(problem.spec.seed, "calibration"),
     }
     if len(held_out) >= ENOUGH_HELD_OUT:
-        return calibration_of("held-out", delivered, held_out, problem.images, **about)
+        return calibration_of("held-out", delivered, held_out, problem.inputs, **about)
     try:
         errors = out_of_fold_errors(problem, configuration, check)
     except RuntimeError as error:
@@ -68,7 +69,7 @@ def calibrate(
         log.warning("scores of new images get no p-values: %s", error)
         return None
     scaled = scaled_to(errors, delivered, errors[held_out])
-    return calibration_of("out-of-fold", scaled, np.arange(len(errors)), problem.images, **about)
+    return calibration_of("out-of-fold", scaled, np.arange(len(errors)), problem.inputs, **about)
 
 
 def out_of_fold_errors(
@@ -88,7 +89,7 @@ def out_of_fold_errors(
     errors = np.empty(len(problem.images))
     for fold, network in fold_networks(problem, configuration, check):
         _, held_out = problem.fold_indices(fold)
-        errors[held_out] = image_errors(network, problem.images[held_out], check)
+        errors[held_out] = image_errors(network, problem.inputs[held_out], check)
     if not np.isfinite(errors).all():
         raise RunFailedError(
             "the networks of the folds must reach finite errors, got one that diverged; choose a "

@@ -132,7 +132,7 @@ def _train_chunk(document: dict[str, Any], seed_indices: list[int]) -> list[Trai
                 epochs=item.epochs,
                 best_epoch=item.best_epoch,
                 validation_loss=item.validation_loss,
-                test_mse=mean_squared_error(model, problem.test_images),
+                test_mse=mean_squared_error(model, problem.test_images, inputs=problem.test_noisy),
                 weights_sha256=item.weights_sha256,
                 weights=weights,
             )

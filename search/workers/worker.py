@@ -123,6 +123,7 @@ class Worker:
         check_same_data(self._problem, self._study.facts, name)
         try:
             self._images = torch.from_numpy(self._problem.images).to(device)
+            self._problem.noisy_on(self._images.device)
         except RuntimeError as error:
             if is_broken_device(error):
                 raise DeviceLostError.of(error) from error
@@ -412,7 +413,10 @@ class Worker:
             raise ChoiceReopenedError.of(study.name)
         mse = {
             row.seed_index: mean_squared_error(
-                model_file.from_bytes(row.weights), self._problem.test_images, beat.check
+                model_file.from_bytes(row.weights),
+                self._problem.test_images,
+                beat.check,
+                inputs=self._problem.test_noisy,
             )
             for row in rows
         }

@@ -21,6 +21,7 @@ def trial_note(
     score_epochs: int,
     as_delivered: bool = False,
     noise: Denoising | None = None,
+    has_noisy: bool = False,
 ) -> str:
     """Tell how a trial ended, with one row per fold.
 
@@ -34,8 +35,10 @@ def trial_note(
         Whether a fold's score is measured once instead, as what the retraining would deliver.
     noise : Denoising or None
         Of the validation images.
+    has_noisy : bool
+        Whether these are noisy by themselves.
     """
-    parts = [_ending(trial, noise)]
+    parts = [_ending(trial, validation_words(noise, has_noisy=has_noisy))]
     if trial.curve:
         parts.append(_fold_table(trial))
         words = (
@@ -62,7 +65,7 @@ def _last_epochs(trial: FinishedTrial) -> str:
     return ", ".join(f"{epoch} on fold {fold}" for fold, epoch in sorted(last.items()))
 
 
-def _ending(trial: FinishedTrial, noise: Denoising | None) -> str:
+def _ending(trial: FinishedTrial, score: str) -> str:
     record = trial.record
     if record.state != "complete":
         words = "Pruned" if record.state == "pruned" else "Failed"
@@ -70,7 +73,7 @@ def _ending(trial: FinishedTrial, noise: Denoising | None) -> str:
     folds = len(record.fold_scores)
     value = value_text(record.value, record.standard_error)
     text = (
-        f"**{value}** {validation_words(noise)} (mean ± standard error over {folds} folds), "
+        f"**{value}** {score} (mean ± standard error over {folds} folds), "
         f"after {counted(record.epochs, 'epoch')}"
     )
     if record.unstable is None:
@@ -135,7 +138,7 @@ def _winner(found: Summary, study_id: int, folds: int) -> list[str]:
         return ["**No winner:** no trial has completed and is stable so far."]
     name = "Winner" if winner else "Best so far"
     value = value_text(trial.value, trial.standard_error)
-    score = validation_words(found.denoising)
+    score = validation_words(found.denoising, has_noisy=found.has_noisy)
     parts = [
         f"### {name}: {_link(trial.number, study_id)}",
         f"**{value}** {score} (mean ± standard error over {folds} folds)",

@@ -184,7 +184,10 @@ def _write(connection: Connection, study_id: int, trial_ids: Sequence[int]) -> N
         .where(tables.study.c.study_id == study_id)
     ).one()
     document = json.loads(row.spec)
-    noise = Denoising.of(TrainingSpec.model_validate(document["training"]))
+    of_images: dict[str, Any] = {
+        "noise": Denoising.of(TrainingSpec.model_validate(document["training"])),
+        "has_noisy": document["data"].get("noisy") is not None,
+    }
     score_epochs = int(document["search"]["score_epochs"])
     as_delivered = document["training"]["epochs"] == "auto"
     attributes, notes = [], {}
@@ -200,7 +203,7 @@ def _write(connection: Connection, study_id: int, trial_ids: Sequence[int]) -> N
             if file.alt is not None
         ]
         notes[trial.trial_id] = trial_note(
-            trial, pictures, score_epochs=score_epochs, as_delivered=as_delivered, noise=noise
+            trial, pictures, score_epochs=score_epochs, as_delivered=as_delivered, **of_images
         )
     optuna_tables.insert_new(connection, optuna_tables.SYSTEM_ATTRIBUTES, attributes)
     rows.add_trial_notes(connection, study_id, notes)

@@ -68,7 +68,8 @@ def lead(snapshot: StudySnapshot, found: Summary, evaluation: Evaluation | None)
 def _searched(snapshot: StudySnapshot, found: Summary) -> Markup:
     counts, folds = found.trials, snapshot.spec.search.folds
     finished = counts.finished
-    aim = "cleans these images" if found.denoising else "gives these images back"
+    cleans = found.denoising or found.has_noisy
+    aim = "cleans these images" if cleans else "gives these images back"
     judged = (
         f"each trained and judged on one of {folds} folds of the images first, and on all of them "
         "where it did well there"
@@ -138,6 +139,8 @@ def _won(found: Summary) -> Markup:
 
 def _corrupted(found: Summary) -> str:
     noise = found.denoising
+    if found.has_noisy:
+        return ", noisy and to be given back clean,"
     if noise is None:
         return ""
     kind = noise.corruption.replace("-", " ")

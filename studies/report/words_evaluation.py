@@ -5,7 +5,7 @@ import math
 from markupsafe import Markup
 
 from aesearch.studies.report.look import count
-from aesearch.studies.results.evaluation import Corrupted, Evaluation
+from aesearch.studies.results.evaluation import Corrupted, Evaluation, NoisyInputs
 from aesearch.studies.results.records import StudySnapshot
 from aesearch.studies.results.summary import Retraining, Summary
 from aesearch.studies.results.summary_text import seeds_apart_text
@@ -18,6 +18,8 @@ def scale(snapshot: StudySnapshot, evaluation: Evaluation | None) -> Markup:
     """Give the test number a scale: PCA of that size, or the noise that was to be removed."""
     if evaluation is None:
         return Markup("")
+    if evaluation.noisy is not None:
+        return _cleaned(evaluation, evaluation.noisy)
     if snapshot.spec.training.corruption == "none":
         return _against_pca(evaluation)
     return _denoised(evaluation.under_own_corruption(snapshot.spec.training))
@@ -94,6 +96,22 @@ def _against_pca(evaluation: Evaluation) -> Markup:
     return Markup(
         "For scale: PCA, the best linear map through {} numbers, reaches {} on the same images, {}."
     ).format(evaluation.pca.encoding_dim, value_text(pca), compared)
+
+
+def _cleaned(evaluation: Evaluation, noisy: NoisyInputs) -> Markup:
+    overall, pca = evaluation.metrics.overall, evaluation.pca
+    return Markup(
+        "The noisy test images are {} away from the clean ones ({:.1f} dB); what it makes of them "
+        "is <strong>{}</strong> away ({:.1f} dB). {} principal components of the clean images make "
+        "{} of them."
+    ).format(
+        value_text(noisy.mse),
+        noisy.psnr,
+        value_text(overall.mse.mean),
+        overall.psnr.mean,
+        pca.encoding_dim,
+        value_text(pca.mse),
+    )
 
 
 def _denoised(row: Corrupted | None) -> Markup:

@@ -221,6 +221,14 @@ class PcaSummary(Document):
 
 
 @dataclass(frozen=True)
+class NoisyInputs(Document):
+    """How far the noisy test images that a model was given are from their clean ones; means."""
+
+    mse: float
+    psnr: float
+
+
+@dataclass(frozen=True)
 class EvaluationSummary(Document):
     """The main numbers of an evaluation.
 
@@ -230,6 +238,8 @@ class EvaluationSummary(Document):
         Over all test images; see ``Metrics``.
     denoised : Corrupted or None
         Under the corruption that the study trained against.
+    noisy : NoisyInputs or None
+        What the model was given, where the images have noisy ones beside them.
     """
 
     seed_index: int
@@ -242,6 +252,7 @@ class EvaluationSummary(Document):
     ssim: Interval | None
     pca: PcaSummary
     denoised: Corrupted | None
+    noisy: NoisyInputs | None = None
 
 
 @dataclass(frozen=True)
@@ -270,6 +281,9 @@ class Evaluation(Document):
         What is left out, and why.
     calibration : StoredCalibration or None
         None where nothing calibrated it; then there is no such key.
+    noisy : NoisyInputs or None
+        What the model was given, where the images have noisy ones beside them; else there is no
+        such key.
     """
 
     n_test: int
@@ -285,12 +299,13 @@ class Evaluation(Document):
     pictures: list[PictureWords]
     omitted: list[str]
     calibration: StoredCalibration | None = field(default=None, kw_only=True)
+    noisy: NoisyInputs | None = field(default=None, kw_only=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Give it in plain values, as ``--json`` prints it and files hold it."""
         values = super().to_dict()
-        calibration = values.pop("calibration")
-        return values if calibration is None else values | {"calibration": calibration}
+        optional = {name: values.pop(name) for name in ("calibration", "noisy")}
+        return values | {name: value for name, value in optional.items() if value is not None}
 
     def without_errors(self) -> Self:
         """Leave out the thousands of errors of the calibration, which only scores are made of."""
@@ -341,6 +356,7 @@ class Evaluation(Document):
             ssim=overall.ssim,
             pca=PcaSummary(pca.encoding_dim, pca.mse, pca.psnr, pca.binary_accuracy, pca.ssim),
             denoised=self.under_own_corruption(training),
+            noisy=self.noisy,
         )
 
 

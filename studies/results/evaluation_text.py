@@ -24,6 +24,7 @@ def evaluation_lines(found: EvaluationSummary | None) -> list[str]:
         f"  MSE {found.mse.text('#.4g')}, {', '.join(parts)}",
         f"  {baseline_text(found.pca, mse=found.mse.mean, encoding_dim=n_units)}",
         *_denoised_lines(found.denoised),
+        *_noisy_lines(found),
     ]
 
 
@@ -34,6 +35,13 @@ def _denoised_lines(row: Corrupted | None) -> list[str]:
     given = f"MSE {row.input_mse:#.4g}, PSNR {row.input_psnr:.2f} dB"
     made = f"MSE {row.mse:#.4g}, PSNR {row.psnr:.2f} dB"
     return [f"  of images corrupted by {noise} ({given}) it makes: {made}"]
+
+
+def _noisy_lines(found: EvaluationSummary) -> list[str]:
+    if found.noisy is None:
+        return []
+    given = f"MSE {found.noisy.mse:#.4g}, PSNR {found.noisy.psnr:.2f} dB"
+    return [f"  all of the noisy test images, held against the clean ones; as given: {given}"]
 
 
 def baseline_text(pca: PcaBaseline | PcaSummary, *, mse: float, encoding_dim: int) -> str:

@@ -214,6 +214,9 @@ class Summary(Document):
     selection : str
         The rule by which the winner is chosen.
     denoising : Denoising or None
+    has_noisy : bool
+        Whether networks see images that are noisy by themselves, of the test set too, and are to
+        give their clean ones back.
     winner, best : TrialSummary or None
         The chosen trial, and the one with the lowest value so far.
     fold_effects_out : bool
@@ -243,6 +246,7 @@ class Summary(Document):
     finished: bool
     selection: Literal["best", "one-se"]
     denoising: Denoising | None
+    has_noisy: bool
     winner: TrialSummary | None
     best: TrialSummary | None
     fold_effects_out: bool
@@ -286,6 +290,7 @@ def summary(snapshot: StudySnapshot, evaluation: Evaluation | None = None) -> Su
         finished=not (counts.waiting or counts.running),
         selection=spec.search.select,
         denoising=Denoising.of(spec.training),
+        has_noisy=spec.data.noisy is not None,
         winner=None if winner is None else TrialSummary.of(winner, spec),
         best=TrialSummary.of(ranked[0], spec) if ranked else None,
         fold_effects_out=pooled_spread(trials) is not None,

@@ -17,8 +17,10 @@ from aesearch.studies.results.text import counted, kept_text, one_line, paramete
 REASONS_SHOWN = 5  # a study whose every trial failed still fits on a screen
 
 
-def validation_words(noise: Denoising | None) -> str:
+def validation_words(noise: Denoising | None, *, has_noisy: bool = False) -> str:
     """Say what a score is, under the corruption of the validation images."""
+    if has_noisy:
+        return "validation MSE per pixel; inputs noisy, targets clean"
     if noise is None:
         return "validation MSE per pixel"
     of = f"{noise.corruption} {noise.level:g}"
@@ -89,7 +91,7 @@ def _winner_lines(found: Summary) -> list[str]:
             f"  {value_text(trial.value, error)} "
             f"(mean ± standard error over {counted(len(scores), 'fold')}"
             f"{', fold effects out' * found.fold_effects_out}; "
-            f"{validation_words(found.denoising)})"
+            f"{validation_words(found.denoising, has_noisy=found.has_noisy)})"
         )
     if scores:
         lines.append(f"  per fold: {', '.join(value_text(score) for score in scores)}")
@@ -202,6 +204,7 @@ def _retrain_lines(found: Summary) -> list[str]:
     looks = found.test_looks
     over = "1 seed" if test.sd is None else f"mean ± standard deviation over {test.n_seeds} seeds"
     clean = "" if found.denoising is None else " of clean images"
+    clean = ", noisy images against clean ones" if found.has_noisy else clean
     lines.append(f"Test MSE per pixel{clean}: {value_text(test.mean, test.sd)} ({over})")
     if retrain.score_over_test is not None:
         why = (

@@ -17,6 +17,8 @@ FLAGS: Mapping[str, str] = {
     "dataset": "data.dataset",
     "data_dir": "data.data_dir",
     "test": "data.test",
+    "noisy": "data.noisy",
+    "noisy_test": "data.noisy_test",
     "labels": "data.labels",
     "groups": "data.groups",
     "stratify": "data.stratify",

@@ -38,6 +38,8 @@ MAY_DIFFER_ON_RESUME = (
     "data.data_dir",
     # What these make of the images is compared itself.
     "data.test",
+    "data.noisy",
+    "data.noisy_test",
     "data.labels",
     "data.resize",
     "data.colour",

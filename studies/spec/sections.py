@@ -105,7 +105,7 @@ class DataSpec(Section):
     dataset: str = Field(
         default="digits",
         min_length=1,
-        description="Name of a data set, or path of a .npz, .npy or .csv file or an image folder.",
+        description="Name of a data set, or path of a .npz, .npy, .h5 or .csv file or a folder.",
     )
     data_dir: str | None = Field(
         default=None,
@@ -126,6 +126,18 @@ class DataSpec(Section):
         default=None,
         min_length=1,
         description="File or folder with the test set; null for the data set's own or a drawn one.",
+    )
+    noisy: str | None = Field(
+        default=None,
+        min_length=1,
+        description="File or folder with a noisy image for each of data.dataset, which the network "
+        "learns to clean: in a folder by the same name, in a file (or an array of the archive) at "
+        "the same place; null for none.",
+    )
+    noisy_test: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The same for data.test, or for the test set of an archive; null for none.",
     )
     labels: str | None = Field(
         default=None,

@@ -256,6 +256,7 @@ def _disagreements(spec: StudySpec) -> list[Problem]:
         rule = f"be <= data.limit ({spec.data.limit})"
         problems.append(must(rule, search.folds, ("search", "folds"), (("data", "limit"),)))
     problems += _corruption_disagreements(spec)
+    problems += _noisy_disagreements(spec)
     problems += _optimizer_disagreements(spec)
     retrain = spec.retrain
     if retrain.min_delta_mode == "relative" and retrain.min_delta >= 1:
@@ -326,6 +327,23 @@ def _optimizer_disagreements(spec: StudySpec) -> list[Problem]:
     rule = f"be adamw alone or of adam and sgd, as training.optimizer is ({fixed})"
     uses = (("training", "optimizer"),)
     return [must(rule, list(searched), ("space", "optimizer"), uses)]
+
+
+def _noisy_disagreements(spec: StudySpec) -> list[Problem]:
+    """List what does not go with noisy images: a drawn corruption, or a test set without them."""
+    data, uses = spec.data, (("data", "noisy"),)
+    if data.noisy is None:
+        rule = "be null unless data.noisy is set"
+        path = ("data", "noisy_test")
+        return [] if data.noisy_test is None else [must(rule, data.noisy_test, path, uses)]
+    problems = []
+    if spec.training.corruption != "none":
+        rule = "be none beside data.noisy, which says what the network has to remove"
+        problems.append(must(rule, spec.training.corruption, ("training", "corruption"), uses))
+    if data.test is not None and data.noisy_test is None:
+        rule = "be given beside data.noisy and data.test: a noisy image for each of the test"
+        problems.append(must(rule, None, ("data", "noisy_test"), uses))
+    return problems
 
 
 def _corruption_disagreements(spec: StudySpec) -> list[Problem]:

@@ -279,3 +279,77 @@ def test_impossible_corruptions_are_refused_by_name(build, noise, level, message
     """Before anything is trained."""
     with pytest.raises(ValueError, match=message):
         build(mixed_members(1, corruption_level=level), architecture="dense", denoising=noise)
+
+
+def trained_alone_on_pairs(member, images, noisy, n_epochs, architecture):
+    """Train one member from noisy images to clean ones by a plain loop: its losses per epoch."""
+    settings = {**NETWORK, "architecture": architecture, "hidden": member.hidden}
+    network = build_autoencoder(
+        **settings,
+        image_shape=images.shape[1:],
+        encoding_dim=member.encoding_dim,
+        seed=member.seed,
+        dtype=torch.float64,
+    )
+    optimiser = torch.optim.Adam(
+        network.parameters(), lr=member.learning_rate, weight_decay=member.weight_decay
+    )
+    clean, seen = images.double() / 255, noisy.double() / 255
+    losses = []
+    for epoch in range(n_epochs):
+        pool, total = member.train_indices, 0.0
+        for batch in pool[minibatch_order(member.seed, epoch, len(pool))].split(16):
+            optimiser.zero_grad()
+            loss = F.mse_loss(network(seen[batch]), clean[batch])
+            loss.backward()
+            optimiser.step()
+            total += loss.item() * len(batch)
+        held_out = member.validation_indices
+        with torch.no_grad():
+            validation = F.mse_loss(network(seen[held_out]), clean[held_out]).item()
+        losses.append((total / len(pool), validation))
+    return network, losses
+
+
+@BOTH
+@pytest.mark.parametrize("n_members", [1, 4])
+def test_noisy_images_are_seen_and_clean_ones_are_the_targets(build, architecture, n_members):
+    """In training, in validation, and where single images are measured; as each member alone."""
+    images = random_images((3, 9, 11))
+    noisy = images.flip(0)
+    how = {"architecture": architecture, "denoising": None, "noisy": noisy}
+    population = build(mixed_members(n_members), images, **how)
+    got = curves(population, 3)
+    alone = [
+        trained_alone_on_pairs(member, images, noisy, 3, architecture)
+        for member in population.members
+    ]
+    expected = torch.tensor([losses for _, losses in alone], dtype=torch.float64)
+    torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
+    for position, (network, losses) in enumerate(alone):
+        torch.testing.assert_close(population.extract(position).state_dict(), network.state_dict())
+        single = population.validation_errors()[position].mean().item()
+        assert single == pytest.approx(losses[-1][1], rel=1e-10)
+
+
+def test_a_member_starts_as_pca_of_the_clean_images(build):
+    """Which is what a denoiser of drawn corruptions starts as."""
+    images = random_images()
+    how = {"architecture": "dense", "denoising": None, "shortcut": "pca", "output": "clamp"}
+    noisy = build(mixed_members(2), images, noisy=images.flip(0), **how)
+    assert torch.equal(noisy.all_weights(), build(mixed_members(2), images, **how).all_weights())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "denoising must be None beside noisy images"),
+        ({"denoising": None, "noisy": random_images()[:5]}, r"got torch.uint8 \(5, 1, 9, 11\)"),
+        ({"denoising": None, "noisy": random_images().float()}, "noisy must be uint8"),
+    ],
+)
+def test_noisy_images_that_are_no_partners_are_refused(build, changes, message):
+    """Before anything is trained."""
+    how = {"architecture": "dense", "noisy": random_images()} | changes
+    with pytest.raises(ValueError, match=message):
+        build(mixed_members(1), **how)

@@ -37,6 +37,7 @@ CASES = {
     "mnist, bfloat16": ((1, 28, 28), (392, 196), 250, {"precision": "bfloat16"}),
     "mnist, plain, large batch": ((1, 28, 28), (392,), 1000, PLAIN | {"optimizer": "adam"}),
     "mnist, noise, sgd": ((1, 28, 28), (392,), 250, {"denoising": NOISE, "optimizer": "sgd"}),
+    "mnist, noisy": ((1, 28, 28), (16,), 1000, PLAIN | {"noisy": True}),
     "colour": ((3, 32, 32), (512, 256), 64, {}),
     "conv": ((1, 28, 28), (), 250, {"architecture": "conv", "channels": (16, 32, 64)}),
     "conv, plain": ((3, 32, 32), (), 256, PLAIN | {"architecture": "conv"}),
@@ -67,6 +68,8 @@ def test_memory_from_shapes_is_that_of_fake_tensors(monkeypatch, case, captures)
     ]
     with pretended_gpu(monkeypatch, captures=captures) as (device, _):
         images = torch.zeros((max(n_train, n_validation), *shape), dtype=torch.uint8).to("cuda")
+        if "noisy" in settings:
+            settings["noisy"] = images.clone()
         before = device.bytes
         population = Population(members, images, **settings, batch_size=batch_size, device="cuda")
         stopping = EarlyStopping(N_MEMBERS, patience=3, min_delta=0.0)
@@ -79,7 +82,7 @@ def test_memory_from_shapes_is_that_of_fake_tensors(monkeypatch, case, captures)
         optimizer=settings["optimizer"],
         averaged=settings["averaging"] is not None,
         precision=settings["precision"],
-        corrupted="denoising" in settings,
+        corrupted="denoising" in settings or "noisy" in settings,
         batch_size=batch_size,
         evaluation_size=min(evaluation_size(batch_size, images[0].numel()), n_validation),
         n_train=n_train,

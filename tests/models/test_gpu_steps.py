@@ -120,6 +120,8 @@ KINDS = {
         "code_activation": "relu",
         "denoising": NOISES["gaussian"],
     },
+    "dense, adam, noisy": {**START, "noisy": images().flip(0)},
+    "conv, sgd, noisy": {"architecture": "conv", "optimizer": "sgd", "noisy": images().flip(0)},
 }
 EACH_KIND = pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
 

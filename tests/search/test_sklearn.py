@@ -128,6 +128,22 @@ def test_a_convolutional_network_needs_and_uses_the_shape(digits):
         Autoencoder(architecture="conv").fit(digits)
 
 
+@pytest.mark.parametrize("architecture", ["dense", "conv"])
+def test_channels_may_be_last(architecture):
+    """The same network, codes and scores as of rows with the channels first, in their order."""
+    images = np.random.default_rng(0).uniform(0, 1, (40, 3, 8, 10))
+    first, last = images.reshape(40, -1), np.moveaxis(images, 1, 3).reshape(40, -1)
+    one = Autoencoder(3, architecture=architecture, image_shape=(3, 8, 10), max_epochs=2)
+    two = clone(one).set_params(image_shape=(8, 10, 3))
+    codes = one.fit_transform(first)
+    np.testing.assert_array_equal(two.fit_transform(last), codes)
+    assert two.image_shape_ == one.image_shape_ == (3, 8, 10)
+    np.testing.assert_allclose(two.score_samples(last), one.score_samples(first), rtol=1e-12)
+    back = two.inverse_transform(codes).reshape(40, 8, 10, 3)
+    expected = one.inverse_transform(codes).reshape(40, 3, 8, 10)
+    np.testing.assert_array_equal(np.moveaxis(back, 3, 1), expected)
+
+
 def test_randomness_is_a_parameter(digits):
     """Equal seeds, equal codes; None and a generator draw one."""
     codes = [
@@ -377,6 +393,15 @@ def test_outliers_are_the_rows_that_are_reconstructed_worst(digits):
     noise = np.random.default_rng(0).uniform(0, 16, (5, digits.shape[1]))
     assert (model.predict(noise) == -1).all()
     assert (model.decision_function(noise) == model.score_samples(noise) - model.offset_).all()
+
+
+def test_a_search_judges_rows_by_its_winner(searched):
+    """As the estimator that it refitted does."""
+    rows, found = searched
+    best = found.best_estimator_
+    np.testing.assert_array_equal(found.score_samples(rows), best.score_samples(rows))
+    np.testing.assert_array_equal(found.decision_function(rows), best.decision_function(rows))
+    np.testing.assert_array_equal(found.predict(rows), best.predict(rows))
 
 
 @pytest.mark.parametrize("contamination", [0, 0.6, -1, float("nan"), "auto", None])

@@ -80,6 +80,62 @@ def test_every_input_gives_the_codes_of_its_images(source, here):
     assert done.stdout.strip().endswith(f"float32 {len(expected)} x 3")
 
 
+SKIP = ["--bad-files", "skip"]
+
+
+@pytest.mark.parametrize(("of_model", "options"), [("stop", SKIP), ("skip", []), (None, SKIP)])
+@pytest.mark.parametrize("command", ["encode", "reconstruct", "denoise", "score"])
+def test_bad_files_are_left_out_and_listed(command, of_model, options, here):
+    """Where an option or the model's own specification says so: the codes are of the others."""
+    if of_model is not None:
+        text = f"data: {{bad_files: {of_model}}}\ntraining: {{corruption: none}}\n"
+        (here / "run" / "best.yaml").write_text(text)
+    whole = (here / "photos" / "class-1" / "image-05.png").read_bytes()
+    (here / "photos" / "class-1" / "image-05.png").write_bytes(whole[:80])
+    (here / "photos" / "class-0" / "image-00.png").write_text("no image")
+    output = {"encode": "x.csv", "score": "x.csv"}.get(command, "x.npz")
+    done = invoke(command, "run", "photos", output, *options)
+    assert done.exit_code == 0, done.output
+    assert "left out: 2 bad files; bad files: image-00.png (" in done.stderr
+    assert "image-05.png (" in done.stderr
+    left = np.delete(by_class(np.arange(12)), [0, 8])
+    if command == "encode":
+        table = pd.read_csv(output)
+        assert table["file"].tolist() == [f"class-{i % 2}/image-{i:02d}.png" for i in left]
+        assert table["label"].tolist() == [f"class-{i % 2}" for i in left]
+        codes = aesearch.encode("run", images_of()[left])
+        np.testing.assert_allclose(table.filter(like="code_"), codes, **ROUNDING)
+    elif command == "score":
+        assert len(pd.read_csv(output)) == 10
+    else:
+        expected = aesearch.reconstruct("run", images_of()[left])
+        np.testing.assert_allclose(np.load(output)["images"][:, 0], expected, **ROUNDING)
+
+
+@pytest.mark.parametrize("options", [[], ["--bad-files", "stop"]])
+def test_bad_files_stop_where_nothing_else_is_said(options, here):
+    """And where the option says so, whatever the model's specification says."""
+    if options:
+        (here / "run" / "best.yaml").write_text("data: {bad_files: skip}\n")
+    (here / "photos" / "class-0" / "image-02.png").write_text("no image")
+    done = invoke("encode", "run", "photos", "x.csv", *options)
+    assert done.exit_code == 2
+    assert "image-02.png must be a readable image" in done.stderr
+    assert not (here / "x.csv").exists()
+
+
+def test_files_that_are_all_bad_are_an_error(here):
+    """As is a word that is none."""
+    for file in (here / "photos").rglob("*.png"):
+        file.write_text("no image")
+    done = invoke("encode", "run", "photos", "x.csv", *SKIP)
+    assert done.exit_code == 2
+    assert "image-00.png" in done.stderr
+    done = invoke("encode", "run", "photos", "x.csv", "--bad-files", "perhaps")
+    assert done.exit_code == 2
+    assert "bad_files must be stop or skip, got 'perhaps'" in done.stderr
+
+
 def test_an_array_is_mapped_and_read_by_batches(here):
     """Memory is bounded: the file is not read, and a folder is opened as it is needed."""
     assert isinstance(open_input("images.npy").parts[0], np.memmap)
@@ -296,6 +352,7 @@ def test_a_line_is_a_row_of_a_picture(here):
             "training: {corruption: gaussian, corruption_level: 0.5}\n",
             "gaussian corruption of level 0.5",
         ),
+        ("training: {}\ndata: {noisy: noisy/}\n", "trained on noisy images beside their clean"),
     ],
 )
 def test_denoise_reconstructs_and_says_what_the_model_was_trained_for(best, said, here):
@@ -305,7 +362,8 @@ def test_denoise_reconstructs_and_says_what_the_model_was_trained_for(best, said
     done = invoke("denoise", "run", "images.npy", "clean.npy")
     assert done.exit_code == 0, done.output
     assert said in done.stderr
-    assert done.stderr.startswith("warning: ") == ("gaussian" not in said)
+    is_denoiser = "gaussian" in said or "noisy" in said
+    assert done.stderr.startswith("warning: ") != is_denoiser
     np.testing.assert_allclose(
         np.load("clean.npy"), aesearch.reconstruct("run", images_of()), **ROUNDING
     )

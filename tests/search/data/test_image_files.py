@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aesearch.data import image_file
 from aesearch.data.images import as_image_set
 from aesearch.data.load import load
 from aesearch.studies.errors import DataError
@@ -32,23 +33,66 @@ def save(folder: Path, images: Any, suffix: str = ".png", **options: Any) -> lis
     return paths
 
 
-def deep_png(path: Path, values: np.ndarray, kind: int) -> None:
+def deep_png(path: Path, values: np.ndarray, kind: int, *, interlaced: bool = False) -> None:
     """Write 16 bits a channel: kind 2 is RGB, 4 grey with alpha, 6 RGBA; Pillow cannot."""
     height, width, _ = values.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    rows = filtered(values)
+    if interlaced:
+        starts = ((0, 0), (0, 4), (4, 0), (0, 2), (2, 0), (0, 1), (1, 0))
+        steps = ((8, 8), (8, 8), (8, 4), (4, 4), (4, 2), (2, 2), (2, 1))
+        parts = [values[y::dy, x::dx] for (y, x), (dy, dx) in zip(starts, steps, strict=True)]
+        rows = b"".join(filtered(part) for part in parts if part.size)
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return (
             struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
         )
 
-    head = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, interlaced)
     path.write_bytes(
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", head)
         + chunk(b"IDAT", zlib.compress(rows))
         + chunk(b"IEND", b"")
     )
+
+
+def filtered(values: np.ndarray) -> bytes:
+    """Give the rows of an image as a PNG has them, by each of its five filters in turn."""
+    before, found = None, []
+    for number, row in enumerate(values.astype(">u2")):
+        up_left, up = (np.zeros_like(row).tobytes(),) * 2 if before is None else before
+        bytes_of_row = row.tobytes()
+        shift = 2 * values.shape[2]
+        left = bytes(shift) + bytes_of_row[:-shift]
+        a, b, c, x = (np.frombuffer(part, np.uint8) for part in (left, up, up_left, bytes_of_row))
+        a, b, c, x = (part.astype(int) for part in (a, b, c, x))
+        far_a, far_b, far_c = abs(b - c), abs(a - c), abs(a + b - 2 * c)
+        nearest = np.where((far_a <= far_b) & (far_a <= far_c), a, np.where(far_b <= far_c, b, c))
+        kind = number % 5
+        predicted = (0, a, b, (a + b) // 2, nearest)[kind]
+        found.append(bytes([kind]) + ((x - predicted) % 256).astype(np.uint8).tobytes())
+        before = left, bytes_of_row
+    return b"".join(found)
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(("kind", "n_channels"), [(2, 3), (4, 2), (6, 4)])
+def test_deep_values_are_read_to_the_last_bit(tmp_path, kind, n_channels, interlaced):
+    """Colours, and whatever lies beside alpha; every filter, and pixels in another order."""
+    values = RNG.integers(0, 65536, (23, 17, n_channels)).astype(np.uint16)
+    deep_png(tmp_path / "a.png", values, kind, interlaced=interlaced)
+    np.testing.assert_array_equal(image_file._deep_png(tmp_path / "a.png"), values)
+
+
+def test_a_deep_file_that_is_cut_short_is_named(tmp_path):
+    """As every other damaged file."""
+    for number, image in enumerate(COLOUR):
+        deep_png(tmp_path / f"{number:02}.png", image.astype(np.uint16) * 257, 2)
+    whole = (tmp_path / "07.png").read_bytes()
+    (tmp_path / "07.png").write_bytes(whole[:-120])
+    with pytest.raises(DataError, match=r"07\.png must be a readable image"):
+        load(tmp_path, how=how(white=65535.0))
 
 
 @pytest.mark.parametrize(("kind", "n_channels"), [(2, 3), (4, 2), (6, 4)])
