@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from aesearch.listing import list_studies
     from aesearch.models.autoencoder import Autoencoder
     from aesearch.retraining import train, verify
+    from aesearch.sampling.imported import import_trials
     from aesearch.studies.errors import AesearchError
     from aesearch.studies.spec.study import StudySpec
     from aesearch.study import Study, open_study
@@ -37,6 +38,7 @@ __all__ = [
     "evaluate",
     "exclude_trial",
     "frames",
+    "import_trials",
     "interpolate",
     "list_studies",
     "load",
@@ -63,6 +65,7 @@ _LAZY = {
     "encode": "aesearch.inference.functions",
     "evaluate": "aesearch.inference.functions",
     "exclude_trial": "aesearch.administration",
+    "import_trials": "aesearch.sampling.imported",
     "interpolate": "aesearch.inference.functions",
     "list_studies": "aesearch.listing",
     "load": "aesearch.artifacts.model_file",

@@ -13,6 +13,7 @@ from aesearch import __version__
 from aesearch.commands.dashboard import dashboard
 from aesearch.commands.data import data_app, presets
 from aesearch.commands.evaluate import evaluate
+from aesearch.commands.imported import import_trials
 from aesearch.commands.init import init
 from aesearch.commands.report import report
 from aesearch.commands.run import RunCommand, run
@@ -60,6 +61,7 @@ app.command("list")(list_studies)
 app.command()(show)
 app.command()(trials)
 app.command()(export)
+app.command("import")(import_trials)
 app.command()(report)
 app.command()(dashboard)
 app.command()(encode)
