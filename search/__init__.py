@@ -9,7 +9,7 @@ warnings.filterwarnings("ignore", message="IProgress not found")
 
 # Type checkers, editors and the reference read these lines; a running program uses _LAZY.
 if TYPE_CHECKING:
-    from aesearch import frames, sklearn
+    from aesearch import frames, sklearn, trackers
     from aesearch.administration import copy_study, delete_study, exclude_trial, rename_study
     from aesearch.api import SearchResult, search
     from aesearch.artifacts.model_file import load
@@ -48,6 +48,7 @@ __all__ = [
     "score_samples",
     "search",
     "sklearn",
+    "trackers",
     "train",
     "verify",
 ]
@@ -77,7 +78,7 @@ _LAZY = {
     "train": "aesearch.retraining",
     "verify": "aesearch.retraining",
 }
-_LAZY_MODULES = ("frames", "sklearn")
+_LAZY_MODULES = ("frames", "sklearn", "trackers")
 
 
 def __dir__() -> list[str]:

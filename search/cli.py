@@ -21,6 +21,7 @@ from aesearch.commands.score import score
 from aesearch.commands.status import list_studies, status
 from aesearch.commands.studies import export, show
 from aesearch.commands.tables import trials
+from aesearch.commands.track import track
 from aesearch.commands.train import train, verify
 from aesearch.commands.use import denoise, encode, interpolate, reconstruct
 from aesearch.commands.whole import copy, delete, exclude, rename
@@ -63,6 +64,7 @@ app.command()(trials)
 app.command()(export)
 app.command("import")(import_trials)
 app.command()(report)
+app.command()(track)
 app.command()(dashboard)
 app.command()(encode)
 app.command()(score)
