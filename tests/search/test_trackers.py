@@ -4,6 +4,7 @@ import builtins
 import json
 import os
 import shutil
+import struct
 
 import pytest
 from chaos import create, forked_worker
@@ -68,23 +69,31 @@ def mlflow_runs(uri, name="digits"):
     return client, {run.info.run_name: run for run in found}
 
 
+def records_of(path):
+    """Records of a file of W&B: blocks of 32 KiB, each record in one piece or in several."""
+    data, place, piece = path.read_bytes(), 7, b""
+    while place + 7 <= len(data):
+        left = 32768 - place % 32768
+        if left < 7:
+            place += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, place)
+        piece += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last piece
+            yield piece
+            piece = b""
+
+
 def wandb_records(folder):
-    """What each offline run holds: its own file, read as W&B's server would."""
-    from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
+    """What the runs of a folder hold, by their names: as a server would be told of them."""
+    from wandb.proto.wandb_internal_pb2 import Record
 
     found = {}
     for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
-        store = DataStore()
-        store.open_for_scan(str(path))
-        records = []
-        while (data := store.scan_data()) is not None:
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(data)
-            records.append(record)
-        store._fp.close()
-        (run,) = {record.run.display_name for record in records if record.HasField("run")}
-        found.setdefault(run, []).append(records)
+        records = [Record.FromString(piece) for piece in records_of(path)]
+        (name,) = {each.run.display_name for each in records if each.HasField("run")}
+        found.setdefault(name, []).append(records)
     return found
 
 
@@ -177,15 +186,19 @@ def test_wandb_has_each_run_once(study, wandb, tmp_path):
     assert {len(each) for each in found.values()} == {1}
     (records,) = found["trial 0"]
     rows = [
-        {(item.key or item.nested_key[0]): json.loads(item.value_json) for item in r.history.item}
-        for r in records
-        if r.HasField("history")
+        {item.key or item.nested_key[0]: json.loads(item.value_json) for item in each.history.item}
+        for each in records
+        if each.HasField("history")
     ]
     own = study.curves().query("number == 0 and fold == 2")
     assert [row["validation_loss/fold_2"] for row in rows] == list(own["validation_loss"])
     assert [row["_step"] for row in rows] == list(own["epoch"])
     (records,) = found["delivered"]
-    assert any(r.HasField("request") or r.HasField("artifact") for r in records)
+    (sent,) = (each.artifact for each in records if each.HasField("artifact"))
+    names = {entry.path for entry in sent.manifest.contents}
+    assert names == {"best.yaml", "model.safetensors", "evaluation.json", "report.html"}
+    (run,) = (each.run for each in records if each.HasField("run"))
+    assert (run.project, run.run_group, run.job_type) == ("digits", "digits", "delivered")
     assert to_wandb.log_study(study, project="other").written == 5
 
 
