@@ -8,7 +8,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from optuna.trial import FrozenTrial, TrialState
@@ -201,7 +200,7 @@ def _check_names(study: str, trials: list[FrozenTrial], names: Mapping[str, str]
             )
 
 
-def _inside(spec: StudySpec, params: Mapping[str, Any]) -> Params:
+def _inside(spec: StudySpec, params: Params) -> Params:
     """Hold a configuration against a space; what is not searched there is for the run to judge."""
     dimensions = spec.space.dimensions()
     return {

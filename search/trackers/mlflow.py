@@ -5,6 +5,7 @@ Where it is written is MLflow's affair: ``MLFLOW_TRACKING_URI``, or ``tracking_u
 
 from __future__ import annotations
 
+import re
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -142,4 +143,5 @@ class _Experiment:
 
 def _explained(error: Exception) -> TrackerError:
     said = (str(error).strip().splitlines() or ["no reason given"])[0]
+    said = re.sub(r"//[^/\s@]*@", "//***@", said)  # a URL may hold a password
     return TrackerError(f"MLflow must take what is written to it, got: {said}")
