@@ -2,7 +2,7 @@
 
 import sqlite3
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import optuna
 import sqlalchemy as sa
@@ -127,7 +127,7 @@ def _opened(url: URL) -> optuna.storages.RDBStorage:
             engine.dispose()
     # Optuna fills placeholders of a URL with str.format: braces must be doubled.
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
-    arguments = {"poolclass": sa.pool.NullPool}
+    arguments: dict[str, Any] = {"poolclass": sa.pool.NullPool}
     if url.get_backend_name() == "sqlite":
         file = f"{Path(str(url.database)).absolute().as_uri()}?mode=ro"
         arguments["creator"] = lambda: sqlite3.connect(file, uri=True, check_same_thread=False)
