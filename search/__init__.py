@@ -9,7 +9,7 @@ warnings.filterwarnings("ignore", message="IProgress not found")
 
 # Type checkers, editors and the reference read these lines; a running program uses _LAZY.
 if TYPE_CHECKING:
-    from aesearch import frames, sklearn
+    from aesearch import frames, sklearn, trackers
     from aesearch.administration import copy_study, delete_study, exclude_trial, rename_study
     from aesearch.api import SearchResult, search
     from aesearch.artifacts.model_file import load
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from aesearch.listing import list_studies
     from aesearch.models.autoencoder import Autoencoder
     from aesearch.retraining import train, verify
+    from aesearch.sampling.imported import import_trials
     from aesearch.studies.errors import AesearchError
     from aesearch.studies.spec.study import StudySpec
     from aesearch.study import Study, open_study
@@ -37,6 +38,7 @@ __all__ = [
     "evaluate",
     "exclude_trial",
     "frames",
+    "import_trials",
     "interpolate",
     "list_studies",
     "load",
@@ -46,6 +48,7 @@ __all__ = [
     "score_samples",
     "search",
     "sklearn",
+    "trackers",
     "train",
     "verify",
 ]
@@ -63,6 +66,7 @@ _LAZY = {
     "encode": "aesearch.inference.functions",
     "evaluate": "aesearch.inference.functions",
     "exclude_trial": "aesearch.administration",
+    "import_trials": "aesearch.sampling.imported",
     "interpolate": "aesearch.inference.functions",
     "list_studies": "aesearch.listing",
     "load": "aesearch.artifacts.model_file",
@@ -74,7 +78,7 @@ _LAZY = {
     "train": "aesearch.retraining",
     "verify": "aesearch.retraining",
 }
-_LAZY_MODULES = ("frames", "sklearn")
+_LAZY_MODULES = ("frames", "sklearn", "trackers")
 
 
 def __dir__() -> list[str]:

@@ -13,6 +13,7 @@ from aesearch import __version__
 from aesearch.commands.dashboard import dashboard
 from aesearch.commands.data import data_app, presets
 from aesearch.commands.evaluate import evaluate
+from aesearch.commands.imported import import_trials
 from aesearch.commands.init import init
 from aesearch.commands.report import report
 from aesearch.commands.run import RunCommand, run
@@ -20,6 +21,7 @@ from aesearch.commands.score import score
 from aesearch.commands.status import list_studies, status
 from aesearch.commands.studies import export, show
 from aesearch.commands.tables import trials
+from aesearch.commands.track import track
 from aesearch.commands.train import train, verify
 from aesearch.commands.use import denoise, encode, interpolate, reconstruct
 from aesearch.commands.whole import copy, delete, exclude, rename
@@ -60,7 +62,9 @@ app.command("list")(list_studies)
 app.command()(show)
 app.command()(trials)
 app.command()(export)
+app.command("import")(import_trials)
 app.command()(report)
+app.command()(track)
 app.command()(dashboard)
 app.command()(encode)
 app.command()(score)

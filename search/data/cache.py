@@ -32,7 +32,18 @@ def cache_folder() -> Path:
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
-    return platformdirs.user_cache_path("aesearch", appauthor=False) / "images"
+    return user_cache() / "images"
+
+
+def user_cache() -> Path:
+    """Folder of this user's own for what can be had again.
+
+    A user without a home, as in some containers, has one in the folder for temporary files.
+    """
+    try:
+        return platformdirs.user_cache_path("aesearch", appauthor=False)
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"aesearch-{os.getuid()}"
 
 
 def opened(facts: Mapping[str, Any]) -> dict[str, Any] | None:

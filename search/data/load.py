@@ -2,11 +2,9 @@
 
 import difflib
 import os
-import tempfile
 from pathlib import Path
 
-import platformdirs
-
+from aesearch.data.cache import user_cache
 from aesearch.data.download import Progress
 from aesearch.data.files import SUFFIXES, read_path
 from aesearch.data.images import ImageSet
@@ -19,17 +17,11 @@ DATA_VARIABLE = "AESEARCH_DATA_DIR"
 
 
 def default_data_dir() -> Path:
-    """Folder for fetched data sets: ``AESEARCH_DATA_DIR``, or the user's cache.
-
-    A user without a home, as in some containers, has one in the folder for temporary files.
-    """
+    """Folder for fetched data sets: ``AESEARCH_DATA_DIR``, or the user's cache."""
     chosen = os.environ.get(DATA_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
-    try:
-        return platformdirs.user_cache_path("aesearch", appauthor=False) / "data"
-    except RuntimeError:
-        return Path(tempfile.gettempdir()) / f"aesearch-{os.getuid()}" / "data"
+    return user_cache() / "data"
 
 
 def load(

@@ -131,7 +131,7 @@ def completed(spec: ResolvedSpec, wish: Mapping[str, Any]) -> dict[str, Any]:
                 f"{name} of an enqueued trial must be as the study has it, since it is not "
                 f"searched, got {value!r}; a study that searches it takes it: space.{name}"
             )
-    given = {n: _checked(n, dimensions[n], v) for n, v in wish.items() if n in dimensions}
+    given = {n: checked_value(n, dimensions[n], v) for n, v in wish.items() if n in dimensions}
     architecture = given.get("architecture")
     if architecture is not None:
         model = spec.model.model_copy(update={"architecture": architecture})
@@ -140,7 +140,14 @@ def completed(spec: ResolvedSpec, wish: Mapping[str, Any]) -> dict[str, Any]:
     return {name: given.get(name, value) for name, value in default.items()}
 
 
-def _checked(name: str, dimension: Dimension, value: Any) -> Any:
+def checked_value(name: str, dimension: Dimension, value: Any) -> Any:
+    """Give a value as its dimension has it.
+
+    Raises
+    ------
+    WishError
+        The dimension does not have it.
+    """
     if name in ("hidden", "channels") and isinstance(value, list | tuple | int):
         value = hidden_name(hidden_widths(value))
     number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -11,6 +11,13 @@ from aesearch.studies.results.text import counted, one_line, parameter_text, val
 
 _REASON_SHOWN = 400  # characters
 _SET_ASIDE_SHOWN = 5  # trials
+# Optuna's own plot, on the dashboard's page of the study; the report has another.
+_IMPORTANCE = (
+    "*Hyperparameter Importance* on this page says what sets the best tenth of the trials apart "
+    "from all (PED-ANOVA), scaled to add up to 1. In the report it is the share of the variation "
+    "of the loss over the whole space (fANOVA). The two may well differ: a size of the code can "
+    "explain nearly all of the loss, and the best tenth, all of one size, differ in the rate."
+)
 _SPACE = 3 * "\u00a0"  # the dashboard's tables have none between their columns
 
 
@@ -120,6 +127,8 @@ def study_note(found: Summary, *, study_id: int, folds: int) -> str:
     parts += _tested(found)
     parts += _set_aside("unstable and set aside", found.unstable, study_id)
     parts += _set_aside("failed", found.failed, study_id)
+    if found.trials.complete > 1:
+        parts.append(_IMPORTANCE)
     return "\n\n".join(parts) + "\n"
 
 

@@ -143,7 +143,9 @@ def importances(shares: Mapping[str, tuple[float, float, float]] | str) -> Figur
         caption="Share of the variation of the MSE over the space, as learnt from the complete "
         "trials, that each hyperparameter explains by itself (fANOVA; on an even selection where "
         "there are hundreds); what is missing to 100% is of several together. Whiskers: lowest "
-        "and highest of several random forests. Few trials make this a hint, not a finding.",
+        "and highest of several random forests. Few trials make this a hint, not a finding. "
+        "The dashboard's importances answer another question, and may well differ: what sets the "
+        "best tenth of the trials apart from all (PED-ANOVA), scaled to add up to 1.",
         data=[
             {
                 "type": "bar",

@@ -1,5 +1,6 @@
 """``aesearch.search`` on arrays: what it returns, what it keeps, and what it refuses."""
 
+import pickle
 import threading
 
 import numpy as np
@@ -114,6 +115,20 @@ def test_the_same_call_in_a_thread_finds_the_study_finished(result):
     thread.join()
     assert again[0].summary == result.summary
     assert again[0].trials.equals(result.trials)
+
+
+def test_a_result_and_its_specification_pass_through_pickle(result):
+    """Another process gets them whole: values, tables, model."""
+    again = pickle.loads(pickle.dumps(result))
+    assert again.spec == result.spec
+    assert (again.value, again.best_params) == (result.value, result.best_params)
+    assert again.trials.equals(result.trials)
+    images = torch.from_numpy(pictures()[0][:2])
+    assert torch.equal(again.model.encode(images), result.model.encode(images))
+    assert again.study.best == result.study.best
+    assert pickle.loads(pickle.dumps(StudySpec())) == StudySpec()
+    study = pickle.loads(pickle.dumps(result.study))
+    assert study.summary() == result.summary
 
 
 def test_images_of_a_search_that_cannot_begin_are_not_kept(tmp_path, monkeypatch):

@@ -24,6 +24,7 @@ from aesearch.studies.dashboard.figures import study_figures
 from aesearch.studies.dashboard.notes import study_note
 from aesearch.studies.dashboard.publishing import publish
 from aesearch.studies.dashboard.rows import CHUNK, write_figures
+from aesearch.studies.report.figures_search import importances
 from aesearch.studies.results.records import Picture, TrialRecord
 from aesearch.studies.results.summary import summary
 from aesearch.studies.store import (
@@ -317,6 +318,30 @@ def test_the_study_note_follows_the_study(study_anywhere):
     assert after["version"] == before["version"] + 1
     assert "1 trial failed:" in after["body"]
     assert "corrected resampled t-test" in after["body"]
+
+
+def test_the_note_says_what_the_importances_of_the_page_are_of(study, monkeypatch):
+    """What optuna-dashboard computes itself, by another method than the report."""
+    used = []
+
+    class PedAnovaImportanceEvaluator(optuna.importance.PedAnovaImportanceEvaluator):
+        def evaluate(self, *arguments, **named):
+            used.append(self)
+            return super().evaluate(*arguments, **named)
+
+    engine = study([complete(n, 0.02 + n / 1000) for n in range(12)])
+    publish(engine, "digits")
+    assert "best tenth of the trials apart from all (PED-ANOVA)" in detail(engine)["note"]["body"]
+    kind = PedAnovaImportanceEvaluator
+    monkeypatch.setattr(f"optuna_dashboard._importance.{kind.__name__}", kind)
+    study_id = study_rows.find_study(engine, "digits").study_id
+    answer = json.loads(ask(engine, f"/api/studies/{study_id}/param_importances"))
+    assert len(used) == 1
+    (shown,) = answer["param_importances"]
+    assert sum(each["importance"] for each in shown) == pytest.approx(1)
+    drawn = importances({"encoding_dim": (0.5, 0.4, 0.6)})
+    assert "(fANOVA;" in drawn.caption
+    assert "best tenth of the trials apart from all (PED-ANOVA)" in drawn.caption
 
 
 @pytest.mark.server

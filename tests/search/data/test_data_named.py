@@ -18,6 +18,7 @@ import scipy.io
 from sklearn.datasets import load_digits
 
 from aesearch.data import published as published_files
+from aesearch.data.cache import CACHE_VARIABLE, cache_folder
 from aesearch.data.load import default_data_dir, fetch_named, load
 from aesearch.studies.errors import DataError, DataMissingError
 
@@ -280,15 +281,17 @@ def test_loading_mnist_takes_little_memory(mnist_dir):
 
 
 def test_the_data_folder_follows_the_environment(tmp_path, monkeypatch):
-    """AESEARCH_DATA_DIR replaces the user's cache folder."""
+    """AESEARCH_DATA_DIR replaces the user's cache folder; who has no home has one all the same."""
     monkeypatch.delenv("AESEARCH_DATA_DIR", raising=False)
     assert default_data_dir().parts[-2:] == ("aesearch", "data")
     with monkeypatch.context() as homeless:  # a user of a container that has no entry
         homeless.delenv("HOME", raising=False)
         homeless.delenv("XDG_CACHE_HOME", raising=False)
         homeless.setattr("os.path.expanduser", lambda path: path)
-        assert default_data_dir().name == "data"
-        assert default_data_dir().is_absolute()
+        homeless.delenv(CACHE_VARIABLE, raising=False)
+        for folder, name in ((default_data_dir(), "data"), (cache_folder(), "images")):
+            assert folder.name == name
+            assert folder.is_absolute()
     monkeypatch.setenv("AESEARCH_DATA_DIR", str(tmp_path))
     write_mnist("MNIST", tmp_path, monkeypatch)
     assert load("mnist", download=False).source == f"mnist in {tmp_path}"
