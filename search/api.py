@@ -119,6 +119,7 @@ def search(
     sampler: str | None = None,
     pruner: str | None = None,
     select: str | None = None,
+    max_parameters: int | None = None,
     seed: int | None = None,
     device: str | None = None,
     precision: str | None = None,
@@ -182,6 +183,8 @@ def search(
         What training images suffer, and how strongly: the network learns to denoise.
     sampler, pruner, select : str, optional
         What suggests trials, what stops them early, and how the winner is chosen.
+    max_parameters : int, optional
+        Weights and biases that a network may have at most.
     seed : int, optional
         All randomness follows from it.
     device : {"auto", "cpu", "cuda"}, optional

@@ -76,6 +76,7 @@ def run(  # noqa: PLR0917 - Typer calls it by name
     sampler: Annotated[str | None, _flag(_HOW, autocompletion=complete_sampler)] = None,
     pruner: Annotated[str | None, _flag(_HOW)] = None,
     select: Annotated[str | None, _flag(_HOW)] = None,
+    max_parameters: Annotated[int | None, _flag(_HOW)] = None,
     seed: Annotated[int | None, _flag(_HOW)] = None,
     device: Annotated[str | None, _flag(_WHERE)] = None,
     precision: Annotated[str | None, _flag(_WHERE)] = None,

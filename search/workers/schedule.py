@@ -61,6 +61,8 @@ def _suggest_one(
     finished: dict[int, FrozenTrial] | None,
 ) -> bool:
     """Give one generation its parameters: what was enqueued first; False if that changed."""
+    channel, height, width = study.facts["image_shape"]
+    image_shape = (channel, height, width)
     seen = search_results.pending_wishes(engine, study)
     wanted: list[dict[str, Any]] = []
     refused: dict[int, str] = {}
@@ -69,7 +71,7 @@ def _suggest_one(
             seen = seen[:count]
             break
         try:
-            wanted.append(completed(spec, wish.params))
+            wanted.append(completed(spec, wish.params, image_shape))
         except WishError as error:
             refused[wish.trial_id] = str(error)
     trials, firsts = search_results.history(engine, study, finished)
@@ -80,7 +82,9 @@ def _suggest_one(
         search_results.stop_search(engine, generation, reason)
         return True
     window = trials[len(known) : generation.first]
-    found = suggest(spec, generation.position, generation.members, known, window, wanted)
+    found = suggest(
+        spec, generation.position, generation.members, known, window, wanted, image_shape
+    )
     return search_results.write_suggestions(
         engine, generation, found, distributions(spec), seen=seen, refused=refused
     )

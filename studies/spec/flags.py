@@ -34,6 +34,7 @@ FLAGS: Mapping[str, str] = {
     "sampler": "search.sampler",
     "pruner": "search.pruner",
     "select": "search.select",
+    "max_parameters": "search.max_parameters",
     "seed": "seed",
     "device": "compute.device",
     "precision": "compute.precision",

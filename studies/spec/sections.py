@@ -382,6 +382,12 @@ class SearchSpec(Section):
         default="best",
         description="best: lowest mean; one-se: smallest code within one standard error of it.",
     )
+    max_parameters: PositiveCount | None = Field(
+        default=None,
+        description="Weights and biases that a network may have at most; null for no limit. No "
+        "configuration with more is tried, what never fits is left out of the space, and hidden "
+        "widths that are auto get narrower.",
+    )
     score_epochs: AutoCount = Field(
         default="auto",
         description="A fold's score is its mean validation loss over so many last epochs; auto "
