@@ -75,6 +75,7 @@ def run(  # noqa: PLR0917 - Typer calls it by name
     corruption_level: Annotated[float | None, _flag(_STUDY)] = None,
     sampler: Annotated[str | None, _flag(_HOW, autocompletion=complete_sampler)] = None,
     pruner: Annotated[str | None, _flag(_HOW)] = None,
+    objectives: Annotated[str | None, _flag(_HOW)] = None,
     select: Annotated[str | None, _flag(_HOW)] = None,
     max_parameters: Annotated[int | None, _flag(_HOW)] = None,
     seed: Annotated[int | None, _flag(_HOW)] = None,

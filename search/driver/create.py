@@ -362,7 +362,10 @@ def _with_evaluation(
 
 def _chooses_anew(spec: ResolvedSpec, stored: ResolvedSpec) -> bool:
     """Whether another trial may be chosen, or the same one is trained otherwise."""
-    return (spec.retrain, spec.search.select) != (stored.retrain, stored.search.select)
+    now, before = (
+        (each.retrain, each.search.select, each.search.objectives) for each in (spec, stored)
+    )
+    return now != before
 
 
 def _generation_size(spec: ResolvedSpec) -> int:

@@ -11,7 +11,7 @@ from aesearch.sampling.stopping import stop_reason
 from aesearch.sampling.suggest import FINISHED, distributions, suggest
 from aesearch.sampling.wanted import WishError, completed
 from aesearch.studies.errors import ChoiceReopenedError
-from aesearch.studies.results.selection import choose
+from aesearch.studies.results.selection import choose, selection_sizes
 from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.spec.study import Configuration
 from aesearch.studies.store import ledger, retrain_results, search_results, status, study_rows
@@ -137,9 +137,8 @@ def settle(engine: Engine, name: str) -> bool:
         return False
     spec = study_rows.stored_spec(study)
     snapshot = study_rows.snapshot(engine, name)
-    winner = choose(
-        snapshot.trials, spec.search.select, default_encoding_dim=spec.model.encoding_dim
-    )
+    sizes = selection_sizes(spec, snapshot.image_shape)
+    winner = choose(snapshot.trials, spec.search.select, sizes)
     key = retrain_key(spec, spec.configuration(winner.params))
     return retrain_results.begin_retraining(
         engine,

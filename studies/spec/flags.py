@@ -33,6 +33,7 @@ FLAGS: Mapping[str, str] = {
     "corruption_level": "training.corruption_level",
     "sampler": "search.sampler",
     "pruner": "search.pruner",
+    "objectives": "search.objectives",
     "select": "search.select",
     "max_parameters": "search.max_parameters",
     "seed": "seed",
@@ -64,4 +65,6 @@ def flag_help(name: str) -> str:
     sentence, _, without = sentence.partition("; null for ")
     choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
     listed = f" One of {', '.join(choices)}." if choices else ""
+    if isinstance(default, tuple):
+        default = ",".join(default)
     return f"{sentence}.{listed} Default: {without if default is None else default}."

@@ -56,8 +56,9 @@ def test_narrower_widths_are_said(begin):
 
 
 def test_another_limit_is_another_study(begin):
-    """Its trials are others."""
+    """Its trials are others; other objectives choose among the same ones."""
     begin(*LIMITED)
+    begin(*LIMITED, "search.objectives=[mse, n_parameters]", "search.select=knee")
     with pytest.raises(StudyMismatchError, match=r"search\.max_parameters: 14000 -> 13999"):
         begin(*LIMITED, "search.max_parameters=13999")
 
