@@ -122,7 +122,9 @@ def search(
     corruption_level: float | None = None,
     sampler: str | None = None,
     pruner: str | None = None,
+    objectives: str | Sequence[str] | None = None,
     select: str | None = None,
+    max_parameters: int | None = None,
     seed: int | None = None,
     device: str | None = None,
     precision: str | None = None,
@@ -193,6 +195,10 @@ def search(
         What training images suffer, and how strongly: the network learns to denoise.
     sampler, pruner, select : str, optional
         What suggests trials, what stops them early, and how the winner is chosen.
+    objectives : str or sequence of str, optional
+        What the Pareto front is over: ``["mse", "encoding_dim"]``; also ``n_parameters``.
+    max_parameters : int, optional
+        Weights and biases that a network may have at most.
     seed : int, optional
         All randomness follows from it.
     device : {"auto", "cpu", "cuda"}, optional

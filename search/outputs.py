@@ -57,6 +57,10 @@ class FinishedSeries(Document):
 
     studies: list[FinishedStudy]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Give it in plain values."""
+        return {"studies": [study.to_dict() for study in self.studies]}
+
 
 @dataclass(frozen=True)
 class Commands(Document):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from aesearch.models.autoencoder import Autoencoder
     from aesearch.studies.results.evaluation import Evaluation
     from aesearch.studies.results.records import ForeignTrial, TrialRecord
+    from aesearch.studies.spec.sections import Objective
     from aesearch.studies.spec.study import StudySpec
 
 _SHOWN = 5
@@ -129,6 +130,30 @@ class Study:
     def scores(self) -> pd.DataFrame:
         """One row per fold of each complete trial; see ``aesearch.frames.scores``."""
         return frames.scores(self._contents.snapshot)
+
+    def front(self, objectives: Sequence[Objective] | None = None) -> pd.DataFrame:
+        """One row per trial of the Pareto front, the smallest first.
+
+        Parameters
+        ----------
+        objectives : sequence of str, optional
+            ``mse`` and ``encoding_dim``, ``n_parameters`` or both; None for those of the study,
+            and for mse and encoding_dim where it has no other than mse.
+
+        Returns
+        -------
+        DataFrame
+            ``number`` : int64.
+            ``mse`` : float64; mean over folds, MSE per pixel.
+            ``encoding_dim``, ``n_parameters`` : int64; size of the code, weights and biases.
+            ``knee`` : bool; where the front bends most, which is at one trial or none.
+
+        Raises
+        ------
+        SpecError
+            Objectives that no study could have.
+        """
+        return frames.front(self._contents.snapshot, objectives)
 
     def curves(self) -> pd.DataFrame:
         """One row per trial, fold and epoch; see ``aesearch.frames.curves``."""

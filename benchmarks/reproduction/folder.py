@@ -55,7 +55,7 @@ def other_settings(
         "device": made.compute.device,
     }
     made = resolve(made, **size)
-    today = as_stored(preset, resolve(preset, **size), made)
+    today = as_stored(preset, resolve(preset, **size), made, image_shape=(channels, height, width))
     # A small version shows that everything is measured, on whatever images.
     small = ("data.",) if made.name and made.name.endswith(QUICK) else ()
     return diff(made, today, may_differ=(*_MAY_DIFFER, *small))

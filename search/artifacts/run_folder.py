@@ -81,7 +81,7 @@ def check_folder(
             device=held.compute.device,
         )
     if asked is not None:
-        spec = as_stored(asked, spec, held)
+        spec = as_stored(asked, spec, held, image_shape=(channels, height, width))
     differences = diff(held, spec, may_differ=(*MAY_DIFFER_ON_RESUME, *_OF_THE_WINNER))
     if result.data.fingerprint != facts["fingerprint"]:
         differences.append("other images")

@@ -22,11 +22,12 @@ from aesearch.sampling.suggest import cut_grid
 from aesearch.sampling.wanted import completed
 from aesearch.studies.errors import StoreError, StudyMismatchError, StudyNotFoundError
 from aesearch.studies.results.records import Facts
-from aesearch.studies.spec.dimensions import Params
+from aesearch.studies.spec.dimensions import Params, hidden_name
 from aesearch.studies.spec.load import diff
 from aesearch.studies.spec.model_size import check_weights
-from aesearch.studies.spec.resolved import ResolvedSpec, as_stored
+from aesearch.studies.spec.resolved import ResolvedSpec, as_stored, resolve, without_limit
 from aesearch.studies.spec.study import StudySpec
+from aesearch.studies.spec.weights import left_out
 from aesearch.studies.store import (
     database,
     ledger,
@@ -148,7 +149,7 @@ def create_or_resume(
         Its images are others, or another major version made it.
     """
     spec, name = problem.spec, str(problem.spec.name)
-    wanted = [completed(spec, configuration) for configuration in enqueue]
+    wanted = [completed(spec, each, problem.image_shape) for each in enqueue]
     if _create(engine, problem, wanted):
         _tell(problem, display)
         if wanted:
@@ -291,7 +292,7 @@ def _comparable(problem: Problem, study: study_rows.StudyRow) -> tuple[ResolvedS
         spec = spec.model_copy(
             update={"data": spec.data.model_copy(update={"dataset": stored.data.dataset})}
         )
-    return stored, as_stored(problem.asked, spec, stored)
+    return stored, as_stored(problem.asked, spec, stored, image_shape=problem.image_shape)
 
 
 def _check_nothing_to_train(
@@ -303,8 +304,7 @@ def _check_nothing_to_train(
     more: bool,
 ) -> None:
     """Refuse before anything is changed what only a GPU could finish."""
-    another = (spec.retrain, spec.search.select) != (stored.retrain, stored.search.select)
-    if more or another or any(ledger.open_work(engine, study).values()):
+    if more or _chooses_anew(spec, stored) or any(ledger.open_work(engine, study).values()):
         raise StudyMismatchError(
             f"study {study.name!r} must be trained on {spec.compute.device}, where it was begun, "
             "got a machine that has none; run this where there is one, leave it to such workers "
@@ -320,8 +320,11 @@ def _tell(problem: Problem, display: Display) -> None:
             f"{dataset!r} is the data set of that name; for what lies in this folder, give "
             f"--dataset ./{dataset}"
         )
-    if spec.search.sampler == "grid" and spec.n_trials < spec.space.grid_size:
-        display.message(cut_grid(spec))
+    if spec.search.max_parameters is not None:
+        display.message(_limited(problem))
+    cut = cut_grid(spec, problem.image_shape)
+    if cut is not None:
+        display.message(cut)
     display.message(
         f"study {str(spec.name)!r}: {spec.n_trials} trials x {spec.search.folds} folds on "
         f"{len(problem.images)} images of {problem.name} "
@@ -329,17 +332,41 @@ def _tell(problem: Problem, display: Display) -> None:
     )
 
 
+def _limited(problem: Problem) -> str:
+    """Say what the limit of weights leaves of the space, and of the widths."""
+    spec = problem.spec
+    whole = resolve(
+        without_limit(problem.asked),
+        image_shape=problem.image_shape,
+        n_train=len(problem.images),
+        device=spec.compute.device,
+    )
+    said = f"at most {spec.search.max_parameters:,} weights"
+    if spec.model.dense.hidden != whole.model.dense.hidden:
+        said += f"; hidden {hidden_name(spec.model.dense.hidden)}"
+    gone = left_out(whole.space, spec)
+    return said + (f"; left out: {', '.join(gone)}" if gone else "")
+
+
 def _with_evaluation(
     spec: ResolvedSpec, stored: ResolvedSpec, *, more: bool, display: Display
 ) -> ResolvedSpec:
     """Keep the settings of an evaluation that stays; those of another model's are as asked."""
-    another = more or (spec.retrain, spec.search.select) != (stored.retrain, stored.search.select)
+    another = more or _chooses_anew(spec, stored)
     display.message(
         f"study {str(spec.name)!r} keeps the evaluation that it has"
         f"{', if its model stays the same' if another else ', and its settings'}; "
         f"'aesearch evaluate {spec.name} --save' with options of its own measures again"
     )
     return spec if another else spec.model_copy(update={"evaluation": stored.evaluation})
+
+
+def _chooses_anew(spec: ResolvedSpec, stored: ResolvedSpec) -> bool:
+    """Whether another trial may be chosen, or the same one is trained otherwise."""
+    now, before = (
+        (each.retrain, each.search.select, each.search.objectives) for each in (spec, stored)
+    )
+    return now != before
 
 
 def _generation_size(spec: ResolvedSpec) -> int:

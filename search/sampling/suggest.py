@@ -26,12 +26,16 @@ from aesearch.seeds import derive_seed
 from aesearch.studies.spec.dimensions import Params
 from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.spec.space import Choices, Dimension, Range
+from aesearch.studies.spec.weights import fits, fitted, grid_within
 from aesearch.studies.store.wishes import ENQUEUED
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 LEARNING_SAMPLERS = ("gp", "tpe")
 _SIZE = "encoding_dim"
 _RUNG_ATTRIBUTE = "completed_rung_"
+# How often a configuration that is too large is drawn again: a Gaussian process takes its time,
+# and asks for much the same.
+_REDRAWS = {"random": 100, "tpe": 100, "gp": 3}
 
 
 def distributions(spec: ResolvedSpec) -> dict[str, BaseDistribution]:
@@ -55,6 +59,7 @@ def suggest(  # noqa: PLR0917 - what is known, in order of time
     finished: Sequence[FrozenTrial],
     window: Sequence[FrozenTrial],
     wanted: Sequence[Params] = (),
+    image_shape: tuple[int, int, int] | None = None,
 ) -> list[Params]:
     """Suggest the parameters of one generation.
 
@@ -71,6 +76,8 @@ def suggest(  # noqa: PLR0917 - what is known, in order of time
     wanted : sequence of dict
         Configurations that somebody asked for: those of the first trials. The others are what
         they would be of a study without them, as far as their order is concerned.
+    image_shape : (channel, height, width), optional
+        Needed where ``search.max_parameters`` is set: no network that is suggested has more.
 
     Returns
     -------
@@ -81,13 +88,13 @@ def suggest(  # noqa: PLR0917 - what is known, in order of time
     own = range(numbers.start - before, numbers.stop - before - len(wanted))
     first = [dict(params) for params in wanted]
     if spec.search.sampler == "grid":
-        grid = spec.space.grid_configurations()
+        grid = grid_within(spec, image_shape)
         return first + [grid[number] for number in own]
     # One thread of BLAS: what is suggested must not depend on the cores of a worker, nor on the
     # environment that started it (and SciPy's small matrices are slower with more).
     with _quiet, threadpool_limits(1):
         if spec.search.sampler == "qmc":
-            return first + _quasi_random(spec, own)
+            return first + _quasi_random(spec, own, image_shape)
         kinds = distributions(spec)
         window = [*window, *(_running(params, kinds) for params in wanted)]
         sampler = _sampler(spec, position)
@@ -109,7 +116,7 @@ def suggest(  # noqa: PLR0917 - what is known, in order of time
             size = dealt_size(spec, number)
             if size is not None:
                 study.sampler = optuna.samplers.PartialFixedSampler({_SIZE: size}, sampler)
-            suggested.append(_ask(spec, study, number, one_space=one_space))
+            suggested.append(_ask(spec, study, number, image_shape, one_space=one_space))
         return suggested
 
 
@@ -160,10 +167,17 @@ def dealt_size(spec: ResolvedSpec, number: int) -> int | None:
     return sizes[number % len(sizes)] if sizes else None
 
 
-def cut_grid(spec: ResolvedSpec) -> str:
-    """Say what is never tried of a grid that has more configurations than there are trials."""
-    n_all, n_trials = spec.space.grid_size, spec.n_trials
-    grid = spec.space.grid_configurations()
+def cut_grid(spec: ResolvedSpec, image_shape: tuple[int, int, int]) -> str | None:
+    """Say what is never tried of a grid that has more configurations than there are trials.
+
+    None where there is no such grid.
+    """
+    if spec.search.sampler != "grid":
+        return None
+    grid = grid_within(spec, image_shape)
+    n_all, n_trials = len(grid), spec.n_trials
+    if n_trials >= n_all:
+        return None
     untried = []
     for name in sorted({name for configuration in grid for name in configuration}):
         values = list(dict.fromkeys(c[name] for c in grid if name in c))
@@ -223,16 +237,40 @@ def _remembered(trial: FrozenTrial, *, curve: bool = True) -> FrozenTrial:
 
 
 def _ask(
-    spec: ResolvedSpec, study: optuna.Study, number: int, *, one_space: bool = False
+    spec: ResolvedSpec,
+    study: optuna.Study,
+    number: int,
+    image_shape: tuple[int, int, int] | None,
+    *,
+    one_space: bool = False,
 ) -> Params:
-    """Ask for one configuration; in one space, for dimensions that do not apply, too."""
+    """Ask for one configuration; in one space, for dimensions that do not apply, too.
+
+    One with too many weights is drawn again, so that random ones are even among those that fit.
+    A sampler that insists, and one whose points have their order, gets the nearest one.
+    """
     # The default configuration comes first, with each size that takes its turn, so that no search
     # ends worse than doing nothing.
     if number < max(1, len(dealt_sizes(spec))):
         size = dealt_size(spec, number)
         turn = {} if size is None else {_SIZE: size}
-        study.enqueue_trial(spec.default_configuration_params() | turn)
+        default = fitted(spec, spec.default_configuration_params() | turn, image_shape)
+        assert default is not None, "each size of the space fits somewhere"
+        study.enqueue_trial(default)
     trial = study.ask()
+    chosen = _suggest_all(spec, trial, one_space=one_space)
+    for _ in range(_REDRAWS.get(spec.search.sampler, 0)):
+        if fits(spec, chosen, image_shape):
+            break
+        study.tell(trial, state=TrialState.FAIL)  # which no sampler looks at
+        trial = study.ask()
+        chosen = _suggest_all(spec, trial, one_space=one_space)
+    fitting = fitted(spec, chosen, image_shape)
+    assert fitting is not None, "each size of the space fits somewhere"
+    return fitting
+
+
+def _suggest_all(spec: ResolvedSpec, trial: optuna.Trial, *, one_space: bool) -> Params:
     chosen: Params = {}
     for name, dimension in spec.space.dimensions().items():
         architecture = str(chosen.get("architecture", spec.model.architecture))
@@ -259,7 +297,9 @@ def _suggest_one(trial: optuna.Trial, name: str, kind: BaseDistribution) -> Any:
     return trial.suggest_float(name, kind.low, kind.high, step=kind.step, log=kind.log)
 
 
-def _quasi_random(spec: ResolvedSpec, numbers: range) -> list[Params]:
+def _quasi_random(
+    spec: ResolvedSpec, numbers: range, image_shape: tuple[int, int, int] | None
+) -> list[Params]:
     # A point of the sequence depends on its number alone; Optuna hands them out in order only.
     sampler = optuna.samplers.QMCSampler(
         qmc_type="sobol",
@@ -271,7 +311,7 @@ def _quasi_random(spec: ResolvedSpec, numbers: range) -> list[Params]:
     study = _scratch(spec, sampler=sampler)
     points = []
     for number in range(numbers.stop):
-        points.append(_ask(spec, study, number))
+        points.append(_ask(spec, study, number, image_shape))
         study.tell(number, 0.0)
     return points[numbers.start :]
 

@@ -17,6 +17,7 @@ from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.spec.space import SEARCHABLE, Range, hidden_name, hidden_widths
 from aesearch.studies.spec.strict_yaml import parse, read_text
 from aesearch.studies.spec.study import SETTING_OF_DIMENSION
+from aesearch.studies.spec.weights import DECIDE_WEIGHTS, described, fitted, n_parameters
 
 Wanted = str | Path | Mapping[str, Any] | Sequence[str | Path | Mapping[str, Any]]
 
@@ -109,15 +110,19 @@ def _from_table(path: Path, text: str) -> list[dict[str, Any]]:
     return found
 
 
-def completed(spec: ResolvedSpec, wish: Mapping[str, Any]) -> dict[str, Any]:
+def completed(
+    spec: ResolvedSpec, wish: Mapping[str, Any], image_shape: tuple[int, int, int]
+) -> dict[str, Any]:
     """Give a configuration a value for each dimension that its architecture has.
 
-    What it leaves out is as in the study's default configuration.
+    What it leaves out is as in the study's default configuration, or nearest to it where that
+    has too many weights.
 
     Raises
     ------
     WishError
-        It names what is not searched, or a value that its dimension does not have.
+        It names what is not searched, or a value that its dimension does not have; or its
+        network has more weights than the study allows.
     """
     dimensions = spec.space.dimensions()
     for name, value in wish.items():
@@ -131,17 +136,38 @@ def completed(spec: ResolvedSpec, wish: Mapping[str, Any]) -> dict[str, Any]:
                 f"{name} of an enqueued trial must be as the study has it, since it is not "
                 f"searched, got {value!r}; a study that searches it takes it: space.{name}"
             )
-    given = {n: checked_value(n, dimensions[n], v) for n, v in wish.items() if n in dimensions}
+    limit = spec.search.max_parameters
+    given = {
+        n: checked_value(n, dimensions[n], v, limit) for n, v in wish.items() if n in dimensions
+    }
     architecture = given.get("architecture")
     if architecture is not None:
         model = spec.model.model_copy(update={"architecture": architecture})
         spec = spec.model_copy(update={"model": model})
     default = spec.default_configuration_params()
-    return {name: given.get(name, value) for name, value in default.items()}
+    whole = {name: given.get(name, value) for name, value in default.items()}
+    fitting = fitted(spec, whole, image_shape, keep=given)
+    if fitting is None:
+        configuration = spec.configuration(whole)
+        raise WishError(
+            f"an enqueued trial must have at most {spec.search.max_parameters} weights "
+            f"(search.max_parameters), got {n_parameters(configuration, image_shape)} with "
+            f"{described(configuration)}; leave that trial out, or give a study with a larger "
+            "limit a name of its own"
+        )
+    return fitting
 
 
-def checked_value(name: str, dimension: Dimension, value: Any) -> Any:
+def checked_value(name: str, dimension: Dimension, value: Any, limit: int | None = None) -> Any:
     """Give a value as its dimension has it.
+
+    Parameters
+    ----------
+    name : str
+    dimension : Dimension
+    value : object
+    limit : int, optional
+        Weights that a network may have, which may be why the dimension lacks the value.
 
     Raises
     ------
@@ -161,6 +187,8 @@ def checked_value(name: str, dimension: Dimension, value: Any) -> Any:
             if choice == value and (number or isinstance(value, str)):
                 return choice  # 8.0 is 8: the store knows the latter
         values = f"one of {', '.join(map(str, dimension.choices))}"
+    if limit is not None and name in DECIDE_WEIGHTS:
+        values += f" (more than search.max_parameters, {limit}, is left out)"
     raise WishError(
         f"{name} of an enqueued trial must be {values}, got {value!r}; leave that trial out, or "
         f"give a study with another space.{name} a name of its own"

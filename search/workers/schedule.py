@@ -11,7 +11,7 @@ from aesearch.sampling.stopping import stop_reason
 from aesearch.sampling.suggest import FINISHED, distributions, suggest
 from aesearch.sampling.wanted import WishError, completed
 from aesearch.studies.errors import ChoiceReopenedError
-from aesearch.studies.results.selection import choose
+from aesearch.studies.results.selection import choose, selection_sizes
 from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.spec.study import Configuration
 from aesearch.studies.store import ledger, retrain_results, search_results, status, study_rows
@@ -61,6 +61,8 @@ def _suggest_one(
     finished: dict[int, FrozenTrial] | None,
 ) -> bool:
     """Give one generation its parameters: what was enqueued first; False if that changed."""
+    channel, height, width = study.facts["image_shape"]
+    image_shape = (channel, height, width)
     seen = search_results.pending_wishes(engine, study)
     wanted: list[dict[str, Any]] = []
     refused: dict[int, str] = {}
@@ -69,7 +71,7 @@ def _suggest_one(
             seen = seen[:count]
             break
         try:
-            wanted.append(completed(spec, wish.params))
+            wanted.append(completed(spec, wish.params, image_shape))
         except WishError as error:
             refused[wish.trial_id] = str(error)
     trials, firsts = search_results.history(engine, study, finished)
@@ -80,7 +82,9 @@ def _suggest_one(
         search_results.stop_search(engine, generation, reason)
         return True
     window = trials[len(known) : generation.first]
-    found = suggest(spec, generation.position, generation.members, known, window, wanted)
+    found = suggest(
+        spec, generation.position, generation.members, known, window, wanted, image_shape
+    )
     return search_results.write_suggestions(
         engine, generation, found, distributions(spec), seen=seen, refused=refused
     )
@@ -133,9 +137,8 @@ def settle(engine: Engine, name: str) -> bool:
         return False
     spec = study_rows.stored_spec(study)
     snapshot = study_rows.snapshot(engine, name)
-    winner = choose(
-        snapshot.trials, spec.search.select, default_encoding_dim=spec.model.encoding_dim
-    )
+    sizes = selection_sizes(spec, snapshot.image_shape)
+    winner = choose(snapshot.trials, spec.search.select, sizes)
     key = retrain_key(spec, spec.configuration(winner.params))
     return retrain_results.begin_retraining(
         engine,

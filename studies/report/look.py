@@ -128,7 +128,12 @@ def loss_axis(values: Sequence[float | None], title: str = "MSE") -> Plotly:
 
 def spelled(name: str) -> str:
     """Write the name of a hyperparameter for people."""
-    return "encoding dimension" if name == "encoding_dim" else name.replace("_", " ")
+    words = {
+        "encoding_dim": "encoding dimension",
+        "n_parameters": "number of weights",
+        "mse": "MSE",
+    }
+    return words.get(name, name.replace("_", " "))
 
 
 def count(number: int, noun: str) -> str:

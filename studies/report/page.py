@@ -13,6 +13,7 @@ from markupsafe import Markup
 from aesearch.studies.report import (
     figures_dimension,
     figures_evaluation,
+    figures_front,
     figures_parallel,
     figures_search,
     figures_training,
@@ -60,6 +61,8 @@ def report_page(
     """
     spec, found = snapshot.spec, summary(snapshot)
     drawn = _figures(snapshot, spec, curves, retrain_curves, evaluation)
+    if found.front is not None and "n_parameters" in found.front.objectives:
+        drawn["front"] = figures_front.by_parameters(snapshot, found.front)
     dimensions = spec.space.dimensions()
     ranked = eligible_trials(snapshot.trials)
     trial = next((t for t in snapshot.trials if t.number == snapshot.chosen), None)

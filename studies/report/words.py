@@ -12,7 +12,7 @@ from aesearch.studies.results.evaluation import Evaluation
 from aesearch.studies.results.output_files import SPECIFICATION
 from aesearch.studies.results.records import StudySnapshot
 from aesearch.studies.results.summary import Summary, TrialSummary
-from aesearch.studies.results.summary_text import edge_text
+from aesearch.studies.results.summary_text import NO_KNEE, edge_text
 from aesearch.studies.results.text import parameter_text, value_text
 
 
@@ -61,6 +61,7 @@ def subtitle(snapshot: StudySnapshot) -> str:
 def lead(snapshot: StudySnapshot, found: Summary, evaluation: Evaluation | None) -> list[Markup]:
     """Tell what was searched and what was found, in a few short paragraphs."""
     paragraphs = [_searched(snapshot, found), _won(found), _edges(found), _ties(found)]
+    paragraphs.append(_front(found))
     paragraphs += [retrained(found, evaluation), scale(snapshot, evaluation)]
     return [paragraph for paragraph in paragraphs if paragraph]
 
@@ -176,6 +177,22 @@ def _ties(found: Summary) -> Markup:
     return Markup(
         "<strong>{} other trials</strong> cannot be told apart from it by these folds {}: {}."
     ).format(len(numbers), told, _joined(shown))
+
+
+def _front(found: Summary) -> Markup:
+    front = found.front
+    if front is None:
+        return Markup("")
+    numbers = [str(row.number) for row in front.trials]
+    shown = numbers if len(numbers) <= 12 else [*numbers[:12], f"{len(numbers) - 12} more"]
+    text = Markup("On the Pareto front of {} {}, the smallest first: {}.").format(
+        _joined([spelled(name) for name in front.objectives]),
+        "lies one trial" if len(numbers) == 1 else f"lie {len(numbers)} trials",
+        _joined(shown),
+    )
+    if found.selection == "knee" and front.knee is None:
+        text += Markup(" {}.").format(NO_KNEE[0].upper() + NO_KNEE[1:])
+    return text
 
 
 def tiles(snapshot: StudySnapshot, found: Summary, evaluation: Evaluation | None) -> list[Tile]:

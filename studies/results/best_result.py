@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from aesearch.studies.results.evaluation import Evaluation
 from aesearch.studies.results.records import Facts, RetrainRecord, StudySnapshot, TrialRecord
+from aesearch.studies.results.summary import front_of
 
 
 class _Part(BaseModel):
@@ -127,18 +128,35 @@ class DataResult(_Part):
         return cls.model_validate({k: v for k, v in facts.items() if k in cls.model_fields})
 
 
+class FrontResult(_Part):
+    """The Pareto front: numbers of its trials, the smallest first."""
+
+    objectives: list[str]
+    trials: list[int]
+
+
 class Origin(_Part):
-    """Which trial was trained, and what it reached on the folds; a plain specification has none."""
+    """Which trial was trained, and what it reached on the folds; a plain specification has none.
+
+    A study with several objectives has a ``front``.
+    """
 
     study: str
     trial: int | None = None
     n_trials: int | None = None
     cross_validation: CrossValidation | None = None
+    front: FrontResult | None = None
 
     @classmethod
     def of(cls, snapshot: StudySnapshot, trial: TrialRecord) -> "Origin":
         """Take it from a study."""
+        found = front_of(snapshot)
+        front: dict[str, Any] = {}
+        if found is not None:
+            numbers = [row.number for row in found.trials]
+            front["front"] = FrontResult(objectives=found.objectives, trials=numbers)
         return cls(
+            **front,
             study=snapshot.name,
             trial=trial.number,
             n_trials=snapshot.n_trials,

@@ -9,6 +9,9 @@ from typing import Any
 import pandas as pd
 
 from aesearch.studies.results.records import StudySnapshot
+from aesearch.studies.results.summary import front_of
+from aesearch.studies.spec.problems import validated
+from aesearch.studies.spec.sections import Objective, SearchSpec
 
 _CURVE_TYPES = {
     "number": "int64",
@@ -16,6 +19,12 @@ _CURVE_TYPES = {
     "epoch": "int64",
     "train_loss": "float64",
     "validation_loss": "float64",
+}
+_FRONT_TYPES = {
+    "number": "int64",
+    "mse": "float64",
+    "encoding_dim": "int64",
+    "n_parameters": "int64",
 }
 _SCORE_TYPES = {"number": "int64", "fold": "int64", "score": "float64"}
 
@@ -53,6 +62,25 @@ def trials(snapshot: StudySnapshot) -> pd.DataFrame:
     for name in dict.fromkeys(name for row in rows for name in row.params):
         columns[name] = _of_one_type([row.params.get(name) for row in rows])
     return pd.DataFrame(columns)
+
+
+def front(snapshot: StudySnapshot, objectives: Sequence[Objective] | None = None) -> pd.DataFrame:
+    """One row per trial of the Pareto front; arguments and columns as of ``Study.front``.
+
+    Raises
+    ------
+    SpecError
+        Objectives that no study could have.
+    """
+    asked = snapshot.spec.search.objectives if objectives is None else tuple(objectives)
+    if objectives is None and len(asked) < 2:
+        asked = ("mse", "encoding_dim")
+    validated(SearchSpec, {"objectives": list(asked)}, source="front")
+    found = front_of(snapshot, asked)
+    rows = [] if found is None else [row.to_dict() for row in found.trials]
+    table = pd.DataFrame(rows, columns=list(_FRONT_TYPES)).astype(_FRONT_TYPES)
+    table["knee"] = table["number"] == (None if found is None else found.knee)
+    return table
 
 
 def _of_one_type(values: Sequence[Any]) -> pd.Series:

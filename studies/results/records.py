@@ -264,3 +264,9 @@ class StudySnapshot:
     test_looks: int = 0
     facts: Facts = field(default_factory=Facts)
     foreign: tuple[ForeignTrial, ...] = ()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """Channel, height, width; None where it is unknown."""
+        shape = self.facts.get("image_shape")
+        return None if shape is None else (shape[0], shape[1], shape[2])

@@ -35,11 +35,14 @@ import numpy as np
 import numpy.typing as npt
 
 from aesearch.studies.errors import RunFailedError
+from aesearch.studies.results.front import Sizes, knee, pareto_front, sizes_by
 from aesearch.studies.results.records import RetrainRecord, TrialRecord
 from aesearch.studies.results.stability import end_above_limit
+from aesearch.studies.spec.study import StudySpec
+from aesearch.studies.spec.weights import ImageShape
 
 Seed = TypeVar("Seed", bound=RetrainRecord)
-SelectionRule = Literal["best", "one-se"]
+SelectionRule = Literal["best", "one-se", "knee"]
 
 
 def fold_scores(curves: npt.ArrayLike, score_epochs: int) -> npt.NDArray[np.float64]:
@@ -156,25 +159,24 @@ def eligible_trials(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     return sorted((trial for trial in trials if _may_be_chosen(trial)), key=_rank)
 
 
-def choose(
-    trials: Sequence[TrialRecord], rule: SelectionRule, *, default_encoding_dim: int
-) -> TrialRecord:
+def choose(trials: Sequence[TrialRecord], rule: SelectionRule, sizes: Sizes) -> TrialRecord:
     """Choose one trial; ties go to the lowest trial number, whatever the order of ``trials``.
 
     Parameters
     ----------
     trials : sequence of TrialRecord
         All trials of the study; those that are not complete and stable are passed over.
-    rule : {"best", "one-se"}
-        ``best``: the lowest value. ``one-se``: the smallest encoding dimension among the
-        trials whose value is at most the best value plus its standard error; among
-        these the lowest value.
-    default_encoding_dim : int
-        Encoding dimension of a trial whose parameters do not name one.
+    rule : {"best", "one-se", "knee"}
+        ``best``: the lowest value, then the smallest. ``one-se``: the smallest among the trials
+        whose value is at most the best value plus its standard error; among these the lowest
+        value. ``knee``: where the Pareto front bends most, and the best where it does not.
+    sizes : callable
+        By what a trial is small; see :func:`selection_sizes`.
 
     Returns
     -------
     TrialRecord
+        On the Pareto front of value and sizes.
 
     Raises
     ------
@@ -186,15 +188,27 @@ def choose(
     ranked = eligible_trials(trials)
     if not ranked:
         raise RunFailedError(_nothing_to_choose(trials))
-    best = ranked[0]
+    # min keeps the first of equals, and `ranked` is sorted by (value, number).
+    best = min(ranked, key=lambda trial: (trial.value, sizes(trial)))
     if rule == "best":
         return best
     if rule == "one-se":
         bound = _rank(best)[0] + (best.standard_error or 0.0)
-        within = [trial for trial in ranked if _rank(trial)[0] <= bound]
-        # min keeps the first of equals, and `within` is sorted by (value, number).
-        return min(within, key=lambda trial: trial.params.get("encoding_dim", default_encoding_dim))
-    raise ValueError(f"rule must be 'best' or 'one-se', got {rule!r}")
+        return min((trial for trial in ranked if _rank(trial)[0] <= bound), key=sizes)
+    if rule == "knee":
+        return knee(pareto_front(ranked, sizes), sizes) or best
+    raise ValueError(f"rule must be 'best', 'one-se' or 'knee', got {rule!r}")
+
+
+def selection_sizes(spec: StudySpec, image_shape: ImageShape | None) -> Sizes:
+    """Give by what a trial of a study is small when one is chosen.
+
+    That is by its objectives beside mse; without any, ``one-se`` goes by the size of the code.
+    """
+    objectives = spec.search.objectives
+    if objectives == ("mse",) and spec.search.select == "one-se":
+        objectives = ("mse", "encoding_dim")
+    return sizes_by(objectives, spec, image_shape)
 
 
 def corrected_resampled_t_test(

@@ -3,12 +3,13 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from aesearch.studies.results.evaluation import Evaluation, EvaluationSummary
+from aesearch.studies.results.front import knee, pareto_front, sizes_by
 from aesearch.studies.results.records import (
     Document,
     Facts,
@@ -17,10 +18,16 @@ from aesearch.studies.results.records import (
     TrialCounts,
     TrialRecord,
 )
-from aesearch.studies.results.selection import eligible_trials, indistinguishable, pooled_spread
+from aesearch.studies.results.selection import (
+    SelectionRule,
+    eligible_trials,
+    indistinguishable,
+    pooled_spread,
+)
 from aesearch.studies.results.space_bounds import Edge, edges
 from aesearch.studies.spec.resolved import ResolvedSpec
-from aesearch.studies.spec.sections import TrainingSpec
+from aesearch.studies.spec.sections import Objective, TrainingSpec
+from aesearch.studies.spec.weights import n_parameters
 
 ALPHA = 0.05  # p of the corrected resampled t-test from which two trials are called a near-tie
 # Worst over best retrained seed, from where it is said. The settings in docs/reports.md end at up
@@ -102,6 +109,36 @@ class SizeSummary(Document):
     n_trials: int
     best: TrialSummary | None
     pca: float | None
+
+
+@dataclass(frozen=True)
+class FrontTrial(Document):
+    """A trial on the Pareto front, with all that may be an objective."""
+
+    number: int
+    mse: float
+    encoding_dim: int
+    n_parameters: int
+
+
+@dataclass(frozen=True)
+class Front(Document):
+    """Trials than which no other has less of one objective and no more of the rest.
+
+    Attributes
+    ----------
+    objectives : list of str
+        As ``search.objectives`` has them.
+    trials : list of FrontTrial
+        The smallest first.
+    knee : int or None
+        Number of the trial at which the front bends most; None where it does not, or has fewer
+        than three trials.
+    """
+
+    objectives: list[str]
+    trials: list[FrontTrial]
+    knee: int | None
 
 
 @dataclass(frozen=True)
@@ -225,6 +262,8 @@ class Summary(Document):
         Parameters of the winner that lie at an end of what was searched.
     sizes : list of SizeSummary
         Of each searched size of the code, where there are several.
+    front : Front or None
+        None of a study whose only objective is the mse, or without a trial that may be chosen.
     indistinguishable : NearTies or None
         None where there is nothing to test.
     unstable, failed : list of SetAside
@@ -244,7 +283,7 @@ class Summary(Document):
     n_trials: int
     trials: TrialCounts
     finished: bool
-    selection: Literal["best", "one-se"]
+    selection: SelectionRule
     denoising: Denoising | None
     has_noisy: bool
     winner: TrialSummary | None
@@ -252,6 +291,7 @@ class Summary(Document):
     fold_effects_out: bool
     edges: list[Edge]
     sizes: list[SizeSummary]
+    front: Front | None = field(default=None, kw_only=True)
     indistinguishable: NearTies | None
     unstable: list[SetAside]
     failed: list[SetAside]
@@ -259,6 +299,13 @@ class Summary(Document):
     retraining: bool
     evaluation: EvaluationSummary | None
     test_looks: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it in plain values; ``front`` only where there is one."""
+        found = super().to_dict()
+        if self.front is None:
+            del found["front"]
+        return found
 
 
 def summary(snapshot: StudySnapshot, evaluation: Evaluation | None = None) -> Summary:
@@ -297,6 +344,7 @@ def summary(snapshot: StudySnapshot, evaluation: Evaluation | None = None) -> Su
         # After a fixed number of epochs fast learners score best, which says nothing of the end.
         edges=edges(winner.params, spec.space) if winner and spec.scores_delivery else [],
         sizes=_sizes(trials, snapshot),
+        front=front_of(snapshot),
         indistinguishable=_near_ties(ranked, winner, snapshot.facts),
         unstable=[
             SetAside(trial.number, trial.unstable)
@@ -329,6 +377,33 @@ def _sizes(trials: Sequence[TrialRecord], snapshot: StudySnapshot) -> list[SizeS
         best = TrialSummary.of(ranked[0], snapshot.spec) if ranked else None
         found.append(SizeSummary(size, len(own), best, _finite(pca.get(size))))
     return found
+
+
+def front_of(
+    snapshot: StudySnapshot, objectives: Sequence[Objective] | None = None
+) -> Front | None:
+    """Give the Pareto front of a study so far; None for one objective, and where it is empty.
+
+    Parameters
+    ----------
+    objectives : sequence of str, optional
+        None for those of the study.
+    """
+    spec, shape = snapshot.spec, snapshot.image_shape
+    names = spec.search.objectives if objectives is None else tuple(objectives)
+    ranked = eligible_trials(snapshot.trials)
+    if len(names) < 2 or not ranked or shape is None:
+        return None
+    sizes = sizes_by(names, spec, shape)
+    found = pareto_front(ranked, sizes)
+    bend = knee(found, sizes)
+    rows = []
+    for trial in found:
+        assert trial.value is not None, "a trial that may be chosen has a value"
+        own = spec.configuration(trial.params)
+        weights = n_parameters(own, shape)
+        rows.append(FrontTrial(trial.number, trial.value, own.encoding_dim, weights))
+    return Front(list(names), rows, None if bend is None else bend.number)
 
 
 def _finite(value: float | None) -> float | None:

@@ -14,6 +14,11 @@ from aesearch.studies.results.summary import (
 )
 from aesearch.studies.results.text import counted, kept_text, one_line, parameter_text, value_text
 
+FRONT_SHOWN = 20
+NO_KNEE = (
+    "it has no knee, which takes three trials, one of them below the line between the ends: the "
+    "best is chosen"
+)
 REASONS_SHOWN = 5  # a study whose every trial failed still fits on a screen
 
 
@@ -39,7 +44,7 @@ def summary_text(found: Summary) -> str:
     lines += _set_aside("unstable and set aside", found.unstable)
     lines += _set_aside("failed", found.failed, verb=False)
     lines += [*_retrain_lines(found), *evaluation_lines(found.evaluation)]
-    lines += size_lines(found)
+    lines += [*size_lines(found), *_front_lines(found)]
     return "\n".join(one_line(line) for line in lines)
 
 
@@ -136,6 +141,26 @@ def size_lines(found: Summary) -> list[str]:
             f"  another size than the winner's: aesearch train {shlex.quote(found.study)} "
             "--encoding-dim <size>"
         )
+    return lines
+
+
+def _front_lines(found: Summary) -> list[str]:
+    """Tell the Pareto front; nothing where there is one objective."""
+    front = found.front
+    if front is None:
+        return []
+    n_trials = counted(len(front.trials), "trial")
+    lines = [f"Pareto front of {', '.join(front.objectives)}, {n_trials}, the smallest first:"]
+    for row in front.trials[:FRONT_SHOWN]:
+        sizes = [f"{name} {getattr(row, name):,}" for name in front.objectives if name != "mse"]
+        marks = ", the winner" * (found.winner is not None and found.winner.number == row.number)
+        marks += ", its knee" * (front.knee == row.number)
+        lines.append(f"  trial {row.number}: {value_text(row.mse)}, {', '.join(sizes)}{marks}")
+    others = ", ".join(str(row.number) for row in front.trials[FRONT_SHOWN:])
+    if others:
+        lines.append(f"  and trials {others}")
+    if found.selection == "knee" and front.knee is None:
+        lines.append(f"  {NO_KNEE}")
     return lines
 
 

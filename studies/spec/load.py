@@ -35,6 +35,7 @@ MAY_DIFFER_ON_RESUME = (
     "search.timeout",
     "search.stop",
     "search.select",
+    "search.objectives",
     "data.data_dir",
     # What these make of the images is compared itself.
     "data.test",

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from aesearch.studies.errors import SpecError
 from aesearch.studies.spec.dimensions import hidden_name, hidden_widths
 from aesearch.studies.spec.resolved import ResolvedSpec
+from aesearch.studies.spec.weights import linear_weights
 
 # PostgreSQL gives bytes back as twice as many hexadecimal digits, in at most 2^30 bytes; SQLite
 # takes 10^9 bytes. Something is left for what stands beside the weights.
@@ -56,9 +57,7 @@ def check_weights(spec: ResolvedSpec, pixels: int, backend: str) -> None:
 
 def _dense_bytes(widths: tuple[int, ...]) -> int:
     """Size of the encoder with these widths, and of its mirror image: weights and biases."""
-    weights = sum(one * other for one, other in pairwise(widths))
-    biases = sum(widths[1:]) + sum(widths[:-1])
-    return _WEIGHT_BYTES * (2 * weights + biases)
+    return _WEIGHT_BYTES * linear_weights(widths)
 
 
 class NetworkSize(NamedTuple):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from aesearch.studies.errors import SpecError
 from aesearch.studies.spec.automatic import placement
@@ -16,6 +16,9 @@ from aesearch.studies.spec.sections import (
     TrainingSpec,
 )
 from aesearch.studies.spec.study import StudySpec
+from aesearch.studies.spec.weights import grid_within, space_within, widths_within
+
+Spec = TypeVar("Spec", bound=StudySpec)
 
 # Of the last epochs, in a trial's score: see docs/decisions.md for the measurement.
 SCORE_EPOCHS = 3
@@ -124,8 +127,17 @@ def resolve(
     Raises
     ------
     SpecError
-        If there are more folds than training images.
+        If there are more folds than training images, or no network is as small as asked for.
     """
+    if spec.search.max_parameters is not None:
+        whole = resolve(
+            without_limit(spec),
+            image_shape=image_shape,
+            n_train=n_train,
+            device=device,
+            fast_bfloat16=fast_bfloat16,
+        )
+        spec = _within_limit(spec, whole, image_shape)
     channels, height, width = image_shape
     pixels = channels * height * width
     if spec.search.folds > n_train:
@@ -179,6 +191,32 @@ def resolve(
     return ResolvedSpec.model_validate(spec.model_copy(update=changes).model_dump())
 
 
+def without_limit(spec: StudySpec) -> StudySpec:
+    """Give a specification without ``search.max_parameters``."""
+    return _changed(spec, "search", max_parameters=None)
+
+
+def _within_limit(
+    spec: StudySpec, whole: ResolvedSpec, image_shape: tuple[int, int, int]
+) -> StudySpec:
+    """Leave out of a specification what is too large; ``whole`` is it, resolved without limit."""
+    whole = _changed(whole, "search", max_parameters=spec.search.max_parameters)
+    if spec.model.dense.hidden == "auto":
+        dense = whole.model.dense.model_copy(update={"hidden": widths_within(whole, image_shape)})
+        whole = _changed(whole, "model", dense=dense)
+    whole = whole.model_copy(update={"space": space_within(whole, image_shape)})
+    spec = _changed(spec, "model", dense=whole.model.dense)
+    if spec.search.sampler == "grid":
+        n_all = len(grid_within(whole, image_shape))
+        spec = _changed(spec, "search", trials=min(spec.search.trials, n_all))
+    return spec.model_copy(update={"space": whole.space})
+
+
+def _changed(spec: Spec, section: str, **values: Any) -> Spec:
+    changed = getattr(spec, section).model_copy(update=values)
+    return spec.model_copy(update={section: changed})
+
+
 def _n_first(spec: StudySpec) -> int:
     """How many sizes of the code begin with the same configuration."""
     sizes = spec.space.encoding_dim
@@ -230,7 +268,13 @@ def automatic_name(dataset: str) -> str:
     return PurePath(dataset).stem.lower().strip(". ")[:200] or "study"
 
 
-def as_stored(asked: StudySpec, resolved: ResolvedSpec, stored: StudySpec) -> ResolvedSpec:
+def as_stored(
+    asked: StudySpec,
+    resolved: ResolvedSpec,
+    stored: StudySpec,
+    *,
+    image_shape: tuple[int, int, int],
+) -> ResolvedSpec:
     """Give what was left to "auto" the value that the stored study has.
 
     A study goes on as it was begun, also on a machine or with a version that would choose
@@ -244,6 +288,7 @@ def as_stored(asked: StudySpec, resolved: ResolvedSpec, stored: StudySpec) -> Re
         The same, resolved here and now.
     stored : StudySpec
         Of the study that is to go on.
+    image_shape : (channel, height, width)
     """
     changes: dict[str, Any] = {}
     for section in ("training", "search", "retrain", "compute"):
@@ -256,7 +301,10 @@ def as_stored(asked: StudySpec, resolved: ResolvedSpec, stored: StudySpec) -> Re
         changes["space"] = asked.space.with_architecture(
             stored.space.architecture, asked.model.architecture
         )
-    return resolved.model_copy(update=changes)
+    kept = resolved.model_copy(update=changes)
+    if asked.space.architecture == "auto" and kept.search.max_parameters is not None:
+        kept = kept.model_copy(update={"space": space_within(kept, image_shape)})
+    return kept
 
 
 def _as_kept(given: Any, resolved: Any, kept: Any) -> Any:

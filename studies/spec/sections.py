@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from aesearch.studies.spec.dimensions import (
     Activation,
@@ -353,6 +353,21 @@ class StopSpec(Section):
         return self
 
 
+Objective = Literal["mse", "encoding_dim", "n_parameters"]
+
+
+def _objectives(value: Any) -> Any:
+    """Take ``mse,encoding_dim`` for a list."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+Objectives = Annotated[
+    tuple[Objective, ...],
+    Field(strict=False),
+    BeforeValidator(_objectives, json_schema_input_type=list[Objective] | str),
+]
+
+
 class SearchSpec(Section):
     """How the search goes through the space and what it makes of the folds."""
 
@@ -391,9 +406,24 @@ class SearchSpec(Section):
         default=None,
         description="When the search ends before all of its trials; null for not at all.",
     )
-    select: Literal["best", "one-se"] = Field(
+    objectives: Objectives = Field(
+        default=("mse",),
+        description="Of what a good trial has little: mse, its score, and beside it encoding_dim, "
+        "n_parameters (weights and biases of its network) or both. With several, the summary has "
+        "the Pareto front: trials than which no other is smaller in one and no larger in the rest. "
+        "The search itself goes by the mse.",
+    )
+    select: Literal["best", "one-se", "knee"] = Field(
         default="best",
-        description="best: lowest mean; one-se: smallest code within one standard error of it.",
+        description="best: lowest mean; one-se: smallest code within one standard error of it; "
+        "knee: where the Pareto front of search.objectives bends most. With objectives beside mse, "
+        "one-se takes the smallest by them, in their order.",
+    )
+    max_parameters: PositiveCount | None = Field(
+        default=None,
+        description="Weights and biases that a network may have at most; null for no limit. No "
+        "configuration with more is tried, what never fits is left out of the space, and hidden "
+        "widths that are auto get narrower.",
     )
     score_epochs: AutoCount = Field(
         default="auto",
@@ -419,6 +449,13 @@ class SearchSpec(Section):
         description="Generation j starts when all up to j - lookahead are finished; auto goes by "
         "device and size.",
     )
+
+    @field_validator("objectives")
+    @classmethod
+    def _of_the_mse(cls, objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+        if "mse" not in objectives or len(set(objectives)) < len(objectives):
+            raise broken(must("name mse, and each objective once", list(objectives)))
+        return objectives
 
     @model_validator(mode="before")
     @classmethod

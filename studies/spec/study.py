@@ -258,6 +258,10 @@ def _disagreements(spec: StudySpec) -> list[Problem]:
     problems += _corruption_disagreements(spec)
     problems += _noisy_disagreements(spec)
     problems += _optimizer_disagreements(spec)
+    if search.select == "knee" and search.objectives == ("mse",):
+        rule = "be best or one-se unless search.objectives names a size, such as mse,encoding_dim"
+        uses = (("search", "objectives"),)
+        problems.append(must(rule, search.select, ("search", "select"), uses))
     retrain = spec.retrain
     if retrain.min_delta_mode == "relative" and retrain.min_delta >= 1:
         uses = (("retrain", "min_delta_mode"),)

@@ -174,7 +174,14 @@ def test_more_trials_come_in_the_generations_of_the_study(given, tmp_path, monke
 
 
 @pytest.mark.parametrize(
-    "override", ["search.trials=9", "retrain.seeds=3", "search.select=one-se", "description=more"]
+    "override",
+    [
+        "search.trials=9",
+        "retrain.seeds=3",
+        "search.select=one-se",
+        "search.objectives=[mse, n_parameters]",
+        "description=more",
+    ],
 )
 def test_what_changes_no_trial_is_taken(given, override):
     """More trials, another choice or retraining are no other study."""

@@ -51,12 +51,38 @@ def test_the_help_of_a_flag_is_that_of_its_field(name):
     shown = flag_help(name)
     assert shown.startswith(field.description[:15])
     assert all(choice in shown for choice in get_args(field.annotation) if type(choice) is str)
+    if isinstance(default, tuple):  # as it is typed
+        default = ",".join(default)
     if default is None:
         assert re.search(r"Default: [a-z ']+\.$", shown), "what null stands for"
     elif isinstance(default, Choices):
         assert shown.endswith(f" Default: {','.join(map(str, default.choices))}.")
     else:
         assert shown.endswith(f" Default: {default}.")
+
+
+@pytest.mark.parametrize("objectives", ["mse, encoding_dim", ["mse", "encoding_dim"]])
+def test_objectives_are_a_list_or_words_with_commas(objectives):
+    """On the command line, and in Python; a limit of weights is beside them."""
+    found = study_spec({"objectives": objectives, "select": "knee", "max_parameters": 9000}).search
+    assert found.objectives == ("mse", "encoding_dim")
+    assert (found.select, found.max_parameters) == ("knee", 9000)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"objectives": "encoding_dim"}, r"must name mse, and each objective once, got \['enc"),
+        ({"objectives": "mse,mse"}, "must name mse, and each objective once"),
+        ({"objectives": "mse,size"}, "must be mse, encoding_dim or n_parameters, got 'size'"),
+        ({"select": "knee"}, "must be best or one-se unless search.objectives names a size"),
+        ({"max_parameters": 0}, "search.max_parameters: must be >= 1, got 0"),
+    ],
+)
+def test_objectives_that_make_no_front_are_refused(options, problem):
+    """With the rule."""
+    with pytest.raises(SpecError, match=problem):
+        study_spec(options)
 
 
 @pytest.mark.parametrize("name", FLAGS)

@@ -1,6 +1,7 @@
 """Suggestions and prunings are pure functions of the seed and of finished results."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import optuna
@@ -12,6 +13,9 @@ from aesearch.sampling import suggest as suggesting
 from aesearch.sampling.suggest import Pruner, distributions, rungs, suggest
 from aesearch.studies.spec.load import load_spec
 from aesearch.studies.spec.resolved import resolve
+from aesearch.studies.spec.weights import n_parameters
+
+SHAPE = (1, 8, 8)
 
 
 def resolved(*overrides):
@@ -21,13 +25,16 @@ def resolved(*overrides):
     return resolve(spec, image_shape=(1, 8, 8), n_train=1000, device="cpu")
 
 
-def finished_trials(spec, count, *, epochs=20):
+def finished_trials(spec, count, configurations=(), *, epochs=20):
     """Trials that a study might have finished: every third pruned half-way."""
     rng = np.random.default_rng(5)
     kinds = distributions(spec)
     trials = []
     for number in range(count):
-        params = suggest(spec, 1000 + number, range(1, 2), [], [])[0]
+        if configurations:
+            params = configurations[number]
+        else:
+            params = suggest(spec, 1000 + number, range(1, 2), [], [])[0]
         means = (0.05 + rng.random() * 0.05) * np.exp(-np.arange(1, epochs + 1) / 10)
         pruned = number % 3 == 2
         last = epochs // 2 if pruned else epochs
@@ -244,3 +251,75 @@ def test_scratch_studies_stay_out_of_optunas_log(capfd):
     spec = resolved()
     assert math.isclose(suggest(spec, 0, range(1), [], [])[0]["learning_rate"], 3e-3)
     assert capfd.readouterr().err == ""
+
+
+LIMITED = (
+    "space.architecture.choices=[dense,conv]",
+    "space.encoding_dim.choices=[4, 32]",
+    "space.hidden.choices=[16, 48, 96, 128]",
+    "space.channels.choices=[4-4-4, 16-32-64]",
+    "model.conv.hidden=16",
+    "model.dense.hidden=[128]",
+    "search.max_parameters=14000",
+)
+
+
+def weights(spec, params):
+    """Count those of a configuration for 8x8 images."""
+    return n_parameters(spec.configuration(params), SHAPE)
+
+
+@pytest.mark.parametrize("epochs", ["20", "auto"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "gp"])
+def test_nothing_above_the_limit_of_weights_is_suggested(sampler, epochs):
+    """By no sampler, learning or not; asked twice the same; the first ones included."""
+    asked = ("search.startup_trials=4", f"search.sampler={sampler}", f"training.epochs={epochs}")
+    spec = resolved(*LIMITED, *asked)
+    first = suggest(spec, 0, range(6), [], [], (), SHAPE)
+    known = finished_trials(spec, 12, first * 2)
+    later = suggest(spec, 4, range(12, 22), known, [], (), SHAPE)
+    assert max(weights(spec, params) for params in first + later) <= 14_000
+    assert later == suggest(spec, 4, range(12, 22), known, [], (), SHAPE)
+
+
+def test_the_first_of_each_size_is_the_nearest_to_the_default_that_fits():
+    """Each size has its own widths."""
+    spec = resolved(*LIMITED, "training.epochs=auto", "model.dense.hidden=[96]")
+    first = suggest(spec, 0, range(2), [], [], (), SHAPE)
+    assert [(params["encoding_dim"], params["hidden"]) for params in first] == [
+        (4, "96"),
+        (32, "48"),
+    ]
+    default = spec.default_configuration_params()
+    assert all(params["learning_rate"] == default["learning_rate"] for params in first)
+
+
+def test_random_configurations_are_even_among_those_that_fit():
+    """What is too large is drawn again; it does not become its neighbour."""
+    spec = resolved(
+        *LIMITED[1:], "space.architecture=null", "space.channels=null", "search.sampler=random"
+    )
+    found = suggest(spec, 0, range(1, 301), [], [], (), SHAPE)
+    counts = Counter((params["encoding_dim"], params["hidden"]) for params in found)
+    assert counts.keys() == {(4, "16"), (4, "48"), (4, "96"), (32, "16"), (32, "48")}
+    # Within three standard deviations of 60; a neighbour would have 100.
+    assert all(abs(count - 60) < 21 for count in counts.values())
+
+
+def test_a_grid_leaves_out_what_is_too_large():
+    """Its cells keep their order."""
+    grid = (
+        "search.sampler=grid",
+        "space.learning_rate=null",
+        "space.weight_decay=null",
+        "space.dropout=null",
+    )
+    spec = resolved(*LIMITED, *grid)
+    cells = suggest(spec, 0, range(spec.n_trials), [], [], (), SHAPE)
+    small = [c for c in spec.space.grid_configurations() if weights(spec, c) <= 14_000]
+    assert cells == small
+    assert len(small) < spec.space.grid_size
+    assert suggesting.cut_grid(spec, SHAPE) is None
+    cut = spec.model_copy(update={"search": spec.search.model_copy(update={"trials": 2})})
+    told = suggesting.cut_grid(cut, SHAPE)
+    assert f"the grid has {len(small)} configurations, of which 2 are tried" in told

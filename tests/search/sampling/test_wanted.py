@@ -11,9 +11,11 @@ from aesearch.data.study_data import load_problem
 from aesearch.driver.create import leave_study
 from aesearch.sampling.wanted import WishError, completed, read_wanted
 from aesearch.studies.spec.load import load_spec, to_yaml
+from aesearch.studies.spec.resolved import resolve
 from aesearch.studies.store import retrain_results, study_rows
 from aesearch.terminal.display import make_display
 
+SHAPE = (1, 8, 8)
 KNOWN = [
     {"architecture": "conv", "encoding_dim": 8, "learning_rate": 0.002},
     {"encoding_dim": 4, "dropout": 0.05, "architecture": "dense"},
@@ -35,7 +37,7 @@ def begin(storage, spec, enqueue=KNOWN):
 
 def test_what_is_left_out_is_as_in_the_default_configuration(spec):
     """A configuration is whole, in the order of the space."""
-    found = completed(spec, {"learning_rate": 0.002, "encoding_dim": 8.0})
+    found = completed(spec, {"learning_rate": 0.002, "encoding_dim": 8.0}, SHAPE)
     assert found == spec.default_configuration_params() | {
         "learning_rate": 0.002,
         "encoding_dim": 8,
@@ -58,7 +60,19 @@ def test_what_is_left_out_is_as_in_the_default_configuration(spec):
 def test_what_is_no_configuration_of_the_space_is_named(spec, wish, said):
     """The dimension, what it has, and what was found."""
     with pytest.raises(WishError, match=said):
-        completed(spec, wish)
+        completed(spec, wish, SHAPE)
+
+
+def test_what_has_too_many_weights_is_named():
+    """With how many it has; what is left out is as in the nearest configuration that fits."""
+    space = ("space.hidden.choices=[16, 48, 96]", "space.encoding_dim.choices=[4, 32]")
+    asked = load_spec(overrides=[*space, "model.dense.hidden=[96]", "search.max_parameters=14000"])
+    spec = resolve(asked, image_shape=SHAPE, n_train=100, device="cpu")
+    assert completed(spec, {"encoding_dim": 4}, SHAPE)["hidden"] == "96"
+    assert completed(spec, {"encoding_dim": 32}, SHAPE)["hidden"] == "48"
+    said = r"at most 14000 weights \(search.max_parameters\), got 22880 with dense, hidden 96, enc"
+    with pytest.raises(WishError, match=said):
+        completed(spec, {"hidden": 96, "encoding_dim": 32}, SHAPE)
 
 
 def test_files_of_every_kind(tmp_path, spec):
@@ -73,7 +87,7 @@ def test_files_of_every_kind(tmp_path, spec):
     assert read_wanted(tmp_path / "list.yaml") == KNOWN
     assert read_wanted([tmp_path / "one.yaml", KNOWN[1]]) == KNOWN
     (found,) = read_wanted(str(tmp_path / "study.yaml"))
-    assert completed(spec, found) == spec.default_configuration_params()
+    assert completed(spec, found, SHAPE) == spec.default_configuration_params()
     assert read_wanted(tmp_path / "trials.csv") == [
         {"architecture": "dense", "hidden": "256-128", "encoding_dim": 8}
     ]
@@ -97,7 +111,7 @@ def table(tmp_path_factory, tiny_spec):
 def test_they_are_the_first_trials_and_the_default_comes_next(table, spec):
     """As asked for, whatever the sampler; what it would have tried first is tried after them."""
     params = [trial[2] for trial in table[0]]
-    assert params[:2] == [completed(spec, wish) for wish in KNOWN]
+    assert params[:2] == [completed(spec, wish, SHAPE) for wish in KNOWN]
     assert params[2] == spec.default_configuration_params()
     assert len(params) == 5
 

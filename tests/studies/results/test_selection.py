@@ -28,6 +28,11 @@ def complete(number: int, value: float, *, se: float = 0.001, **changes) -> Tria
     return TrialRecord(number, "complete", value=value, standard_error=se, **changes)
 
 
+def by_code(default: int = 16):
+    """Give the size of a trial's code, which those without a parameter have in common."""
+    return lambda trial: (trial.params.get("encoding_dim", default),)
+
+
 def test_fold_scores_average_the_last_epochs():
     curves = [[9.0, 3.0, 1.0], [9.0, 4.0, 6.0]]
     assert fold_scores(curves, 2).tolist() == [2.0, 5.0]
@@ -57,7 +62,7 @@ def test_standard_error_of_one_fold_is_refused():
 @pytest.mark.parametrize("rule", ["best", "one-se"])
 def test_ties_go_to_the_lowest_number_in_any_order(rule):
     trials = [complete(5, 0.02), complete(3, 0.01), complete(2, 0.01), complete(4, 0.01)]
-    assert choose(trials, rule, default_encoding_dim=16).number == 2
+    assert choose(trials, rule, by_code()).number == 2
 
 
 @pytest.mark.parametrize(
@@ -74,7 +79,7 @@ def test_ties_go_to_the_lowest_number_in_any_order(rule):
     ids=["unstable", "-inf", "nan", "no value", "pruned", "failed", "running"],
 )
 def test_trials_that_may_not_win_are_passed_over(trial):
-    assert choose([trial, complete(1, 0.5)], "best", default_encoding_dim=16).number == 1
+    assert choose([trial, complete(1, 0.5)], "best", by_code()).number == 1
 
 
 def test_best_ignores_the_encoding_dimension():
@@ -82,7 +87,7 @@ def test_best_ignores_the_encoding_dimension():
         complete(0, 0.0100, params={"encoding_dim": 32}),
         complete(1, 0.0105, params={"encoding_dim": 8}),
     ]
-    assert choose(trials, "best", default_encoding_dim=16).number == 0
+    assert choose(trials, "best", by_code()).number == 0
 
 
 def test_one_se_takes_the_smallest_dimension_within_one_standard_error():
@@ -92,7 +97,7 @@ def test_one_se_takes_the_smallest_dimension_within_one_standard_error():
         complete(2, 0.0108, params={"encoding_dim": 8}),
         complete(3, 0.0120, params={"encoding_dim": 2}),
     ]
-    assert choose(trials, "one-se", default_encoding_dim=16).number == 2
+    assert choose(trials, "one-se", by_code()).number == 2
 
 
 def test_one_se_includes_its_bound():
@@ -100,18 +105,18 @@ def test_one_se_includes_its_bound():
         complete(0, 0.25, se=0.25, params={"encoding_dim": 32}),
         complete(1, 0.5, params={"encoding_dim": 8}),
     ]
-    assert choose(trials, "one-se", default_encoding_dim=16).number == 1
+    assert choose(trials, "one-se", by_code()).number == 1
 
 
 @pytest.mark.parametrize(("default", "chosen"), [(4, 1), (64, 0)])
 def test_trial_without_an_encoding_dimension_has_the_default_one(default, chosen):
     trials = [complete(0, 0.0100), complete(1, 0.0101, params={})]
-    assert choose(trials, "one-se", default_encoding_dim=default).number == chosen
+    assert choose(trials, "one-se", by_code(default)).number == chosen
 
 
 def test_unknown_rule_is_refused():
-    with pytest.raises(ValueError, match="rule must be 'best' or 'one-se', got 'worst'"):
-        choose([complete(0, 0.1)], "worst", default_encoding_dim=16)
+    with pytest.raises(ValueError, match="rule must be 'best', 'one-se' or 'knee', got 'worst'"):
+        choose([complete(0, 0.1)], "worst", by_code())
 
 
 def test_nothing_to_choose_says_how_trials_ended_and_the_three_main_reasons():
@@ -124,7 +129,7 @@ def test_nothing_to_choose_says_how_trials_ended_and_the_three_main_reasons():
         TrialRecord(5, "waiting"),
     ]
     with pytest.raises(RunFailedError) as caught:
-        choose(trials, "best", default_encoding_dim=16)
+        choose(trials, "best", by_code())
     message = str(caught.value)
     assert message.startswith(
         "no completed trial to choose among 6 "
@@ -144,7 +149,7 @@ def test_nothing_to_choose_says_how_trials_ended_and_the_three_main_reasons():
 def test_nothing_to_choose_names_the_remedy_that_fits(state, remedy):
     """A search that was cut short needs time; one that failed needs another space."""
     with pytest.raises(RunFailedError, match=remedy):
-        choose([TrialRecord(0, state)], "best", default_encoding_dim=16)
+        choose([TrialRecord(0, state)], "best", by_code())
 
 
 def high(number: int, *ends: float, limit: float = 0.1) -> TrialRecord:
@@ -176,7 +181,7 @@ def test_trials_above_the_limit_name_it_and_one_that_lets_the_best_of_them_in(
         high(3, 2 * smallest, limit=limit),
     ]
     with pytest.raises(RunFailedError) as caught:
-        choose(trials, "best", default_encoding_dim=16)
+        choose(trials, "best", by_code())
     first = str(caught.value).splitlines()[0]
     assert said in first
     assert "train for more epochs, or begin a new study" in first
@@ -196,14 +201,14 @@ def test_trials_above_the_limit_name_it_and_one_that_lets_the_best_of_them_in(
 def test_other_reasons_that_prevail_keep_their_remedy(others):
     """One trial above the limit beside two that swing or fail: the rates are too high."""
     with pytest.raises(RunFailedError, match="; lower the learning rates") as caught:
-        choose([high(0, 0.19), *others], "best", default_encoding_dim=16)
+        choose([high(0, 0.19), *others], "best", by_code())
     assert "unstable_loss" not in str(caught.value)
 
 
 def test_a_search_that_was_cut_short_needs_time_whatever_its_trials_lack():
     """Trials above the limit are no reason to raise it before the others have been tried."""
     with pytest.raises(RunFailedError, match="more time"):
-        choose([high(0, 0.19), TrialRecord(1, "waiting")], "best", default_encoding_dim=16)
+        choose([high(0, 0.19), TrialRecord(1, "waiting")], "best", by_code())
 
 
 def test_eligible_trials_are_sorted_by_value_then_number():

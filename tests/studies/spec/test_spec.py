@@ -371,9 +371,10 @@ def test_what_was_left_to_auto_goes_on_as_it_was_begun():
     )
     here = resolve(asked, **where, device="cpu", fast_bfloat16=True)
     assert here != stored
-    assert as_stored(asked, here, stored) == stored
+    assert as_stored(asked, here, stored, image_shape=(1, 28, 28)) == stored
     other = StudySpec(training={"batch_size": 400})
-    kept = as_stored(other, resolve(other, **where, device="cpu"), stored)
+    here = resolve(other, **where, device="cpu")
+    kept = as_stored(other, here, stored, image_shape=(1, 28, 28))
     assert kept.training.batch_size == 400
 
 
