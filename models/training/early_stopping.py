@@ -1,18 +1,16 @@
 """When a member of a population stops, and which of its weights are kept."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from scipy.special import stdtrit
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from aesearch.models.training.population import Population
 
-# How often a network that is no better than PCA may be kept by chance. One network in a hundred:
-# its epoch is the best of many, which helps chance, and a true gain is far clearer than this.
-CHANCE = 0.01
+# Whether errors of the same images are lower than others, and not by chance.
+ClearlyLower = Callable[[Tensor, Tensor], bool]
 
 
 class EarlyStopping:
@@ -60,13 +58,22 @@ class EarlyStopping:
         self.best_weights: Tensor | None = None
         self._reference_loss = self.best_loss.clone()
         self._reference_epoch = self.best_epoch.clone()
+        self._clearly_lower: ClearlyLower | None = None
         self._start_errors: Tensor | None = None  # (member, sample), NaN behind a member's last
 
-    def consider_start(self, population: Population) -> None:
+    def consider_start(self, population: Population, clearly_lower: ClearlyLower) -> None:
         """Measure untrained members that are PCA, so that none is kept that is worse.
 
         Patience does not count from here: a start may be hard to better in the first epochs.
+
+        Parameters
+        ----------
+        population : Population
+        clearly_lower : callable(errors, others)
+            Whether errors, of one image each, are lower than others of the same images by more
+            than chance explains.
         """
+        self._clearly_lower = clearly_lower
         self._start_errors = pad_sequence(
             population.validation_errors(), batch_first=True, padding_value=math.nan
         )
@@ -117,19 +124,19 @@ class EarlyStopping:
     def restore(self, population: Population) -> None:
         """Give every member the weights of its best epoch; none without a finite loss.
 
-        A member that started as PCA becomes PCA again unless its best epoch is better on its
-        validation images than chance explains: a paired t-test over these images, one-sided,
-        p < ``CHANCE``. It then is PCA of all its images, those included, and its best epoch 0.
+        A member that started as PCA becomes PCA again unless its best epoch is clearly better on
+        its validation images. It then is PCA of all its images, those included, and its best
+        epoch 0.
         """
         for position in self.best_loss.isfinite().nonzero().flatten().tolist():
             assert self.best_weights is not None
             population.set_weights(position, self.best_weights[position])
-        if self._start_errors is None:
+        if self._start_errors is None or self._clearly_lower is None:
             return
         unclear = []
         for position, errors in enumerate(population.validation_errors()):
             start = self._start_errors[position, : len(errors)]
-            if self.best_loss[position].isfinite() and not clearly_lower(errors, start):
+            if self.best_loss[position].isfinite() and not self._clearly_lower(errors, start):
                 self.best_epoch[position] = 0
                 self.best_loss[position] = start.mean()
                 unclear.append(position)
@@ -159,12 +166,3 @@ class EarlyStopping:
         self.best_weights = None if weights is None else weights.clone()
         errors = state.get("start_errors")
         self._start_errors = None if errors is None else errors.clone()
-
-
-def clearly_lower(errors: Tensor, others: Tensor) -> bool:
-    """Whether the same images' errors are lower in the mean than chance explains."""
-    gains = others - errors
-    if len(gains) == 1:  # nothing says how far chance goes
-        return False
-    mean, deviation = gains.mean().item(), gains.std().item()
-    return mean > stdtrit(len(gains) - 1, 1.0 - CHANCE) * deviation / math.sqrt(len(gains))

@@ -1,11 +1,13 @@
 """Members and populations of a study, out of its specification; nothing is trained here."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import stdtrit
 
 from aesearch.data.study_data import Problem
 from aesearch.models.training.denoising import Denoising, InputCorruption
@@ -16,6 +18,10 @@ from aesearch.seeds import derive_seed
 from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.spec.study import Configuration
 from aesearch.training.memory import bounded_population
+
+# How often a network that is no better than PCA may be kept by chance. One network in a hundred:
+# its epoch is the best of many, which helps chance, and a true gain is far clearer than this.
+CHANCE = 0.01
 
 
 @dataclass
@@ -184,8 +190,24 @@ def early_stopping(spec: ResolvedSpec, population: Population) -> EarlyStopping:
         relative=spec.retrain.min_delta_mode == "relative",
     )
     if population.starts_as_pca:
-        stopping.consider_start(population)
+        stopping.consider_start(population, clearly_lower)
     return stopping
+
+
+def clearly_lower(errors: torch.Tensor, others: torch.Tensor) -> bool:
+    """Whether errors of the same images are lower in the mean than chance explains.
+
+    A paired t-test, one-sided, p < ``CHANCE``; of one image nothing is clear.
+
+    Parameters
+    ----------
+    errors, others : Tensor, (sample,), float64
+    """
+    gains = others - errors
+    if len(gains) == 1:
+        return False
+    mean, error = gains.mean().item(), gains.std().item() / math.sqrt(len(gains))
+    return mean > float(stdtrit(len(gains) - 1, 1.0 - CHANCE)) * error
 
 
 def denoising_of(spec: ResolvedSpec) -> Denoising | None:

@@ -13,9 +13,10 @@ from aesearch.models import principal
 from aesearch.models.autoencoder import build_autoencoder
 from aesearch.models.principal import principal_components
 from aesearch.models.shortcut import start_at
-from aesearch.models.training.early_stopping import EarlyStopping, clearly_lower
+from aesearch.models.training.early_stopping import EarlyStopping
 from aesearch.models.training.population import Member, Population
 from aesearch.models.training.randomness import minibatch_order
+from aesearch.training.members import clearly_lower
 
 N_IMAGES = 70
 NETWORK = {
@@ -212,7 +213,7 @@ def stopped_early(members, images, architecture, *, n_epochs, **settings):
     settings = SETTINGS | {"epochs": n_epochs, "architecture": architecture} | settings
     population = Population(members, images, **settings)
     stopping = EarlyStopping(len(members), patience=n_epochs, min_delta=0.0)
-    stopping.consider_start(population)
+    stopping.consider_start(population, clearly_lower)
     while population.epoch < n_epochs and "training" in population.status:
         stopping.update(population, population.run_epoch().validation)
     best = stopping.best_weights.clone()
@@ -308,7 +309,7 @@ def test_a_start_is_remembered_across_a_stop(architecture):
     for interrupted in (False, True):
         population = Population(members, images, architecture=architecture, **SETTINGS)
         stopping = EarlyStopping(3, patience=5, min_delta=0.0)
-        stopping.consider_start(population)
+        stopping.consider_start(population, clearly_lower)
         stopping.update(population, population.run_epoch().validation)
         population.keep([2, 1])
         stopping.keep([2, 1])
