@@ -112,7 +112,8 @@ def _squares(errors: Tensor) -> Tensor:
     norms = torch.linalg.vector_norm(
         errors, dim=2, dtype=sum_dtype(errors.device) if large else None
     )
-    return norms.square_()
+    squares: Tensor = norms.square_()
+    return squares
 
 
 def binary_accuracies(
