@@ -184,11 +184,11 @@ class AutoencoderSearchCV(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return self._best().score(X, y)
 
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803 - scikit-learn's word
-        """Negative mean squared error of each row by ``best_estimator_``: (sample,)."""
+        """Negative mean squared error of the rows of X by ``best_estimator_``: (sample,)."""
         return self._best().score_samples(X)
 
     def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803 - scikit-learn's word
-        """``score_samples`` above the ``offset_`` of ``best_estimator_``: negative for outliers."""
+        """``decision_function`` of X by ``best_estimator_``: negative for outliers."""
         return self._best().decision_function(X)
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803 - scikit-learn's word
