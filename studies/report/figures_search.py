@@ -122,30 +122,51 @@ def _best_so_far(trials: Sequence[TrialRecord]) -> Plotly:
     }
 
 
-def importances(shares: Mapping[str, tuple[float, float, float]] | str) -> Figure | str:
+_OF_SCORES = (
+    "Share of the variation of the MSE over the space, as learnt from the complete trials, that "
+    "each hyperparameter explains by itself (fANOVA; on an even selection where there are "
+    "hundreds); what is missing to 100% is of several together. Whiskers: lowest and highest of "
+    "several random forests. Few trials make this a hint, not a finding."
+)
+_OF_EARLY_LOSSES = (
+    "All trials are compared by their loss on fold 0 up to epoch {epoch}. Share of its variation "
+    "(of the logarithm, at equal sizes of the code) that each hyperparameter explains by itself "
+    "(fANOVA); what is missing to 100% is of several together. Whiskers: lowest and highest of "
+    "several random forests. So early a loss says more of how fast a network learns than of how "
+    "well it ends."
+)
+_OF_THE_DASHBOARD = (
+    "The dashboard's importances answer another question, and may well differ: what sets the best "
+    "tenth of the trials apart from all (PED-ANOVA), scaled to add up to 1."
+)
+
+
+def importances(
+    shares: Mapping[str, tuple[float, float, float]] | str, *, at_epoch: int | None = None
+) -> Figure | str:
     """How much of the variance each hyperparameter explains; a sentence is passed on.
 
     Parameters
     ----------
     shares : mapping or str
         Mean, lowest and highest share over the forests, by name; or why there are none.
+    at_epoch : int, optional
+        Where they are of losses on fold 0 at an epoch, at equal sizes of the code.
     """
     if isinstance(shares, str):
         return shares
+    title, caption = "What mattered", _OF_SCORES
+    if at_epoch is not None:
+        title, caption = "What mattered early on", _OF_EARLY_LOSSES.format(epoch=at_epoch)
     ordered = sorted(shares.items(), key=lambda item: item[1][0])
     means = [mean for _, (mean, _, _) in ordered]
     names = [escaped(spelled(name)) for name, _ in ordered]
     told = ", ".join(f"{spelled(name)} {mean:.0%}" for name, (mean, _, _) in reversed(ordered))
     return Figure(
         name="importances",
-        title="What mattered",
+        title=title,
         alt=f"Bar chart of the share of the variation in MSE by hyperparameter: {told}.",
-        caption="Share of the variation of the MSE over the space, as learnt from the complete "
-        "trials, that each hyperparameter explains by itself (fANOVA; on an even selection where "
-        "there are hundreds); what is missing to 100% is of several together. Whiskers: lowest "
-        "and highest of several random forests. Few trials make this a hint, not a finding. "
-        "The dashboard's importances answer another question, and may well differ: what sets the "
-        "best tenth of the trials apart from all (PED-ANOVA), scaled to add up to 1.",
+        caption=f"{caption} {_OF_THE_DASHBOARD}",
         data=[
             {
                 "type": "bar",

@@ -20,7 +20,7 @@ from aesearch.studies.report import (
     tables,
     words,
 )
-from aesearch.studies.report.importances import shares
+from aesearch.studies.report.importances import early_losses, shares
 from aesearch.studies.report.look import TEMPLATE, Figure, script_json, spelled
 from aesearch.studies.results.evaluation import Evaluation
 from aesearch.studies.results.records import Picture, RetrainPoint, StudySnapshot
@@ -125,9 +125,13 @@ def _figures(
     pca = _pca_curve(snapshot, evaluation)
     rows = figures_dimension.dimension_rows(snapshot, default_dim, pca)
     best_epochs = {record.seed_index: record.best_epoch for record in snapshot.retrains}
+    early = early_losses(snapshot, curves)
     drawn = {
         "history": figures_search.history(snapshot),
-        "importances": figures_search.importances(shares(snapshot, dimensions, seed=spec.seed)),
+        "importances": figures_search.importances(
+            shares(snapshot, dimensions, seed=spec.seed, early=early),
+            at_epoch=int(spec.search.warmup_epochs) if early else None,
+        ),
         "parallel": figures_parallel.parallel(snapshot, dimensions),
         "dimensions": figures_dimension.by_dimension(
             snapshot, rows, default_dim, pca, pca_by_fold=bool(snapshot.facts.get("pca"))

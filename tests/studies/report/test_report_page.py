@@ -7,11 +7,12 @@ from dataclasses import replace
 from html import unescape
 
 import numpy as np
+import pandas as pd
 import pytest
 from report_study import SPACE, report_arguments
 
 from aesearch.studies.report.figures_dimension import dimension_rows
-from aesearch.studies.report.importances import shares
+from aesearch.studies.report.importances import early_losses, shares
 from aesearch.studies.report.look import clean, log_ticks, loss_axis, script_json
 from aesearch.studies.report.page import report_page
 from aesearch.studies.report.words import reproducing_commands
@@ -366,6 +367,45 @@ def test_what_matters_only_together_is_not_said_to_matter_alone():
     )
     found = shares(snapshot, space.dimensions(), seed=0)
     assert sum(mean for mean, _, _ in found.values()) < 0.7
+
+
+@pytest.mark.parametrize("n_rungs", [1, 3])
+def test_where_few_are_complete_all_count_at_the_first_rung(n_rungs):
+    """At equal sizes of the code: there the learning rate decides, over all the size does."""
+    rng = np.random.default_rng(0)
+    spec = load_spec(overrides=["data.dataset=digits", "search.trials=40"])
+    spec = resolve(spec, image_shape=(1, 8, 8), n_train=1438, device="cpu")
+    rung, trials, rows = spec.search.warmup_epochs, [], []
+    for number in range(40):
+        params = {
+            "encoding_dim": (4, 8, 16, 32)[number % 4],
+            "learning_rate": float(10 ** rng.uniform(-3, -2.1)),
+            "weight_decay": float(10 ** rng.uniform(-1.5, 0)),
+            "dropout": float(rng.uniform(0, 0.1)),
+        }
+        loss = (1 + 300 * params["learning_rate"]) / params["encoding_dim"] ** 2
+        state = "complete" if number < 5 else "pruned"
+        trials.append(TrialRecord(number, state, params, loss, epochs=rung))
+        for fold in range(3 if number < 5 else 1):
+            # Later losses and those of other folds are of survivors alone, and count for nothing.
+            for epoch in range(1, n_rungs * rung + 1):
+                late = epoch > rung or fold > 0
+                rows.append((number, fold, epoch, 1.0, rng.uniform() if late else loss / epoch))
+    snapshot = StudySnapshot("s", spec, 40, tuple(trials), (), (), 0, 0, {})
+    columns = ["number", "fold", "epoch", "train_loss", "validation_loss"]
+    early = early_losses(snapshot, pd.DataFrame(rows, columns=columns))
+    assert sorted(early) == list(range(40))
+    for size in range(4):
+        assert sum(early[n] for n in range(size, 40, 4)) == pytest.approx(0, abs=1e-9)
+    expected = math.log(trials[4].value / trials[0].value)
+    assert early[4] - early[0] == pytest.approx(expected)
+    dimensions = spec.space.dimensions()
+    found = shares(snapshot, dimensions, seed=0, early=early)
+    assert "encoding_dim" not in found
+    assert found["learning_rate"][0] > 0.8
+    assert "need 10 complete trials" in shares(snapshot, dimensions, seed=0)
+    unpruned = spec.model_copy(update={"search": spec.search.model_copy(update={"pruner": "none"})})
+    assert early_losses(replace(snapshot, spec=unpruned), pd.DataFrame(rows, columns=columns)) == {}
 
 
 def test_a_logarithmic_range_counts_by_its_logarithm():
