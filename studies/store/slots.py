@@ -186,14 +186,17 @@ def own_trials(
     only : sequence of int or None
         Ids of the trials to read; None for every slot.
     """
-    return split(connection, study_id, only=only)[0]
+    return split(connection, study_id, n_slots(connection, study_id), only=only)[0]
 
 
 def split(
-    connection: Connection, study_id: int, *, only: Sequence[int] | None = None
+    connection: Connection, study_id: int, count: int, *, only: Sequence[int] | None = None
 ) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
-    """Read our trials, as ``own_trials``, and those of others, as Optuna has them."""
-    count, table = n_slots(connection, study_id), tables.trial
+    """Read our trials, as ``own_trials``, and those of others, as Optuna has them.
+
+    ``count`` is that of ``n_slots``.
+    """
+    table = tables.trial
     query = (
         sa.select(table.c.trial_id, table.c.params, table.c.finished, table.c.excluded)
         .join(TRIALS, TRIALS.c.trial_id == table.c.trial_id)

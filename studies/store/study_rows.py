@@ -397,19 +397,20 @@ def snapshot(engine: Engine, name: str) -> StudySnapshot:
 def snapshot_in(
     connection: Connection, row: StudyRow, retrained: Sequence[RetrainRecord] | None = None
 ) -> StudySnapshot:
-    """Read a study as it is inside a transaction, with ten statements at most.
+    """Read a study as it is inside a transaction, with nine statements at most.
 
     Parameters
     ----------
     retrained : sequence of RetrainRecord, optional
         Its retrained seeds, where they were read already.
     """
-    trials, foreign = slots.split(connection, row.study_id)
     leases = connection.execute(
         sa.select(tables.lease, clock(connection).label("moment"))
         .where(tables.lease.c.study_id == row.study_id)
         .order_by(tables.lease.c.kind, tables.lease.c.position)
     ).all()
+    n_slots = sum(lease.size for lease in leases if lease.kind == "search")
+    trials, foreign = slots.split(connection, row.study_id, n_slots)
     if retrained is None:
         # All but the weights, which may be hundreds of megabytes.
         columns = [tables.retrain.c[name] for name in RetrainRecord.__dataclass_fields__]
