@@ -184,7 +184,7 @@ class AutoencoderSearchCV(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return self._best().score(X, y)
 
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803 - scikit-learn's word
-        """Negative mean squared error of the rows of X by ``best_estimator_``: (sample,)."""
+        """Negative mean squared error of each row of X by ``best_estimator_``: (sample,)."""
         return self._best().score_samples(X)
 
     def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803 - scikit-learn's word
@@ -241,8 +241,9 @@ def _searched(problem: Problem, n_jobs: int | None) -> StudySnapshot:
     spec = problem.spec
     assert isinstance(spec.search.generation_size, int), "the spec is resolved"
     assert isinstance(spec.search.lookahead, int), "the spec is resolved"
-    if spec.search.sampler == "grid" and spec.n_trials < spec.space.grid_size:
-        warnings.warn(cut_grid(spec), UserWarning, stacklevel=3)
+    cut = cut_grid(spec, problem.image_shape)
+    if cut is not None:
+        warnings.warn(cut, UserWarning, stacklevel=3)
     with tempfile.TemporaryDirectory(prefix="aesearch-") as folder:
         path = str(Path(folder) / "study.db")
         engine = study_rows.open_store(path)
