@@ -4,6 +4,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from numpy.lib import format as npy_format
 
 from aesearch.data import hdf5
 from aesearch.data.notes import Notes, listed, shown
+from aesearch.data.stored import Stored
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec
 
@@ -104,7 +106,7 @@ def header_of(stream: Any) -> tuple[tuple[int, ...], np.dtype]:
     return shape, dtype
 
 
-def archive_parts(path: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
+def archive_parts(path: Path, how: DataSpec, notes: Notes) -> Stored:
     """Read the arrays of an archive by the names that are used in the field.
 
     Raises
@@ -119,12 +121,12 @@ def archive_parts(path: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
         with opened as archive:
             parts, used = _parts(path, archive)
             if how.groups is not None:
-                parts["groups"] = _named_array(path, archive, how.groups, "data.groups")
+                parts.groups = _named_array(path, archive, how.groups, "data.groups")
                 used.add(archive.keys[how.groups.lower()])
             for part, setting in (("noisy", "noisy"), ("test_noisy", "noisy_test")):
                 key = getattr(how, setting)
                 if key is not None and names_array(path, key):
-                    parts[part] = _named_array(path, archive, key, f"data.{setting}")
+                    setattr(parts, part, _named_array(path, archive, key, f"data.{setting}"))
                     used.add(archive.keys[key.lower()])
     except DataError:
         raise
@@ -147,10 +149,10 @@ def archive_parts(path: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
     told += [f"{shown(key)} ({what})" for key, what in archive.others.items()]
     if told:
         notes.leave_out(f"array| ({listed(told)})", len(told))
-    return {"name": shown(path.stem), "source": shown(path), **parts}
+    return replace(parts, name=shown(path.stem), source=shown(path))
 
 
-def _parts(path: Path, archive: Arrays) -> tuple[dict[str, Any], set[str]]:
+def _parts(path: Path, archive: Arrays) -> tuple[Stored, set[str]]:
     """Choose the arrays; gives the parts and the names that were used."""
     keys = archive.keys
     used: set[str] = set()
@@ -168,18 +170,25 @@ def _parts(path: Path, archive: Arrays) -> tuple[dict[str, Any], set[str]]:
             "test_images": test_images,
             "test_labels": test_labels,
         }
-        parts: dict[str, Any] = {
+        parts = {
             part: read(key)
             for part, key in chosen.items()
             if key in keys and (part == "images" or keys[key] not in archive.others)
         }
-        names = archive.shapes.get(keys.get(_CLASS_NAMES, ""))
+        names, class_names = archive.shapes.get(keys.get(_CLASS_NAMES, "")), None
         if names is not None and len(names) == 1:
-            found = read(_CLASS_NAMES)
-            if found.dtype.kind == "U":
-                parts["class_names"] = tuple(found.tolist())
+            called = read(_CLASS_NAMES)
+            if called.dtype.kind == "U":
+                class_names = tuple(called.tolist())
         _add_validation(path, parts, _VALIDATION.get(images), keys, read)
-        return parts, used
+        found = Stored(
+            images=parts["images"],
+            labels=parts.get("labels"),
+            test_images=parts.get("test_images"),
+            test_labels=parts.get("test_labels"),
+            class_names=class_names,
+        )
+        return found, used
     found_keys = [key for key, shape in archive.shapes.items() if len(shape) in (3, 4)]
     if len(found_keys) != 1:
         remedy = "rename the arrays"
@@ -192,7 +201,7 @@ def _parts(path: Path, archive: Arrays) -> tuple[dict[str, Any], set[str]]:
             f"{path} must name its images 'x_train', 'train_images' or 'images', or hold only one "
             f"array of 3 or 4 axes, got {_content(archive)}; {remedy}"
         )
-    return {"images": read(found_keys[0].lower())}, used
+    return Stored(read(found_keys[0].lower())), used
 
 
 def names_array(path: Path, word: str) -> bool:
@@ -218,7 +227,7 @@ def _content(archive: Arrays) -> str:
 
 def _add_validation(
     path: Path,
-    parts: dict[str, Any],
+    parts: dict[str, np.ndarray],
     names: tuple[str, str] | None,
     keys: Mapping[str, str],
     read: Any,

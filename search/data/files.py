@@ -1,5 +1,6 @@
 """Which reader a path gets; each is a module of its own."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from aesearch.data.archive import ARCHIVES, archive_parts, header_of, names_arra
 from aesearch.data.folder import folder_parts
 from aesearch.data.images import ImageSet, make_image_set
 from aesearch.data.notes import Notes, shown
+from aesearch.data.stored import Stored
 from aesearch.data.table import table_parts
 from aesearch.studies.errors import DataError, DataMissingError
 from aesearch.studies.spec.sections import DataSpec
@@ -31,22 +33,20 @@ def read_path(path: Path, how: DataSpec | None = None) -> ImageSet:
     to_do = _done(how) if path.is_dir() else how
     parts = _parts(path, how, notes)
     if how.test is not None:
-        parts |= _test_parts(Path(how.test).expanduser(), parts, how, notes)
-    return make_image_set(**parts, notes=notes, how=to_do)
+        parts = _with_test(Path(how.test).expanduser(), parts, how, notes)
+    return make_image_set(**vars(parts), notes=notes, how=to_do)
 
 
-def _parts(
-    path: Path, how: DataSpec, notes: Notes, *, n_channels: int | None = None
-) -> dict[str, Any]:
+def _parts(path: Path, how: DataSpec, notes: Notes, *, n_channels: int | None = None) -> Stored:
     if path.is_dir():
         return folder_parts(path, how, notes, n_channels=n_channels)
     parts = file_parts(path, how, notes)
     if how.noisy is None or names_array(path, how.noisy):
         return parts
-    return parts | _noisy_parts(path, Path(how.noisy).expanduser(), how, notes)
+    return _with_noisy(path, parts, Path(how.noisy).expanduser(), how, notes)
 
 
-def _noisy_parts(path: Path, noisy: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
+def _with_noisy(path: Path, parts: Stored, noisy: Path, how: DataSpec, notes: Notes) -> Stored:
     """Read the noisy images of a file's from another one, as the file itself is read."""
     if noisy.is_dir():
         raise DataError(
@@ -58,35 +58,34 @@ def _noisy_parts(path: Path, noisy: Path, how: DataSpec, notes: Notes) -> dict[s
     found = file_parts(noisy, own, theirs)
     for line in theirs.lines():
         notes.remark(f"noisy images: {line}")
-    return {"noisy": found["images"], "test_noisy": found.get("test_images")}
+    return replace(parts, noisy=found.images, test_noisy=found.test_images)
 
 
-def _test_parts(path: Path, parts: dict[str, Any], how: DataSpec, notes: Notes) -> dict[str, Any]:
+def _with_test(path: Path, parts: Stored, how: DataSpec, notes: Notes) -> Stored:
     """Read the test set from a file or folder of its own."""
-    if parts.get("test_images") is not None:
+    if parts.test_images is not None:
         raise DataError(
             "data.test must be left out for images with a test set of their own, got "
-            f"{str(path)!r} beside that of {parts['source']}"
+            f"{str(path)!r} beside that of {parts.source}"
         )
     changes = {"groups": None, "labels": None, "noisy": how.noisy_test, "noisy_test": None}
-    own, theirs, images = how.model_copy(update=changes), Notes(), parts["images"]
+    own, theirs, images = how.model_copy(update=changes), Notes(), parts.images
     n_channels = images.shape[3] if np.ndim(images) == 4 and images.shape[3] in (1, 3) else None
     found = _parts(path, own, theirs, n_channels=n_channels)
     for line in theirs.lines():
         notes.remark(f"test set: {line}")
-    images, labels, names = found["images"], found.get("labels"), found.get("class_names")
-    noisy = found.get("noisy")
-    if found.get("test_images") is not None:
+    images, labels, noisy = found.images, found.labels, found.noisy
+    if found.test_images is not None:
         # A split of its own: what is called its test set is meant.
-        images, labels = found["test_images"], found.get("test_labels")
-        noisy = found.get("test_noisy")
-    return {
-        "labels": _named(parts.get("labels"), parts.get("class_names")),
-        "test_images": images,
-        "test_labels": _named(labels, names),
-        "test_noisy": noisy,
-        "class_names": None,
-    }
+        images, labels, noisy = found.test_images, found.test_labels, found.test_noisy
+    return replace(
+        parts,
+        labels=_named(parts.labels, parts.class_names),
+        test_images=images,
+        test_labels=_named(labels, found.class_names),
+        test_noisy=noisy,
+        class_names=None,
+    )
 
 
 def _named(labels: Any, names: tuple[str, ...] | None) -> Any:
@@ -101,8 +100,8 @@ def _done(how: DataSpec) -> DataSpec:
     )
 
 
-def file_parts(path: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
-    """Read what a file holds, as it is stored: the arguments of ``make_image_set``.
+def file_parts(path: Path, how: DataSpec, notes: Notes) -> Stored:
+    """Read what a file holds, as it is stored.
 
     The array of a ``.npy`` file is mapped, not read. Raises as ``read_path`` does.
     """
@@ -125,7 +124,7 @@ def file_parts(path: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
     return table_parts(path, how, notes)
 
 
-def _read_npy(path: Path) -> dict[str, Any]:
+def _read_npy(path: Path) -> Stored:
     """Read one array, mapped so that a conversion needs no second copy in memory."""
     _check_npy(path)
     try:
@@ -134,7 +133,7 @@ def _read_npy(path: Path) -> dict[str, Any]:
         raise DataError(
             f"{path} must be a NumPy array file, got {error}; write it again with np.save"
         ) from error
-    return {"name": shown(path.stem), "source": shown(path), "images": values}
+    return Stored(values, shown(path.stem), shown(path))
 
 
 def _check_npy(path: Path) -> None:

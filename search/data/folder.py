@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from aesearch.data.image_files import read_images
 from aesearch.data.labels_file import told_of_files
 from aesearch.data.notes import Notes, listed, shown
 from aesearch.data.partners import partner_files, read_partners
+from aesearch.data.stored import Stored
 from aesearch.data.tree import IMAGE_SUFFIXES, Folder, tree_of
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec
@@ -46,8 +47,8 @@ class ImageFiles:
 
 def folder_parts(
     path: Path, how: DataSpec, notes: Notes, *, n_channels: int | None = None
-) -> dict[str, Any]:
-    """Read a folder of images: the arguments of ``make_image_set``.
+) -> Stored:
+    """Read a folder of images.
 
     ``n_channels`` is that of ``read_images``.
 
@@ -70,18 +71,18 @@ def folder_parts(
     of_pool = read.file_of_sample < len(found.files)
     pool, test = read.file_of_sample[of_pool], read.file_of_sample[~of_pool] - len(found.files)
     n_pool = len(pool)
-    return {
-        "name": shown(path.resolve().name),
-        "source": shown(path),
-        "images": read.images[:n_pool],
-        "labels": None if found.labels is None else found.labels[pool],
-        "test_images": read.images[n_pool:] if found.test_files else None,
-        "test_labels": None if found.test_labels is None else found.test_labels[test],
-        "class_names": found.class_names,
-        "groups": None if groups is None else groups[pool],
-        "noisy": None if noisy is None else noisy[:n_pool],
-        "test_noisy": noisy[n_pool:] if noisy is not None and found.test_files else None,
-    }
+    return Stored(
+        name=shown(path.resolve().name),
+        source=shown(path),
+        images=read.images[:n_pool],
+        labels=None if found.labels is None else found.labels[pool],
+        test_images=read.images[n_pool:] if found.test_files else None,
+        test_labels=None if found.test_labels is None else found.test_labels[test],
+        class_names=found.class_names,
+        groups=None if groups is None else groups[pool],
+        noisy=None if noisy is None else noisy[:n_pool],
+        test_noisy=noisy[n_pool:] if noisy is not None and found.test_files else None,
+    )
 
 
 def _labelled(found: ImageFiles, path: Path, how: DataSpec, notes: Notes) -> ImageFiles:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from aesearch.data.download import Progress, md5_of
 from aesearch.data.idx import check_idx
 from aesearch.data.images import ImageSet, make_image_set
 from aesearch.data.published import PublishedFile, class_of, fetch, files_of
+from aesearch.data.stored import Stored
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec
 
@@ -58,7 +60,8 @@ def read_named(
             check_idx(path)
     with _files_named(name, files_of(name, root)):
         parts = _READERS.get(name.partition("-")[0], _read_mnist_like)(name, root)
-    return make_image_set(name=name, source=f"{name} in {root}", how=how, **parts)
+    parts = replace(parts, name=name, source=f"{name} in {root}")
+    return make_image_set(**vars(parts), how=how)
 
 
 # What torchvision, and what it reads with, raises for a damaged file.
@@ -119,14 +122,14 @@ def _read_digits(how: DataSpec | None) -> ImageSet:
     )
 
 
-def _read_mnist_like(name: str, root: Path) -> dict[str, Any]:
+def _read_mnist_like(name: str, root: Path) -> Stored:
     """Read MNIST, Fashion-MNIST or KMNIST."""
     known = class_of(name)
     train, test = known(root, train=True), known(root, train=False)
     return _parts(train.data, train.targets, test.data, test.targets, known.classes)
 
 
-def _read_emnist(name: str, root: Path) -> dict[str, Any]:
+def _read_emnist(name: str, root: Path) -> Stored:
     """Read an EMNIST split; its images are stored transposed."""
     known, split = class_of(name), name.removeprefix("emnist-")
     train, test = known(root, split, train=True), known(root, split, train=False)
@@ -134,14 +137,14 @@ def _read_emnist(name: str, root: Path) -> dict[str, Any]:
     return _parts(upright[0], train.targets, upright[1], test.targets, train.classes)
 
 
-def _read_qmnist(name: str, root: Path) -> dict[str, Any]:
+def _read_qmnist(name: str, root: Path) -> Stored:
     """Read QMNIST; the class is the first of the eight label columns."""
     known = class_of(name)
     train, test = known(root, train=True), known(root, train=False)
     return _parts(train.data, train.targets[:, 0], test.data, test.targets[:, 0], known.classes)
 
 
-def _read_usps(name: str, root: Path) -> dict[str, Any]:
+def _read_usps(name: str, root: Path) -> Stored:
     """Read USPS."""
     known = class_of(name)
     train, test = known(root, train=True), known(root, train=False)
@@ -149,7 +152,7 @@ def _read_usps(name: str, root: Path) -> dict[str, Any]:
     return _parts(train.data, train.targets, test.data, test.targets, names)
 
 
-def _read_cifar10(name: str, root: Path) -> dict[str, Any]:
+def _read_cifar10(name: str, root: Path) -> Stored:
     """Read CIFAR-10.
 
     Its files are pickles. torchvision compares their md5 with the published one before
@@ -160,7 +163,7 @@ def _read_cifar10(name: str, root: Path) -> dict[str, Any]:
     return _parts(train.data, train.targets, test.data, test.targets, train.classes)
 
 
-def _read_svhn(name: str, root: Path) -> dict[str, Any]:
+def _read_svhn(name: str, root: Path) -> Stored:
     """Read SVHN's cropped digits, without the extra training images."""
     known = class_of(name)
     train, test = known(root, split="train"), known(root, split="test")
@@ -168,7 +171,7 @@ def _read_svhn(name: str, root: Path) -> dict[str, Any]:
     return _parts(train.data, train.labels, test.data, test.labels, names)
 
 
-_READERS: dict[str, Callable[[str, Path], dict[str, Any]]] = {
+_READERS: dict[str, Callable[[str, Path], Stored]] = {
     "emnist": _read_emnist,
     "qmnist": _read_qmnist,
     "usps": _read_usps,
@@ -179,12 +182,11 @@ _READERS: dict[str, Callable[[str, Path], dict[str, Any]]] = {
 
 def _parts(
     images: Any, labels: Any, test_images: Any, test_labels: Any, class_names: Any
-) -> dict[str, Any]:
-    """Name the parts as ``make_image_set`` takes them."""
-    return {
-        "images": images,
-        "labels": labels,
-        "test_images": test_images,
-        "test_labels": test_labels,
-        "class_names": tuple(class_names),
-    }
+) -> Stored:
+    return Stored(
+        images=images,
+        labels=labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        class_names=tuple(class_names),
+    )

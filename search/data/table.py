@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from aesearch.data.notes import Notes, shown
+from aesearch.data.stored import Stored
 from aesearch.data.table_columns import (
     LABEL_NAMES,
     Columns,
@@ -37,8 +38,8 @@ class _Rows:
     n_rows: int = 0
 
 
-def table_parts(path: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
-    """Read a table such as Kaggle's ``label,pixel0,...``: the arguments of ``make_image_set``.
+def table_parts(path: Path, how: DataSpec, notes: Notes) -> Stored:
+    """Read a table such as Kaggle's ``label,pixel0,...``.
 
     The label column is the one called 'label', 'class', 'target' or 'y', or else, where no
     column has a name, the first if the others make a square image and its values are no row
@@ -88,13 +89,13 @@ def table_parts(path: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
     if labels is not None and columns.is_guess:
         labels = _checked_guess(labels, pixels[:, -1], columns, path, notes)
     images = pixels.reshape(-1, *columns.image_shape)
-    return {
-        "name": _name(path),
-        "source": shown(path),
-        "images": images if how.image_shape else channel_first(pixels, columns.image_shape),
-        "labels": labels,
-        "groups": np.concatenate(rows.groups) if rows.groups else None,
-    }
+    return Stored(
+        name=_name(path),
+        source=shown(path),
+        images=images if how.image_shape else channel_first(pixels, columns.image_shape),
+        labels=labels,
+        groups=np.concatenate(rows.groups) if rows.groups else None,
+    )
 
 
 def _name(path: Path) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Protocol, final
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from aesearch.data.labels import coded, labels_of
 from aesearch.data.load import known_name, load
 from aesearch.data.notes import Notes
 from aesearch.data.pixels import images_of, unrolled
+from aesearch.data.stored import Stored
 from aesearch.data.tree import IMAGE_SUFFIXES, RARE_SUFFIXES
 from aesearch.inference.layouts import (
     ImageShape,
@@ -220,11 +221,16 @@ def open_input(
     if path is None or not source.strip() or not path.exists():
         how = how.model_copy(update={"white": None})
         known = load(source, data_dir, progress=progress)
-        names = ("images", "labels", "test_images", "test_labels", "class_names")
-        parts: dict[str, Any] = {name: getattr(known, name) for name in names}
+        parts = Stored(
+            images=known.images,
+            labels=known.labels,
+            test_images=known.test_images,
+            test_labels=known.test_labels,
+            class_names=known.class_names,
+        )
     elif path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES + RARE_SUFFIXES:
         files = (path,)
-        parts = {"images": FileRows(files, how, source)}
+        parts = Stored(FileRows(files, how, source))
     elif path.is_dir():
         found = find_images(path, notes)
         if how.bad_files == "skip":
@@ -232,16 +238,16 @@ def open_input(
         chosen = {"all": found.files + found.test_files}
         chosen |= {"train": found.files, "test": found.test_files}
         files = tuple(chosen[part])
-        parts = {
-            "images": FileRows(found.files, how, source),
-            "labels": found.labels,
-            "test_images": FileRows(found.test_files, how, source) if found.test_files else None,
-            "test_labels": found.test_labels,
-            "class_names": found.class_names,
-        }
+        parts = Stored(
+            images=FileRows(found.files, how, source),
+            labels=found.labels,
+            test_images=FileRows(found.test_files, how, source) if found.test_files else None,
+            test_labels=found.test_labels,
+            class_names=found.class_names,
+        )
     else:
         parts = file_parts(path, how, notes)
-        parts["images"] = unrolled(parts["images"], source, how)
+        parts.images = unrolled(parts.images, source, how)
     return replace(_chosen(source, parts, part, how), files=files, notes=notes.lines())
 
 
@@ -259,8 +265,8 @@ def _readable(found: ImageFiles, how: DataSpec, notes: Notes, source: str) -> Im
     )
 
 
-def _chosen(source: str, parts: dict[str, Any], part: str, how: DataSpec) -> Input:
-    train, test = parts["images"], parts.get("test_images")
+def _chosen(source: str, parts: Stored, part: str, how: DataSpec) -> Input:
+    train, test = parts.images, parts.test_images
     labels, test_labels, names = _labels(source, parts)
     if part == "test" and test is None:
         raise DataError(
@@ -285,7 +291,7 @@ def _chosen(source: str, parts: dict[str, Any], part: str, how: DataSpec) -> Inp
         source=source,
         parts=rows,
         labels=np.concatenate(known) if len(known) == len(rows) else None,
-        class_names=names or parts.get("class_names"),
+        class_names=names or parts.class_names,
         files=(),
         described=described,
         how=how,
@@ -299,11 +305,13 @@ def _ranges(parts: Sequence[Rows]) -> Iterator[np.ndarray]:
 
 
 def _labels(
-    source: str, parts: dict[str, Any]
+    source: str, parts: Stored
 ) -> tuple[np.ndarray | None, np.ndarray | None, tuple[str, ...] | None]:
     found: list[np.ndarray | None] = []
-    for name, images in (("labels", "images"), ("test_labels", "test_images")):
-        values, rows = parts.get(name), parts.get(images)
+    for name, values, rows in (
+        ("labels", parts.labels, parts.images),
+        ("test_labels", parts.test_labels, parts.test_images),
+    ):
         if values is None or rows is None:
             found.append(None)
         else:
