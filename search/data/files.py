@@ -32,6 +32,8 @@ def read_path(path: Path, how: DataSpec | None = None) -> ImageSet:
     parts = _parts(path, how, notes)
     if how.test is not None:
         parts |= _test_parts(Path(how.test).expanduser(), parts, how, notes)
+    elif how.noisy_test is not None:
+        parts |= _noisy_test_parts(path, parts, how, notes)
     return make_image_set(**parts, notes=notes, how=to_do)
 
 
@@ -46,19 +48,44 @@ def _parts(
     return parts | _noisy_parts(path, Path(how.noisy).expanduser(), how, notes)
 
 
-def _noisy_parts(path: Path, noisy: Path, how: DataSpec, notes: Notes) -> dict[str, Any]:
+def _noisy_parts(
+    path: Path, noisy: Path, how: DataSpec, notes: Notes, setting: str = "noisy"
+) -> dict[str, Any]:
     """Read the noisy images of a file's from another one, as the file itself is read."""
+    if not noisy.exists():
+        raise DataMissingError(
+            f"data.{setting} must exist, got nothing at {shown(noisy)} (looked at "
+            f"{shown(noisy.absolute())}); check the path"
+        )
     if noisy.is_dir():
         raise DataError(
-            f"data.noisy must be a file of images, as {path} is, got the folder {shown(noisy)}; "
+            f"data.{setting} must be a file of images, as {path} is, got the folder {shown(noisy)}; "
             "give the noisy images in their order, or the clean ones as a folder too"
         )
-    own = how.model_copy(update={"groups": None, "labels": None, "noisy": None})
+    changes = dict.fromkeys(("groups", "labels", "noisy", "noisy_test"))
+    own = how.model_copy(update=changes)
     theirs = Notes()
     found = file_parts(noisy, own, theirs)
     for line in theirs.lines():
         notes.remark(f"noisy images: {line}")
     return {"noisy": found["images"], "test_noisy": found.get("test_images")}
+
+
+def _noisy_test_parts(
+    path: Path, parts: dict[str, Any], how: DataSpec, notes: Notes
+) -> dict[str, Any]:
+    """Read the noisy images of an archive's own test set where another file has them."""
+    assert how.noisy_test is not None, "the caller looked"
+    if path.is_dir() or parts.get("test_images") is None:
+        test = "is in data.noisy as well" if path.is_dir() else "is drawn, as there is none"
+        raise DataError(
+            "data.noisy_test must come with data.test or the test set of an archive, got "
+            f"{shown(how.noisy_test)!r} beside {shown(path)}, whose test set {test}; leave it out"
+        )
+    if names_array(path, how.noisy_test):
+        return {}
+    found = _noisy_parts(path, Path(how.noisy_test).expanduser(), how, notes, "noisy_test")
+    return {"test_noisy": found["noisy"]}
 
 
 def _test_parts(path: Path, parts: dict[str, Any], how: DataSpec, notes: Notes) -> dict[str, Any]:
