@@ -34,6 +34,8 @@ def read_path(path: Path, how: DataSpec | None = None) -> ImageSet:
     parts = _parts(path, how, notes)
     if how.test is not None:
         parts = _with_test(Path(how.test).expanduser(), parts, how, notes)
+    elif how.noisy_test is not None:
+        parts = _with_noisy_test(path, parts, how, notes)
     return make_image_set(**vars(parts), notes=notes, how=to_do)
 
 
@@ -43,22 +45,46 @@ def _parts(path: Path, how: DataSpec, notes: Notes, *, n_channels: int | None = 
     parts = file_parts(path, how, notes)
     if how.noisy is None or names_array(path, how.noisy):
         return parts
-    return _with_noisy(path, parts, Path(how.noisy).expanduser(), how, notes)
+    noisy = _read_noisy(path, Path(how.noisy).expanduser(), how, notes)
+    return replace(parts, noisy=noisy.images, test_noisy=noisy.test_images)
 
 
-def _with_noisy(path: Path, parts: Stored, noisy: Path, how: DataSpec, notes: Notes) -> Stored:
+def _read_noisy(
+    path: Path, noisy: Path, how: DataSpec, notes: Notes, setting: str = "noisy"
+) -> Stored:
     """Read the noisy images of a file's from another one, as the file itself is read."""
+    if not noisy.exists():
+        raise DataMissingError(
+            f"data.{setting} must exist, got nothing at {shown(noisy)} (looked at "
+            f"{shown(noisy.absolute())}); check the path"
+        )
     if noisy.is_dir():
         raise DataError(
-            f"data.noisy must be a file of images, as {path} is, got the folder {shown(noisy)}; "
+            f"data.{setting} must be a file of images, as {path} is, got the folder {shown(noisy)}; "
             "give the noisy images in their order, or the clean ones as a folder too"
         )
-    own = how.model_copy(update={"groups": None, "labels": None, "noisy": None})
+    changes = dict.fromkeys(("groups", "labels", "noisy", "noisy_test"))
+    own = how.model_copy(update=changes)
     theirs = Notes()
     found = file_parts(noisy, own, theirs)
     for line in theirs.lines():
         notes.remark(f"noisy images: {line}")
-    return replace(parts, noisy=found.images, test_noisy=found.test_images)
+    return found
+
+
+def _with_noisy_test(path: Path, parts: Stored, how: DataSpec, notes: Notes) -> Stored:
+    """Read the noisy images of an archive's own test set where another file has them."""
+    assert how.noisy_test is not None, "the caller looked"
+    if path.is_dir() or parts.test_images is None:
+        test = "is in data.noisy as well" if path.is_dir() else "is drawn, as there is none"
+        raise DataError(
+            "data.noisy_test must come with data.test or the test set of an archive, got "
+            f"{shown(how.noisy_test)!r} beside {shown(path)}, whose test set {test}; leave it out"
+        )
+    if names_array(path, how.noisy_test):
+        return parts
+    found = _read_noisy(path, Path(how.noisy_test).expanduser(), how, notes, "noisy_test")
+    return replace(parts, test_noisy=found.images)
 
 
 def _with_test(path: Path, parts: Stored, how: DataSpec, notes: Notes) -> Stored:

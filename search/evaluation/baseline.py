@@ -27,7 +27,8 @@ class PrincipalComponents:
     ----------
     images : ndarray, (sample, channel, height, width), uint8
     encoding_dim : int
-        Components at most; >= 1. There are never more than images or values of an image.
+        Components at most; >= 1. There are never more than values of an image, and fewer
+        than images.
     seed : int
         Of the images that are left out where there are too many, and of the randomised
         decomposition of images above 4096 values.
@@ -45,7 +46,8 @@ class PrincipalComponents:
         flat /= 255
         exact = n_values <= LARGEST_COVARIANCE
         self.n_train = len(images)
-        self.encoding_dim = min(encoding_dim, n_values, len(images))
+        # So many directions vary: any further one would be arbitrary.
+        self.encoding_dim = min(encoding_dim, n_values, max(1, len(images) - 1))
         fitted = PCA(
             self.encoding_dim,
             svd_solver="covariance_eigh" if exact else "randomized",

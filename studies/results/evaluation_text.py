@@ -56,6 +56,8 @@ def baseline_text(pca: PcaBaseline | PcaSummary, *, mse: float, encoding_dim: in
 
 # Below it there is nothing but rounding in a mean squared error of intensities in [0, 1].
 _EXACT = 1e-12
+# A network that is delivered as PCA differs from it by rounding.
+_ALIKE = 1e-4
 
 
 def against(mse: float, pca: float) -> str:
@@ -63,10 +65,15 @@ def against(mse: float, pca: float) -> str:
 
     Examples
     --------
-    >>> against(0.01, 0.02), against(0.03, 0.02), against(1e-8, 1e-16)
-    ('50% lower', '50% higher', 'higher: they reconstruct the images exactly')
+    >>> against(0.01, 0.02), against(0.03, 0.02), against(0.02, 0.02)
+    ('50% lower', '50% higher', 'the same')
+    >>> against(1e-8, 1e-16)
+    'higher: they reconstruct the images exactly'
     """
     if pca < _EXACT < mse:
         return "higher: they reconstruct the images exactly"
-    change = 100 * (1 - mse / pca)
-    return f"{abs(change):.0f}% {'lower' if change >= 0 else 'higher'}"
+    change = 1 - mse / pca
+    if abs(change) < _ALIKE:
+        return "the same"
+    percent = 100 * abs(change)
+    return f"{percent:{'.0f' if percent >= 1 else '.1g'}}% {'lower' if change > 0 else 'higher'}"

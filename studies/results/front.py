@@ -86,11 +86,15 @@ def knee(front: Sequence[TrialRecord], sizes: Sizes) -> TrialRecord | None:
     Returns
     -------
     TrialRecord or None
-        None for fewer than three trials, or where none lies below the line between the ends.
+        None for fewer than three trials, where all err alike, or where none lies below the line
+        between the ends.
     """
     if len(front) < _FEWEST_FOR_A_KNEE:
         return None
-    errors = _scaled([_value(trial) for trial in front])
+    values = [_value(trial) for trial in front]
+    if len(set(values)) == 1:  # of three objectives; the front bends nowhere
+        return None
+    errors = _scaled(values)
     columns = [column for column in zip(*map(sizes, front), strict=True) if len(set(column)) > 1]
     scaled = [_scaled(column) for column in columns]
     sums = [error + sum(own) / len(own) for error, *own in zip(errors, *scaled, strict=True)]

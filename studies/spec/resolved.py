@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 from aesearch.studies.errors import SpecError
 from aesearch.studies.spec.automatic import placement
 from aesearch.studies.spec.dimensions import Choices, Shortcut
+from aesearch.studies.spec.problems import validated
 from aesearch.studies.spec.sections import (
     ComputeSpec,
     DenseSpec,
@@ -127,7 +128,9 @@ def resolve(
     Raises
     ------
     SpecError
-        If there are more folds than training images, or no network is as small as asked for.
+        If there are more folds than training images, if no network is as small as asked for, or
+        if what was automatic does not go with the rest: a warm-up longer than the training, or a
+        space of which only the architecture was left, for images too small to search it.
     """
     if spec.search.max_parameters is not None:
         whole = resolve(
@@ -188,7 +191,8 @@ def resolve(
     )
     if spec.name is None:
         changes["name"] = automatic_name(spec.data.dataset)
-    return ResolvedSpec.model_validate(spec.model_copy(update=changes).model_dump())
+    raw = spec.model_copy(update=changes).model_dump()
+    return validated(ResolvedSpec, raw, source="study")
 
 
 def without_limit(spec: StudySpec) -> StudySpec:

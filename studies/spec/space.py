@@ -73,7 +73,7 @@ _AutoOrArchitectures = Annotated[
 _OF_ONE_KIND = {"hidden": "dense", "channels": "conv"}
 # Settings that somebody may look for here.
 _NOT_SEARCHED = {
-    "model": ("shortcut", "output", "initialization"),
+    "model": ("output", "initialization"),
     "training": ("momentum", "gamma", "factor", "averaging", "averaging_decay"),
     "retrain": ("patience", "min_delta", "max_epochs"),
 }

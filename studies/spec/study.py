@@ -269,7 +269,8 @@ def _disagreements(spec: StudySpec) -> list[Problem]:
         problems.append(must(rule, retrain.min_delta, ("retrain", "min_delta"), uses))
     if not spec.space.dimensions():
         model_path = (("model", "architecture"),)
-        problems.append(must("search at least one name", "none", ("space",), model_path))
+        rule = "search at least one name, of one choice if need be (encoding_dim: {choices: [8]})"
+        problems.append(must(rule, "none", ("space",), model_path))
     elif search.sampler == "grid":
         problems += [
             problem._replace(path=("space", *problem.path))

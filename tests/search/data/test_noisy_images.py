@@ -139,6 +139,8 @@ def test_test_sets_have_noisy_images_too(tmp_path):
     names = {name: str(tmp_path / f"{name}.npy") for name in ("noisy", "clean-test", "noisy-test")}
     own = {"noisy": names["noisy"], "test": names["clean-test"], "noisy_test": names["noisy-test"]}
     found.append(load(tmp_path / "clean.npy", how=DataSpec(**own)))
+    files = {"noisy": names["noisy"], "noisy_test": names["noisy-test"]}
+    found.append(load(tmp_path / "a.npz", how=DataSpec(**files)))
     for each in found:
         assert_paired(each)
         assert each.fingerprint == found[0].fingerprint
@@ -187,6 +189,7 @@ def test_settings_that_do_not_go_together_are_refused(words, message):
         ("./clean", "noisy.npy", "must be a folder, as"),
         ("./noisy.npy", "clean", "must be a file of images, as"),
         ("./clean", "nothing", "data.noisy must exist, got nothing at"),
+        ("./noisy.npy", "nothing", "data.noisy must exist, got nothing at"),
         ("./a.npz", "nothing", r"must hold an array 'nothing' \(data.noisy\), got images"),
         ("digits", "clean", "must be left out for the data set digits"),
     ],
@@ -199,6 +202,28 @@ def test_what_is_no_pair_is_refused(tmp_path, monkeypatch, dataset, noisy, messa
     np.savez("a.npz", images=CLEAN)
     with pytest.raises(DataError, match=message):
         load(dataset, how=DataSpec(noisy=noisy))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "noisy", "message"),
+    [
+        ("clean.npy", "noisy.npy", "'noisy.npy' beside clean.npy, whose test set is drawn"),
+        ("a.npz", "noisy", "'noisy' beside a.npz, whose test set is drawn"),
+        ("clean", "noisy", "'noisy' beside clean, whose test set is in data.noisy as well"),
+    ],
+)
+def test_noisy_test_images_of_no_test_set_are_refused(
+    tmp_path, monkeypatch, dataset, noisy, message
+):
+    """They would be ignored."""
+    monkeypatch.chdir(tmp_path)
+    save(CLEAN, tmp_path / "clean")
+    save(NOISY, tmp_path / "noisy")
+    np.save("clean.npy", CLEAN)
+    np.save("noisy.npy", NOISY)
+    np.savez("a.npz", images=CLEAN, noisy=NOISY)
+    with pytest.raises(DataError, match=message):
+        load("./" + dataset, how=DataSpec(noisy=noisy, noisy_test=noisy))
 
 
 def test_data_check_draws_pairs_and_says_so(tmp_path, monkeypatch, capsys):

@@ -386,6 +386,8 @@ def test_the_summary_tells_the_main_numbers(tested):
     [
         ({}, "(16): MSE 0.02000, PSNR 17.00 dB, SSIM 0.500; the model's MSE is 50% lower"),
         ({"pca": {"mse": 0.005}}, "the model's MSE is 100% higher"),
+        ({"pca": {"mse": 0.01000001}}, "SSIM 0.500; the model's MSE is the same"),
+        ({"pca": {"mse": 0.01004}}, "SSIM 0.500; the model's MSE is 0.4% lower"),
         ({"pca": {"mse": 1e-16}}, "the model's MSE is higher: they reconstruct the images exactly"),
         ({"pca": {"mse": 0.0}}, "MSE 0.000, PSNR 17.00 dB, SSIM 0.500"),
         ({"pca": {"encoding_dim": 9}}, "PCA of dimension (9)"),

@@ -87,6 +87,14 @@ def test_no_knee_without_three_trials_and_a_bend(front):
     assert choose(front, "knee", sizes).number == front[-1].number
 
 
+def test_a_front_of_equal_errors_has_no_knee():
+    """Networks that are delivered as PCA err alike; a small code may have many weights."""
+    alike = [complete(0, 0.01, 2, 300), complete(1, 0.01, 4, 200), complete(2, 0.01, 8, 100)]
+    assert numbers(pareto_front(alike, sizes)) == [0, 1, 2]
+    assert knee(alike, sizes) is None
+    assert choose(alike, "knee", sizes).number == 0
+
+
 def test_the_knee_is_chosen_from_the_front_alone():
     """A trial that another one beats moves no end of the front."""
     worse = complete(9, 0.9, 30)

@@ -310,6 +310,26 @@ def test_name_follows_the_data_set(dataset, name):
     assert resolved(study(data={"dataset": dataset})).name == name
 
 
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"search": {"warmup_epochs": 900}},
+            r"warmup_epochs: must be < retrain.max_epochs \(\d+\)",
+        ),
+        (
+            {"space": {"defaults": False, "architecture": "auto"}},
+            "space: must search at least one name, of one choice if need be",
+        ),
+    ],
+)
+def test_what_was_automatic_must_go_with_the_rest(sections, message):
+    """As a problem of the specification, with its path."""
+    spec = study(**sections)
+    with pytest.raises(SpecError, match=message):
+        resolved(spec, shape=(1, 8, 8), n_train=1438)
+
+
 def test_resolve_refuses_more_folds_than_images():
     with pytest.raises(SpecError) as caught:
         resolved(study(search={"folds": 30}), n_train=29)

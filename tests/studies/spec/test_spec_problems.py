@@ -82,7 +82,11 @@ HIDDEN_RULE = "must be widths >= 1 such as 256-128, [256, 128] or none"
         ("space: {architecture: {choices: [mlp]}}", "space.architecture.choices.0: must be dense or conv, got 'mlp' (line 1)"),
         ("space: {architecture: {choices: [dense], when: {architecture: dense}}}", "space.architecture.when: must be null: the architecture cannot depend on itself, got ['dense'] (line 1)"),
         ("space: {dropout: {choices: [0], when: {architecture: mlp}}}", "space.dropout.when.architecture.0: must be dense or conv, got 'mlp' (line 1)"),
-        ("space: {defaults: false}", "space: must search at least one name, got 'none' (line 1)"),
+        (
+            "space: {defaults: false}",
+            "space: must search at least one name, of one choice if need be "
+            "(encoding_dim: {choices: [8]}), got 'none' (line 1)",
+        ),
         # Between sections.
         ("search: {score_epochs: 3}\ntraining: {epochs: 2}", "search.score_epochs: must be <= training.epochs (2), got 3 (line 1)"),
         ("search: {score_epochs: 3}", "search.score_epochs: must be left out (it is 1): the score is that of the one epoch whose weights are kept, got 3 (line 1)"),
