@@ -32,6 +32,9 @@ class EarlyStopping:
         Mean squared error per pixel, or a share of the loss; >= 0.
     relative : bool
         Whether it is a share.
+    clearly_lower : callable(errors, others), optional
+        Whether errors (sample,) are lower than others of the same images by more than chance
+        explains; for members that start as PCA.
 
     Attributes
     ----------
@@ -44,7 +47,13 @@ class EarlyStopping:
     """
 
     def __init__(
-        self, n_members: int, *, patience: int, min_delta: float, relative: bool = False
+        self,
+        n_members: int,
+        *,
+        patience: int,
+        min_delta: float,
+        relative: bool = False,
+        clearly_lower: ClearlyLower | None = None,
     ) -> None:
         if patience < 1:
             raise ValueError(f"patience must be >= 1, got {patience!r}")
@@ -58,22 +67,14 @@ class EarlyStopping:
         self.best_weights: Tensor | None = None
         self._reference_loss = self.best_loss.clone()
         self._reference_epoch = self.best_epoch.clone()
-        self._clearly_lower: ClearlyLower | None = None
+        self._clearly_lower = clearly_lower
         self._start_errors: Tensor | None = None  # (member, sample), NaN behind a member's last
 
-    def consider_start(self, population: Population, clearly_lower: ClearlyLower) -> None:
+    def consider_start(self, population: Population) -> None:
         """Measure untrained members that are PCA, so that none is kept that is worse.
 
         Patience does not count from here: a start may be hard to better in the first epochs.
-
-        Parameters
-        ----------
-        population : Population
-        clearly_lower : callable(errors, others)
-            Whether errors, of one image each, are lower than others of the same images by more
-            than chance explains.
         """
-        self._clearly_lower = clearly_lower
         self._start_errors = pad_sequence(
             population.validation_errors(), batch_first=True, padding_value=math.nan
         )
@@ -131,8 +132,9 @@ class EarlyStopping:
         for position in self.best_loss.isfinite().nonzero().flatten().tolist():
             assert self.best_weights is not None
             population.set_weights(position, self.best_weights[position])
-        if self._start_errors is None or self._clearly_lower is None:
+        if self._start_errors is None:
             return
+        assert self._clearly_lower is not None, "members that start as PCA are judged by it"
         unclear = []
         for position, errors in enumerate(population.validation_errors()):
             start = self._start_errors[position, : len(errors)]

@@ -188,9 +188,10 @@ def early_stopping(spec: ResolvedSpec, population: Population) -> EarlyStopping:
         patience=spec.retrain.patience,
         min_delta=spec.retrain.min_delta,
         relative=spec.retrain.min_delta_mode == "relative",
+        clearly_lower=clearly_lower,
     )
     if population.starts_as_pca:
-        stopping.consider_start(population, clearly_lower)
+        stopping.consider_start(population)
     return stopping
 
 

@@ -73,9 +73,11 @@ def population_of(device="cpu", **changes):
 
 def live_through(population):
     """Everything that a population and its stopping go through; gives all that comes out."""
-    stopping = EarlyStopping(population.n_members, patience=3, min_delta=1e-3)
+    stopping = EarlyStopping(
+        population.n_members, patience=3, min_delta=1e-3, clearly_lower=lambda *_: False
+    )
     if population.starts_as_pca:
-        stopping.consider_start(population, lambda *_: False)
+        stopping.consider_start(population)
     came_out = []
     for epoch in range(4):
         losses = population.run_epoch(binary_accuracy=epoch > 1)

@@ -212,8 +212,10 @@ def stopped_early(members, images, architecture, *, n_epochs, **settings):
     """A population after ``n_epochs`` with its best weights, and what stopped it."""
     settings = SETTINGS | {"epochs": n_epochs, "architecture": architecture} | settings
     population = Population(members, images, **settings)
-    stopping = EarlyStopping(len(members), patience=n_epochs, min_delta=0.0)
-    stopping.consider_start(population, clearly_lower)
+    stopping = EarlyStopping(
+        len(members), patience=n_epochs, min_delta=0.0, clearly_lower=clearly_lower
+    )
+    stopping.consider_start(population)
     while population.epoch < n_epochs and "training" in population.status:
         stopping.update(population, population.run_epoch().validation)
     best = stopping.best_weights.clone()
@@ -308,8 +310,8 @@ def test_a_start_is_remembered_across_a_stop(architecture):
     rows = []
     for interrupted in (False, True):
         population = Population(members, images, architecture=architecture, **SETTINGS)
-        stopping = EarlyStopping(3, patience=5, min_delta=0.0)
-        stopping.consider_start(population, clearly_lower)
+        stopping = EarlyStopping(3, patience=5, min_delta=0.0, clearly_lower=clearly_lower)
+        stopping.consider_start(population)
         stopping.update(population, population.run_epoch().validation)
         population.keep([2, 1])
         stopping.keep([2, 1])
@@ -317,7 +319,7 @@ def test_a_start_is_remembered_across_a_stop(architecture):
             state, kept = population.state(), stopping.state()
             population = Population(members, images, architecture=architecture, **SETTINGS)
             population.load_state(state)
-            stopping = EarlyStopping(2, patience=5, min_delta=0.0)
+            stopping = EarlyStopping(2, patience=5, min_delta=0.0, clearly_lower=clearly_lower)
             stopping.load_state(kept)
         stopping.restore(population)
         rows.append(population.all_weights())

@@ -39,7 +39,7 @@ DELIVERED = (
 )
 
 
-COMMITS = 32  # so many does a worker need for this study
+COMMITS = 37  # so many does a worker need for this study
 
 
 def commits():
