@@ -59,8 +59,9 @@ def _noisy_parts(
         )
     if noisy.is_dir():
         raise DataError(
-            f"data.{setting} must be a file of images, as {path} is, got the folder {shown(noisy)}; "
-            "give the noisy images in their order, or the clean ones as a folder too"
+            f"data.{setting} must be a file of images, as {path} is, got the folder "
+            f"{shown(noisy)}; give the noisy images in their order, or the clean ones as a folder "
+            "too"
         )
     changes = dict.fromkeys(("groups", "labels", "noisy", "noisy_test"))
     own = how.model_copy(update=changes)

@@ -84,8 +84,10 @@ HIDDEN_RULE = "must be widths >= 1 such as 256-128, [256, 128] or none"
         ("space: {dropout: {choices: [0], when: {architecture: mlp}}}", "space.dropout.when.architecture.0: must be dense or conv, got 'mlp' (line 1)"),
         (
             "space: {defaults: false}",
-            "space: must search at least one name, of one choice if need be "
-            "(encoding_dim: {choices: [8]}), got 'none' (line 1)",
+            (
+                "space: must search at least one name, of one choice if need be "
+                "(encoding_dim: {choices: [8]}), got 'none' (line 1)"
+            ),
         ),
         # Between sections.
         ("search: {score_epochs: 3}\ntraining: {epochs: 2}", "search.score_epochs: must be <= training.epochs (2), got 3 (line 1)"),
