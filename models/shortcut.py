@@ -53,14 +53,22 @@ class Shortcut(nn.Module):
         super().__init__()
         self.branch = branch
         self.linear = linear
-        last = next(layer for layer in reversed(branch) if list(layer.parameters()))
-        for parameter in last.parameters():
+        for parameter in self._last():
             nn.init.zeros_(parameter)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Give the branch's output plus the linear map's."""
         outputs: Tensor = self.branch(inputs) + self.linear(inputs)
         return outputs
+
+    def _last(self) -> list[nn.Parameter]:
+        last = next(layer for layer in reversed(self.branch) if list(layer.parameters()))
+        return list(last.parameters())
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the sum is the linear map yet: the last of the layers is zero."""
+        return not any(bool(parameter.any()) for parameter in self._last())
 
     @property
     def weights(self) -> nn.Linear:
@@ -92,3 +100,9 @@ def start_at(encoder: nn.Sequential, decoder: nn.Sequential, principal: Principa
         inwards.weights.weight.copy_(principal.components)
         outwards.weights.weight.copy_(principal.components.t())
         outwards.weights.bias.copy_(principal.mean)
+
+
+def is_pca(encoder: nn.Sequential, decoder: nn.Sequential) -> bool:
+    """Whether a network has shortcuts and is what it started as."""
+    shortcuts = [layer for layer in (*encoder, *decoder) if isinstance(layer, Shortcut)]
+    return bool(shortcuts) and all(shortcut.is_linear for shortcut in shortcuts)

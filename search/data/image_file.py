@@ -420,7 +420,7 @@ def _tiff_page(file: Path, number: int) -> np.ndarray:
 
 def problems_text(where: str, bad: Sequence[BadFileError]) -> str:
     """Say what is wrong with one file, or list what is wrong with several."""
-    skip = "or leave {} out: --set data.bad_files=skip"
+    skip = "or leave {} out: --bad-files skip"
     if len(bad) == 1:
         return f"{bad[0]}; {skip.format('it')}"
     lines = [f"{where} must hold images that can be read, got {len(bad):,} bad files:"]

@@ -68,7 +68,10 @@ def layout_of(image_shape: tuple[int, ...] | None, n_features: int) -> RowLayout
     """
     if image_shape is None:
         return RowLayout((1, 1, n_features), channel_last=False)
-    shape = tuple(int(size) for size in np.atleast_1d(image_shape))
+    sizes = np.atleast_1d(image_shape)
+    # Another kind of value, such as "8x8", has no sizes.
+    is_numbers = sizes.ndim == 1 and sizes.dtype.kind in "iuf"
+    shape = tuple(int(size) for size in sizes) if is_numbers else ()
     if len(shape) not in (2, 3) or min(shape) < 1 or prod(shape) != n_features:
         raise DataError(
             "image_shape must be (height, width), (channel, height, width) or (height, width, "

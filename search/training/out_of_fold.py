@@ -12,6 +12,7 @@ from aesearch.data.study_data import Problem
 from aesearch.evaluation.metrics import image_errors
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.models.runtime import is_out_of_memory
+from aesearch.models.shortcut import is_pca
 from aesearch.seeds import derive_seed
 from aesearch.studies.errors import RunFailedError
 from aesearch.studies.results.calibration import (
@@ -36,6 +37,7 @@ def calibrate(
 
     Those that only stopped its training are enough where they are many. Where they are few, one
     network per fold is trained as the delivered one was, and measured on what its fold holds out.
+    A model that is PCA saw all training images: PCA of those that are not held out stands for it.
 
     Parameters
     ----------
@@ -52,9 +54,13 @@ def calibrate(
         None where a network of a fold diverges or memory runs out, which is logged: the model is
         as good without.
     """
-    _, held_out = problem.holdout_indices()
+    train, held_out = problem.holdout_indices()
+    unseeing = model
+    if is_pca(model.encoder, model.decoder):
+        # Of all training images, those included that are held out.
+        unseeing = _pca_of(problem, configuration, train, held_out)
     # Scores are of images as the model sees them: of a denoiser's, the noisy ones.
-    delivered = image_errors(model, problem.inputs[held_out], check)
+    delivered = image_errors(unseeing, problem.inputs[held_out], check)
     about: dict[str, Any] = {
         "weights_sha256": weights_sha256(model),
         "seed": derive_seed(problem.spec.seed, "calibration"),
@@ -70,6 +76,15 @@ def calibrate(
         return None
     scaled = scaled_to(errors, delivered, errors[held_out])
     return calibration_of("out-of-fold", scaled, np.arange(len(errors)), problem.inputs, **about)
+
+
+def _pca_of(
+    problem: Problem, configuration: Configuration, train: np.ndarray, held_out: np.ndarray
+) -> Autoencoder:
+    """Give an untrained network of a configuration with a shortcut: PCA of ``train``."""
+    images = torch.from_numpy(problem.images)
+    member = build_member(configuration, problem.spec.seed, train, held_out)
+    return build_population(problem, images, [member], configuration, epochs=1).extract(0)
 
 
 def out_of_fold_errors(

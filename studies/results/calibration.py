@@ -19,7 +19,8 @@ images that a network was trained on are judged by a network that was not.
 Where the share of the training images that only stopped the training is large, c = d. Else the
 c_i are out-of-fold errors of all training images, so that few images calibrate finely: c_i = s o_i
 with s^2 = sum d_i^2 / sum o_i^2 over the held-out images, because the delivered network trains on
-more images than those of the folds and errs less. Squares, because large errors decide about what
+more images than those of the folds and errs less. Where that network is PCA of all training images,
+PCA of those that are not held out gives the d_i. Squares, because large errors decide about what
 is odd. Measured in docs/decisions.md, 40.
 """
 

@@ -112,6 +112,13 @@ def test_it_is_a_part_of_pipelines_and_cross_validation(digits):
     assert scores.tolist() == [clone(network).fit(train).score(test) for train, test in folds]
 
 
+@pytest.mark.parametrize("shape", ["8x8", (8, 9), (64,), [[8, 8]]])
+def test_a_shape_that_is_none_is_refused(digits, shape):
+    """By what it must be."""
+    with pytest.raises(ValueError, match=r"image_shape must be \(height, width\), .* got"):
+        Autoencoder(image_shape=shape).fit(digits)
+
+
 def test_it_comes_back_from_a_pickle(digits, fitted):
     """Bit for bit."""
     again = pickle.loads(pickle.dumps(fitted))

@@ -12,6 +12,7 @@ from aesearch.models.autoencoder import build_autoencoder
 from aesearch.studies.errors import RunFailedError
 from aesearch.studies.results import calibration as calibrations
 from aesearch.training import out_of_fold
+from aesearch.training.members import build_member, build_population
 from aesearch.training.out_of_fold import calibrate, out_of_fold_errors
 
 
@@ -67,6 +68,30 @@ def test_few_images_are_calibrated_out_of_fold_and_scaled(problem):
     scale = np.linalg.norm(delivered) / np.linalg.norm(errors[held_out])
     np.testing.assert_allclose(found.errors, np.sort(errors * scale), rtol=1e-5)
     assert found.oddest == tuple(np.argsort(-errors)[:10].tolist())
+
+
+@pytest.mark.parametrize("enough", [5, 2000])
+def test_pca_of_all_images_is_measured_as_pca_of_those_not_held_out(tiny_spec, monkeypatch, enough):
+    """What is held out of the training is not held out of it."""
+    monkeypatch.setattr(out_of_fold, "ENOUGH_HELD_OUT", enough)
+    words = ("retrain.max_epochs=3", "search.folds=3", "data.limit=120", "model.shortcut=pca")
+    problem = load_problem(tiny_spec(*words, "model.output=clamp"), device="cpu")
+    configuration = problem.spec.configuration({})
+    train, held_out = problem.holdout_indices()
+    images = torch.from_numpy(problem.images)
+    member = build_member(configuration, 7, train, held_out)
+    population = build_population(problem, images, [member], configuration, epochs=1)
+    unseeing = image_errors(population.extract(0), problem.images[held_out])
+    population.restart([0])
+    model = population.extract(0)
+    found = calibrate(model, problem, configuration)
+    assert (image_errors(model, problem.images[held_out]).mean()) < unseeing.mean()
+    if enough == 5:
+        np.testing.assert_allclose(found.errors, np.sort(unseeing), rtol=1e-5)
+    else:
+        errors = out_of_fold_errors(problem, configuration)
+        scale = np.linalg.norm(unseeing) / np.linalg.norm(errors[held_out])
+        np.testing.assert_allclose(found.errors, np.sort(errors * scale), rtol=1e-5)
 
 
 def test_many_held_out_images_are_enough(problem, monkeypatch):

@@ -313,10 +313,7 @@ def test_name_follows_the_data_set(dataset, name):
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        (
-            {"search": {"warmup_epochs": 900}},
-            r"warmup_epochs: must be < retrain.max_epochs \(\d+\)",
-        ),
+        ({"search": {"warmup_epochs": 900}}, r"warmup_epochs: must be < retrain.max_epochs \("),
         (
             {"space": {"defaults": False, "architecture": "auto"}},
             "space: must search at least one name, of one choice if need be",
