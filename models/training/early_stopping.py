@@ -75,10 +75,9 @@ class EarlyStopping:
 
         Patience does not count from here: a start may be hard to better in the first epochs.
         """
-        self._start_errors = pad_sequence(
-            population.validation_errors(), batch_first=True, padding_value=math.nan
-        )
-        self._keep_better(population, population.validate())
+        errors = population.validation_errors()
+        self._start_errors = pad_sequence(errors, batch_first=True, padding_value=math.nan)
+        self._keep_better(population, torch.stack([own.mean() for own in errors]))
 
     def update(self, population: Population, losses: Tensor) -> None:
         """Take the losses of the epoch that ended, and stop members whose patience is over.

@@ -269,20 +269,6 @@ class Population:
         self._freeze([p for p in live if not finite[p]], "diverged")
         return EpochLosses(train, validation, accuracy)
 
-    def validate(self) -> Tensor:
-        """Measure every member as it is on its validation images, as each epoch ends.
-
-        Returns
-        -------
-        Tensor, (member,), float64
-            Mean squared errors per pixel, on the CPU; NaN for members that are frozen.
-        """
-        losses = torch.full((self.n_members,), math.nan, dtype=torch.float64)
-        if self._states.live:
-            self._validate(binary_accuracy=False)
-            losses[self._states.live] = self._validation_losses()[0]
-        return losses
-
     def _train_epoch(self) -> Tensor:
         """Take an epoch of steps; the sums of the losses (live member,), on the device."""
         live = self._states.live
