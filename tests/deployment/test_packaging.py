@@ -2,7 +2,9 @@
 
 import ast
 import importlib
+import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -129,3 +131,10 @@ def test_the_schema_of_what_is_printed_as_json_is_current():
     assert committed == outputs.json_schema(), (
         "run: python -m aesearch.outputs > docs/json.schema.json"
     )
+
+
+def test_what_decides_the_last_digits_of_a_suggestion_is_a_dependency():
+    """Optuna's Gaussian process suggests other trials where greenlet is not installed."""
+    named = {re.match(r"[\w-]+", word).group() for word in PROJECT["project"]["dependencies"]}
+    assert "greenlet" in named
+    assert importlib.util.find_spec("greenlet") is not None
