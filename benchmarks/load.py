@@ -203,7 +203,9 @@ def fill(engine, spec, n_trials, left):
     from optuna.trial import TrialState
 
     from aesearch.sampling.suggest import distributions, suggest
-    from aesearch.studies.store import database, optuna_tables, slots, study_rows, tables
+    from aesearch.studies.store import study_rows, tables
+    from aesearch.studies.store.connection import database
+    from aesearch.studies.store.optuna import optuna_tables, slots
 
     study = study_rows.find_study(engine, "load")
     n_folds, n_epochs = spec.search.folds, spec.training.epochs

@@ -13,7 +13,7 @@ import pandas as pd
 from aesearch.artifacts import model_file
 from aesearch.artifacts.best_file import load_best
 from aesearch.artifacts.model_path import MODEL_NAME
-from aesearch.data.images import ImageSet, as_image_set
+from aesearch.data.arrays.images import ImageSet, as_image_set
 from aesearch.data.load import load as load_images
 from aesearch.driver.study_run import OnTrial, Run, run_study
 from aesearch.models.autoencoder import Autoencoder

@@ -10,18 +10,14 @@ from typing import Annotated
 import typer
 
 from aesearch import __version__
-from aesearch.commands.dashboard import dashboard
 from aesearch.commands.data import data_app, presets
 from aesearch.commands.evaluate import evaluate
-from aesearch.commands.imported import import_trials
+from aesearch.commands.exchange import import_trials, track
 from aesearch.commands.init import init
-from aesearch.commands.report import report
+from aesearch.commands.pages import dashboard, report
 from aesearch.commands.run import RunCommand, run
 from aesearch.commands.score import score
-from aesearch.commands.status import list_studies, status
-from aesearch.commands.studies import export, show
-from aesearch.commands.tables import trials
-from aesearch.commands.track import track
+from aesearch.commands.studies import export, list_studies, show, status, trials
 from aesearch.commands.train import train, verify
 from aesearch.commands.use import denoise, encode, interpolate, reconstruct
 from aesearch.commands.whole import copy, delete, exclude, rename

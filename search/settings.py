@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from aesearch.data.files import SUFFIXES
-from aesearch.data.tree import IMAGE_SUFFIXES
+from aesearch.data.readers.files import SUFFIXES
+from aesearch.data.readers.tree import IMAGE_SUFFIXES
 from aesearch.options import OptionError
 from aesearch.studies.errors import SpecError
 from aesearch.studies.spec.dimensions import Choices, Dimension, hidden_name

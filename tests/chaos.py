@@ -12,8 +12,9 @@ from sqlalchemy import event
 
 from aesearch.data.study_data import load_problem
 from aesearch.models.training.population import Population
-from aesearch.studies.store import database, ledger, study_rows, tables
-from aesearch.studies.store.retry import Patience
+from aesearch.studies.store import ledger, study_rows, tables
+from aesearch.studies.store.connection import database
+from aesearch.studies.store.connection.retry import Patience
 from aesearch.workers.owners import worker_name
 from aesearch.workers.worker import Worker
 

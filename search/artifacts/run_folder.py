@@ -28,9 +28,9 @@ from aesearch.studies.results.selection import best_seed, eligible_trials
 from aesearch.studies.spec.load import MAY_DIFFER_ON_RESUME, diff, to_yaml
 from aesearch.studies.spec.resolved import ResolvedSpec, as_stored, resolve
 from aesearch.studies.spec.study import StudySpec
+from aesearch.studies.store.connection.database import reading
+from aesearch.studies.store.connection.retry import repeatable
 from aesearch.studies.store.contents import StudyContents, contents_in
-from aesearch.studies.store.database import reading
-from aesearch.studies.store.retry import repeatable
 from aesearch.studies.store.status import FINISHED
 
 _PICTURES = ("reconstructions-*", "samples", "interpolation", "corruption-*", "oddest")

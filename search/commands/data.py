@@ -102,7 +102,7 @@ def check(  # noqa: PLR0917 - Typer calls it by name
         from aesearch import settings  # noqa: PLC0415 - imports pydantic, NumPy
         from aesearch.data.contact_sheet import draw_sheet  # noqa: PLC0415 - imports torch
         from aesearch.data.load import load  # noqa: PLC0415 - imports numpy
-        from aesearch.data.tree import SHEET_SUFFIX  # noqa: PLC0415
+        from aesearch.data.readers.tree import SHEET_SUFFIX  # noqa: PLC0415
         from aesearch.outputs import CheckedImages  # noqa: PLC0415
         from aesearch.studies.results.output_files import check_output  # noqa: PLC0415
 

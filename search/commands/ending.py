@@ -65,7 +65,7 @@ def same_command() -> str:
 def _without_password(word: str) -> str:
     if "://" not in word:
         return word
-    from aesearch.studies.store import database, driver_errors  # noqa: PLC0415 - SQLAlchemy
+    from aesearch.studies.store.connection import database, driver_errors  # noqa: PLC0415 - SQLAlchemy
 
     option, equals, url = word.partition("=") if word.startswith("-") else ("", "", word)
     try:

@@ -33,12 +33,8 @@ def init(
       aesearch init --storage postgresql://me@host/studies --retry 60
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.studies.store import (  # noqa: PLC0415 - imports SQLAlchemy
-            driver_errors,
-            retry,
-            study_rows,
-            tables,
-        )
+        from aesearch.studies.store import study_rows, tables  # noqa: PLC0415 - imports SQLAlchemy
+        from aesearch.studies.store.connection import driver_errors, retry  # noqa: PLC0415 - imports SQLAlchemy
 
         engine = study_rows.open_store(storage_or_default(storage), retry.Patience(wait))
         engine.dispose()

@@ -22,7 +22,8 @@ from aesearch.studies.dashboard.artifacts import StoredArtifacts
 from aesearch.studies.dashboard.publishing import change_mark, publish
 from aesearch.studies.errors import AesearchError, SpecError, StudyNotFoundError
 from aesearch.studies.results.output_files import OutputError, make_folder
-from aesearch.studies.store import database, study_rows
+from aesearch.studies.store import study_rows
+from aesearch.studies.store.connection import database
 
 log = logging.getLogger("aesearch.dashboard")
 

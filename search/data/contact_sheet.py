@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aesearch.data.images import ImageSet
+from aesearch.data.arrays.images import ImageSet
 from aesearch.inference.pictures import sheet
 from aesearch.studies.results.output_files import write_whole
 

@@ -4,12 +4,12 @@ import difflib
 import os
 from pathlib import Path
 
+from aesearch.data.arrays.images import ImageSet
 from aesearch.data.cache import user_cache
-from aesearch.data.download import Progress
-from aesearch.data.files import SUFFIXES, read_path
-from aesearch.data.images import ImageSet
-from aesearch.data.named import read_named
-from aesearch.data.published import NAMES, fetch
+from aesearch.data.known.download import Progress
+from aesearch.data.known.named import read_named
+from aesearch.data.known.published import NAMES, fetch
+from aesearch.data.readers.files import SUFFIXES, read_path
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aesearch.data.images import ImageSet
+from aesearch.data.arrays.images import ImageSet
 from aesearch.studies.errors import DataError
 
 # The streams of a seed, by position in SeedSequence.spawn_key. Their order is part of

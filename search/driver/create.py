@@ -8,8 +8,8 @@ from pathlib import Path
 from sqlalchemy.engine import Engine
 
 from aesearch import __version__
-from aesearch.data.archive import names_array
 from aesearch.data.load import known_name
+from aesearch.data.readers.archive import names_array
 from aesearch.data.study_data import (
     Problem,
     Progress,
@@ -29,7 +29,6 @@ from aesearch.studies.spec.resolved import ResolvedSpec, as_stored, resolve, wit
 from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.spec.weights import left_out
 from aesearch.studies.store import (
-    database,
     ledger,
     migrations,
     retrain_results,
@@ -37,7 +36,8 @@ from aesearch.studies.store import (
     status,
     study_rows,
 )
-from aesearch.studies.store.driver_errors import describe
+from aesearch.studies.store.connection import database
+from aesearch.studies.store.connection.driver_errors import describe
 from aesearch.studies.store.evaluation_results import read_evaluation
 from aesearch.terminal.display import Display
 from aesearch.versions import check_versions

@@ -22,8 +22,9 @@ from aesearch.studies.results.records import StudySnapshot, TrialRecord
 from aesearch.studies.spec.dimensions import Params
 from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.spec.study import StudySpec
-from aesearch.studies.store import database, ledger, migrations, study_rows
-from aesearch.studies.store.retry import Patience, be_patient, retry_s
+from aesearch.studies.store import ledger, migrations, study_rows
+from aesearch.studies.store.connection import database
+from aesearch.studies.store.connection.retry import Patience, be_patient, retry_s
 from aesearch.studies.store.status import FINISHED
 from aesearch.terminal.display import Display
 from aesearch.terminal.interruption import check_interrupted

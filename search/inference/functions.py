@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from aesearch.data.containers import (
+from aesearch.data.arrays.containers import (
     array_of,
     is_dataset,
     items_of,

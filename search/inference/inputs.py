@@ -7,17 +7,17 @@ from typing import Protocol, final
 
 import numpy as np
 
-from aesearch.data.download import Progress
-from aesearch.data.files import file_parts
-from aesearch.data.folder import ImageFiles, find_images
-from aesearch.data.image_file import header_of
-from aesearch.data.image_files import read_images, readable
-from aesearch.data.labels import coded, labels_of
+from aesearch.data.arrays.image_file import header_of
+from aesearch.data.arrays.labels import coded, labels_of
+from aesearch.data.arrays.pixels import images_of, unrolled
+from aesearch.data.known.download import Progress
 from aesearch.data.load import known_name, load
 from aesearch.data.notes import Notes
-from aesearch.data.pixels import images_of, unrolled
+from aesearch.data.readers.files import file_parts
+from aesearch.data.readers.folder import ImageFiles, find_images
+from aesearch.data.readers.image_files import read_images, readable
+from aesearch.data.readers.tree import IMAGE_SUFFIXES, RARE_SUFFIXES
 from aesearch.data.stored import Stored
-from aesearch.data.tree import IMAGE_SUFFIXES, RARE_SUFFIXES
 from aesearch.inference.layouts import (
     ImageShape,
     ImageShapeError,

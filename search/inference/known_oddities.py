@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aesearch.data.folder import ORDINARY
+from aesearch.data.readers.folder import ORDINARY
 from aesearch.inference.inputs import Input
 from aesearch.studies.errors import AesearchError
 

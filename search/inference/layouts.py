@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from aesearch.data.pixels import ROUNDING
+from aesearch.data.arrays.pixels import ROUNDING
 from aesearch.studies.errors import DataError
 
 Layout = Literal["grey", "channel_first", "channel_last", "flat"]

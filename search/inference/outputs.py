@@ -11,10 +11,10 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Literal, cast
 import numpy as np
 from numpy.lib import format as npy_format
 
+from aesearch.artifacts.table_file import FORMATS, check_format, table_bytes
 from aesearch.inference.pictures import png, sheet
 from aesearch.studies.errors import AesearchError
 from aesearch.studies.files import whole_file
-from aesearch.studies.results.frame_files import FORMATS, check_format, table_bytes
 from aesearch.studies.results.output_files import OutputError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from aesearch.studies.results.stability import STABILITY
 from aesearch.studies.spec.resolved import ResolvedSpec
-from aesearch.studies.store.wishes import ENQUEUED
+from aesearch.studies.store.optuna.wishes import ENQUEUED
 
 _SMALLEST = 1e-12  # of a loss, in a logarithm
 

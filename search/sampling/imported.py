@@ -19,7 +19,7 @@ from aesearch.studies.spec.load import load_spec
 from aesearch.studies.spec.space import SEARCHABLE
 from aesearch.studies.spec.strict_yaml import StrictDumper
 from aesearch.studies.spec.study import StudySpec
-from aesearch.studies.store.foreign_studies import ForeignStudy, read_study
+from aesearch.studies.store.optuna.foreign_studies import ForeignStudy, read_study
 
 
 @dataclass(frozen=True)

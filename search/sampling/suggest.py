@@ -27,7 +27,7 @@ from aesearch.studies.spec.dimensions import Params
 from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.spec.space import Choices, Dimension, Range
 from aesearch.studies.spec.weights import fits, fitted, grid_within
-from aesearch.studies.store.wishes import ENQUEUED
+from aesearch.studies.store.optuna.wishes import ENQUEUED
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 LEARNING_SAMPLERS = ("gp", "tpe")

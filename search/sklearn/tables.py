@@ -18,7 +18,7 @@ from math import prod
 
 import numpy as np
 
-from aesearch.data.axes import full_shape, is_channel_last
+from aesearch.data.arrays.axes import full_shape, is_channel_last
 from aesearch.data.split import folds, split_hash
 from aesearch.data.study_data import Problem
 from aesearch.studies.errors import DataError

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from aesearch.outputs import ListedStudy, StudyState, StudyStates
 from aesearch.studies.results.text import one_line, value_text
+from aesearch.studies.store.connection.retry import Patience, retry_s
 from aesearch.studies.store.ledger import MAX_ATTEMPTS
-from aesearch.studies.store.retry import Patience, retry_s
 from aesearch.studies.store.status import StudyStatus, WorkerStatus, statuses
 from aesearch.studies.store.study_rows import existing_store
 from aesearch.terminal.display import duration

@@ -10,8 +10,8 @@ from sqlalchemy.engine import Engine
 
 from aesearch.studies.errors import StoreError
 from aesearch.studies.results.records import Progress
+from aesearch.studies.store.connection.retry import lease_s
 from aesearch.studies.store.ledger import Lease, LeaseLostError, renew
-from aesearch.studies.store.retry import lease_s
 
 _PROGRESS_S = 1.0
 _RENEWALS = 4  # within one lease

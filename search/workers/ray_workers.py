@@ -19,9 +19,10 @@ from sqlalchemy.engine import URL
 from aesearch.data.load import DATA_VARIABLE
 from aesearch.options import STORAGE_VARIABLE
 from aesearch.studies.errors import AesearchError, RunFailedError, StoreError
-from aesearch.studies.store import database, ledger
-from aesearch.studies.store.passwords import password_from_file
-from aesearch.studies.store.retry import LEASE_VARIABLE, RETRY_VARIABLE
+from aesearch.studies.store import ledger
+from aesearch.studies.store.connection import database
+from aesearch.studies.store.connection.passwords import password_from_file
+from aesearch.studies.store.connection.retry import LEASE_VARIABLE, RETRY_VARIABLE
 from aesearch.workers.owners import worker_name
 from aesearch.workers.processes import serving, worker_command
 from aesearch.workers.ray_cluster import ray_library

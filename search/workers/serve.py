@@ -6,9 +6,9 @@ import threading
 
 from aesearch.device import served_devices
 from aesearch.studies.errors import AesearchError
-from aesearch.studies.store.driver_errors import describe
+from aesearch.studies.store.connection.driver_errors import describe
+from aesearch.studies.store.connection.retry import Patience, lease_s, retry_s
 from aesearch.studies.store.ledger import ALL_KINDS
-from aesearch.studies.store.retry import Patience, lease_s, retry_s
 from aesearch.studies.store.study_rows import existing_store
 from aesearch.workers.owners import worker_name
 from aesearch.workers.places import asked_workers

@@ -23,9 +23,9 @@ from aesearch.studies.dashboard.finished import (
     trial_pictures,
 )
 from aesearch.studies.results.output_files import write_whole
-from aesearch.studies.store import optuna_tables
+from aesearch.studies.store.connection.database import reading
 from aesearch.studies.store.contents import StudyContents
-from aesearch.studies.store.database import reading
+from aesearch.studies.store.optuna import optuna_tables
 
 KEY_PREFIX = "artifacts:"  # Optuna's own, see optuna.artifacts.upload_artifact
 _CURVES_PICTURE, _CURVES_TABLE = "curves.png", "curves.csv"

@@ -8,7 +8,8 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import Connection
 
 from aesearch.studies.results.records import TrialRecord
-from aesearch.studies.store import optuna_tables, slots, tables
+from aesearch.studies.store import tables
+from aesearch.studies.store.optuna import optuna_tables, slots
 from aesearch.studies.store.study_rows import from_sql, trial_record
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)

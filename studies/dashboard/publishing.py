@@ -18,8 +18,10 @@ from aesearch.studies.results.records import StudySnapshot
 from aesearch.studies.results.selection import eligible_trials
 from aesearch.studies.results.summary import Denoising, summary
 from aesearch.studies.spec.sections import TrainingSpec
-from aesearch.studies.store import database, optuna_tables, slots, study_rows, tables
-from aesearch.studies.store.retry import repeatable
+from aesearch.studies.store import study_rows, tables
+from aesearch.studies.store.connection import database
+from aesearch.studies.store.connection.retry import repeatable
+from aesearch.studies.store.optuna import optuna_tables, slots
 
 # The dashboard looks through all notes for each trial that it shows: with a note on each of
 # 10,000 trials a page would take a minute. Larger studies get them on their best trials only.

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from optuna.storages._rdb import models
 from sqlalchemy.engine import Connection
 
-from aesearch.studies.store import optuna_tables
+from aesearch.studies.store.optuna import optuna_tables
 
 ATTRIBUTES = models.StudySystemAttributeModel.__table__
 CHUNK = 2045  # characters

@@ -7,10 +7,10 @@ from sqlalchemy.engine import Connection, Engine
 from aesearch.studies.results.evaluation import Evaluation
 from aesearch.studies.results.records import Picture, RetrainPoint, StudySnapshot, TrainedSeed
 from aesearch.studies.spec.resolved import ResolvedSpec
-from aesearch.studies.store.database import reading
+from aesearch.studies.store.connection.database import reading
+from aesearch.studies.store.connection.retry import repeatable
 from aesearch.studies.store.evaluation_results import read_evaluation_in, read_pictures_in
 from aesearch.studies.store.retrain_results import retrain_curves_in, retrained_in
-from aesearch.studies.store.retry import repeatable
 from aesearch.studies.store.study_rows import (
     StudyRow,
     curves_in,

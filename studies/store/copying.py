@@ -18,8 +18,8 @@ from sqlalchemy.engine import Connection, Engine
 
 from aesearch.studies.errors import StoreError
 from aesearch.studies.store import tables
-from aesearch.studies.store.database import reading, writing
-from aesearch.studies.store.optuna_tables import STUDIES, TRIALS, find_study
+from aesearch.studies.store.connection.database import reading, writing
+from aesearch.studies.store.optuna.optuna_tables import STUDIES, TRIALS, find_study
 from aesearch.studies.store.study_rows import find_study_in
 from aesearch.studies.store.whole_studies import taken
 

@@ -8,8 +8,8 @@ from sqlalchemy.engine import Connection, Engine
 from aesearch.studies.results.evaluation import Evaluation
 from aesearch.studies.results.records import Picture
 from aesearch.studies.store import tables
-from aesearch.studies.store.database import reading, writing
-from aesearch.studies.store.retry import repeatable
+from aesearch.studies.store.connection.database import reading, writing
+from aesearch.studies.store.connection.retry import repeatable
 from aesearch.studies.store.study_rows import StudyRow, find_study_in
 
 

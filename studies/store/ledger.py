@@ -17,8 +17,8 @@ from sqlalchemy.engine import Connection, Engine
 
 from aesearch.studies.results.records import Progress
 from aesearch.studies.store import tables
-from aesearch.studies.store.database import reading, writing
-from aesearch.studies.store.retry import lease_s, repeatable
+from aesearch.studies.store.connection.database import reading, writing
+from aesearch.studies.store.connection.retry import lease_s, repeatable
 from aesearch.studies.store.study_rows import StudyRow, clock
 
 ALL_KINDS = ("search", "retrain", "evaluate")

@@ -10,12 +10,18 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from aesearch.studies.errors import StoreError
-from aesearch.studies.store import optuna_tables, tables
-from aesearch.studies.store.database import close_storage, optuna_storage, reading, writing
-from aesearch.studies.store.driver_errors import describe, translated
-from aesearch.studies.store.retry import repeatable
-from aesearch.studies.store.slots import adopt_former_trials
-from aesearch.studies.store.triggers import make_triggers
+from aesearch.studies.store import tables
+from aesearch.studies.store.connection.database import (
+    close_storage,
+    optuna_storage,
+    reading,
+    writing,
+)
+from aesearch.studies.store.connection.driver_errors import describe, translated
+from aesearch.studies.store.connection.retry import repeatable
+from aesearch.studies.store.optuna import optuna_tables
+from aesearch.studies.store.optuna.slots import adopt_former_trials
+from aesearch.studies.store.optuna.triggers import make_triggers
 
 try:
     import fcntl

@@ -9,11 +9,12 @@ from sqlalchemy.engine import Connection, Engine
 from aesearch.studies.results.evaluation import Evaluation
 from aesearch.studies.results.records import Picture, RetrainPoint, TrainedSeed
 from aesearch.studies.spec.former import with_former_settings
-from aesearch.studies.store import optuna_tables, slots, tables
-from aesearch.studies.store.database import reading, writing
+from aesearch.studies.store import tables
+from aesearch.studies.store.connection.database import reading, writing
+from aesearch.studies.store.connection.retry import repeatable
 from aesearch.studies.store.evaluation_results import insert_evaluation
 from aesearch.studies.store.ledger import Lease, mark_done, no_search_left, require_held, this_work
-from aesearch.studies.store.retry import repeatable
+from aesearch.studies.store.optuna import optuna_tables, slots
 from aesearch.studies.store.study_rows import StudyRow, from_sql, lease_row, retrain_record, to_sql
 
 

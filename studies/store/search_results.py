@@ -12,13 +12,14 @@ from aesearch.studies.dashboard.publishing import note_trials
 from aesearch.studies.errors import StudyNotFoundError
 from aesearch.studies.results.records import Picture
 from aesearch.studies.spec.dimensions import Params
-from aesearch.studies.store import optuna_tables, slots, tables, wishes
-from aesearch.studies.store.database import reading, writing
+from aesearch.studies.store import tables
+from aesearch.studies.store.connection.database import reading, writing
+from aesearch.studies.store.connection.retry import repeatable
 from aesearch.studies.store.ledger import Lease, mark_done, require_held, this_work
-from aesearch.studies.store.optuna_tables import Attributes
-from aesearch.studies.store.retry import repeatable
+from aesearch.studies.store.optuna import optuna_tables, slots, wishes
+from aesearch.studies.store.optuna.optuna_tables import Attributes
+from aesearch.studies.store.optuna.wishes import Wish
 from aesearch.studies.store.study_rows import StudyRow, to_sql
-from aesearch.studies.store.wishes import Wish
 
 _LISTED = 500  # so many trials are asked for by their ids; for more, all are read
 

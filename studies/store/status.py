@@ -12,9 +12,10 @@ from sqlalchemy.engine import Connection, Engine
 
 from aesearch.studies.errors import StudyNotFoundError
 from aesearch.studies.results.records import Document, Progress, TrialCounts
-from aesearch.studies.store import optuna_tables, tables
-from aesearch.studies.store.database import reading
-from aesearch.studies.store.retry import repeatable
+from aesearch.studies.store import tables
+from aesearch.studies.store.connection.database import reading
+from aesearch.studies.store.connection.retry import repeatable
+from aesearch.studies.store.optuna import optuna_tables
 from aesearch.studies.store.study_rows import STATES, StudyRow, clock, find_study, now
 
 RATE_S = 3600.0  # the throughput is that of the last hour

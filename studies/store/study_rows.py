@@ -27,9 +27,11 @@ from aesearch.studies.spec.dimensions import Params
 from aesearch.studies.spec.former import with_former_settings
 from aesearch.studies.spec.load import spec_from_mapping
 from aesearch.studies.spec.resolved import ResolvedSpec, resolve
-from aesearch.studies.store import database, migrations, optuna_tables, slots, tables, wishes
-from aesearch.studies.store.driver_errors import describe
-from aesearch.studies.store.retry import Patience, be_patient, repeatable
+from aesearch.studies.store import migrations, tables
+from aesearch.studies.store.connection import database
+from aesearch.studies.store.connection.driver_errors import describe
+from aesearch.studies.store.connection.retry import Patience, be_patient, repeatable
+from aesearch.studies.store.optuna import optuna_tables, slots, wishes
 
 STATES: dict[TrialState, RecordedState] = {
     TrialState.WAITING: "waiting",

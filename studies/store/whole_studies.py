@@ -6,9 +6,9 @@ from sqlalchemy.engine import Connection, Engine
 
 from aesearch.studies.errors import StudyMismatchError
 from aesearch.studies.store import tables
-from aesearch.studies.store.database import writing
-from aesearch.studies.store.optuna_tables import STUDIES, TRIALS
-from aesearch.studies.store.retry import repeatable
+from aesearch.studies.store.connection.database import writing
+from aesearch.studies.store.connection.retry import repeatable
+from aesearch.studies.store.optuna.optuna_tables import STUDIES, TRIALS
 from aesearch.studies.store.study_rows import find_study_in
 
 

@@ -20,7 +20,8 @@ from patience import PATIENCE_S
 from postgres import PASSWORD, find_programs
 
 from aesearch.driver.create import leave_study
-from aesearch.studies.store import database, study_rows
+from aesearch.studies.store import study_rows
+from aesearch.studies.store.connection import database
 from aesearch.terminal.display import make_display
 
 ROOT = Path(__file__).resolve().parents[2]

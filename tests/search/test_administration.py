@@ -11,7 +11,8 @@ import aesearch
 from aesearch.cli import app
 from aesearch.options import OptionError
 from aesearch.studies.errors import StudyMismatchError, StudyNotFoundError
-from aesearch.studies.store import database, study_rows, tables, whole_studies
+from aesearch.studies.store import study_rows, tables, whole_studies
+from aesearch.studies.store.connection import database
 
 SHORT = ("search.trials=3", "search.pruner=none", "retrain.seeds=1", "search.generation_size=2")
 

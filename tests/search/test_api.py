@@ -9,7 +9,7 @@ import torch
 
 import aesearch
 from aesearch.api import keep_images
-from aesearch.data.images import as_image_set
+from aesearch.data.arrays.images import as_image_set
 from aesearch.data.load import load
 from aesearch.studies.errors import AesearchError, StudyMismatchError
 from aesearch.studies.spec.study import StudySpec

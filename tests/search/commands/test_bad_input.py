@@ -13,7 +13,8 @@ from aesearch.artifacts.run_folder import write_run_folder
 from aesearch.cli import app
 from aesearch.studies.errors import StoreError
 from aesearch.studies.results.output_files import default_folder
-from aesearch.studies.store import retry, study_rows, whole_studies
+from aesearch.studies.store import study_rows, whole_studies
+from aesearch.studies.store.connection import retry
 from aesearch.workers.worker import Worker
 
 NAMES = {

@@ -10,7 +10,8 @@ from aesearch.driver import create
 from aesearch.driver.create import leave_study
 from aesearch.driver.study_run import run_study
 from aesearch.studies.errors import SpecError, StudyMismatchError
-from aesearch.studies.store import database, study_rows, tables
+from aesearch.studies.store import study_rows, tables
+from aesearch.studies.store.connection import database
 from aesearch.terminal.display import make_display
 
 SPACE = (

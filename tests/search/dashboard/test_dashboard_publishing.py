@@ -28,15 +28,15 @@ from aesearch.studies.report.figures_search import importances
 from aesearch.studies.results.records import Picture, TrialRecord
 from aesearch.studies.results.summary import summary
 from aesearch.studies.store import (
-    database,
     ledger,
-    optuna_tables,
     retrain_results,
     search_results,
     study_rows,
     tables,
     whole_studies,
 )
+from aesearch.studies.store.connection import database
+from aesearch.studies.store.optuna import optuna_tables
 from aesearch.studies.store.search_results import FoldCurve, Outcome
 
 KINDS = {"encoding_dim": CategoricalDistribution([4, 8])}

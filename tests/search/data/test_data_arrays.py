@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from aesearch.data.images import ImageSet, as_image_set, make_image_set
+from aesearch.data.arrays.images import ImageSet, as_image_set, make_image_set
 from aesearch.studies.errors import DataError
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE_S
 
-from aesearch.data.download import DownloadError, download, unpack
+from aesearch.data.known.download import DownloadError, download, unpack
 from aesearch.studies.errors import DataError, DataMissingError
 
 BODY = bytes(range(256)) * 1000

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aesearch.data.images import as_image_set, make_image_set
+from aesearch.data.arrays.images import as_image_set, make_image_set
 from aesearch.data.load import load
 from aesearch.studies.errors import DataError, DataMissingError
 

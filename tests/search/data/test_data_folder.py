@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from aesearch.data import folder
-from aesearch.data.files import read_path
-from aesearch.data.images import as_image_set
+from aesearch.data.arrays.images import as_image_set
 from aesearch.data.load import load
+from aesearch.data.readers import folder
+from aesearch.data.readers.files import read_path
 from aesearch.studies.errors import DataError
 
 RNG = np.random.default_rng(0)

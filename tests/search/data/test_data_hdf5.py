@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from aesearch.data.images import as_image_set
+from aesearch.data.arrays.images import as_image_set
 from aesearch.data.load import load
 from aesearch.inference.inputs import open_input
 from aesearch.studies.errors import DataError

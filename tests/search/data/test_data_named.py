@@ -17,8 +17,8 @@ import pytest
 import scipy.io
 from sklearn.datasets import load_digits
 
-from aesearch.data import published as published_files
 from aesearch.data.cache import CACHE_VARIABLE, cache_folder
+from aesearch.data.known import published as published_files
 from aesearch.data.load import default_data_dir, fetch_named, load
 from aesearch.studies.errors import DataError, DataMissingError
 

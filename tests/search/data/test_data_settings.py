@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 
-from aesearch.data.images import as_image_set
+from aesearch.data.arrays.images import as_image_set
 from aesearch.data.load import load
 from aesearch.data.split import folds, holdout, split_test
 from aesearch.data.study_data import load_problem

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold
 
-from aesearch.data.images import as_image_set, make_image_set
+from aesearch.data.arrays.images import as_image_set, make_image_set
 from aesearch.data.split import folds, holdout, limited, split_hash, split_test
 from aesearch.studies.errors import DataError
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aesearch.data import image_file
-from aesearch.data.images import as_image_set
+from aesearch.data.arrays import image_file
+from aesearch.data.arrays.images import as_image_set
 from aesearch.data.load import load
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec

@@ -8,7 +8,7 @@ from PIL import Image
 
 from aesearch.cli import app
 from aesearch.data import cache, study_data
-from aesearch.data.images import as_image_set
+from aesearch.data.arrays.images import as_image_set
 from aesearch.data.load import load
 from aesearch.data.study_data import load_problem
 from aesearch.studies.errors import DataError, SpecError

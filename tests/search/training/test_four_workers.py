@@ -11,7 +11,8 @@ from functools import cache
 import pytest
 from chaos import check_whole, create, forked_worker, table_of
 
-from aesearch.studies.store import retry, study_rows
+from aesearch.studies.store import study_rows
+from aesearch.studies.store.connection import retry
 from aesearch.studies.store.status import statuses
 
 LEASE_S = 2.0

@@ -9,7 +9,7 @@ from plain_network import PLAIN
 from torch import nn
 
 import aesearch
-from aesearch.data.images import MIN_SAMPLES
+from aesearch.data.arrays.images import MIN_SAMPLES
 from aesearch.data.study_data import load_problem
 from aesearch.driver.cost import cost_of
 from aesearch.evaluation.baseline import PrincipalComponents, principal_components_by_fold

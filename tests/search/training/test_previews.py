@@ -10,7 +10,9 @@ from PIL import Image
 
 from aesearch.data.study_data import load_problem
 from aesearch.models.autoencoder import build_autoencoder
-from aesearch.studies.store import database, optuna_tables, study_rows, tables
+from aesearch.studies.store import study_rows, tables
+from aesearch.studies.store.connection import database
+from aesearch.studies.store.optuna import optuna_tables
 from aesearch.training.members import build_member, build_population, images_as_validated
 from aesearch.training.previews import MAX_BYTES, MAX_COLUMNS, MAX_SIDE, reconstruction_strip
 

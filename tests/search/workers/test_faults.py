@@ -24,15 +24,15 @@ from aesearch.device import DeviceLostError
 from aesearch.models.training.population import Population
 from aesearch.studies.errors import RunFailedError
 from aesearch.studies.store import (
-    database,
     ledger,
-    optuna_tables,
     retrain_results,
     search_results,
     study_rows,
     tables,
     whole_studies,
 )
+from aesearch.studies.store.connection import database
+from aesearch.studies.store.optuna import optuna_tables
 from aesearch.workers.schedule import settle
 
 PRUNING = ("search.pruner=median", "search.trials=7", "training.epochs=5", "retrain.seeds=1")

@@ -8,7 +8,7 @@ import time
 import pytest
 from chaos import check_whole, create, forked_worker, log_to, table_of
 
-from aesearch.studies.store import retry
+from aesearch.studies.store.connection import retry
 from aesearch.studies.store.ledger import MAX_ATTEMPTS
 from aesearch.studies.store.status import statuses
 

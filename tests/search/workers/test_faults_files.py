@@ -22,7 +22,8 @@ from aesearch.listing import list_studies
 from aesearch.studies.errors import StoreError, TransientStoreError
 from aesearch.studies.results import output_files
 from aesearch.studies.results.output_files import OutputError, write_whole
-from aesearch.studies.store import database, study_rows
+from aesearch.studies.store import study_rows
+from aesearch.studies.store.connection import database
 from aesearch.study import open_study
 
 SMALL = (

@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from aesearch.cli import app
 from aesearch.models.training.population import Population
-from aesearch.studies.store import database, ledger, search_results, study_rows
+from aesearch.studies.store import ledger, search_results, study_rows
+from aesearch.studies.store.connection import database
 from aesearch.studies.store.search_results import Outcome
 from aesearch.workers.schedule import settle
 

@@ -24,7 +24,8 @@ from typer.testing import CliRunner
 
 from aesearch.cli import app
 from aesearch.models.training.population import Population
-from aesearch.studies.store import database, ledger, retrain_results, retry, study_rows, tables
+from aesearch.studies.store import ledger, retrain_results, study_rows, tables
+from aesearch.studies.store.connection import database, retry
 from aesearch.workers.worker import Worker
 
 SMALL = (

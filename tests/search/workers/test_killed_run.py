@@ -8,7 +8,8 @@ import time
 
 from patience import PATIENCE_S
 
-from aesearch.studies.store import ledger, retry, study_rows
+from aesearch.studies.store import ledger, study_rows
+from aesearch.studies.store.connection import retry
 
 COMMAND = [
     *("run", "--folds", "3", "--trials", "6", "--epochs", "12", "--batch-size", "16", "--quiet"),

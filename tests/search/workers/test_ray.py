@@ -18,8 +18,9 @@ import pytest
 from patience import PATIENCE_S
 
 from aesearch.data.load import DATA_VARIABLE
-from aesearch.studies.store import database, ledger, study_rows
-from aesearch.studies.store.passwords import PASSWORD_VARIABLE
+from aesearch.studies.store import ledger, study_rows
+from aesearch.studies.store.connection import database
+from aesearch.studies.store.connection.passwords import PASSWORD_VARIABLE
 from aesearch.workers import ray_workers
 from aesearch.workers.owners import worker_name
 from aesearch.workers.ray_cluster import Cluster, RayClusterError

@@ -7,14 +7,8 @@ import pytest
 import sqlalchemy as sa
 
 from aesearch.driver import study_run
-from aesearch.studies.store import (
-    database,
-    ledger,
-    retrain_results,
-    search_results,
-    study_rows,
-    tables,
-)
+from aesearch.studies.store import ledger, retrain_results, search_results, study_rows, tables
+from aesearch.studies.store.connection import database
 from aesearch.workers import schedule
 from aesearch.workers.schedule import settle
 from aesearch.workers.worker import Worker

@@ -28,14 +28,8 @@ from aesearch.studies.errors import (
     StudyMismatchError,
     StudyNotFoundError,
 )
-from aesearch.studies.store import (
-    database,
-    ledger,
-    search_results,
-    study_rows,
-    tables,
-    whole_studies,
-)
+from aesearch.studies.store import ledger, search_results, study_rows, tables, whole_studies
+from aesearch.studies.store.connection import database
 from aesearch.workers import schedule
 from aesearch.workers import worker as worker_module
 from aesearch.workers.service import Service

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import aesearch
+from aesearch.artifacts.table_file import TableFormatError, table_bytes
 from aesearch.cli import app
 from aesearch.studies.results import frames as pure
-from aesearch.studies.results.frame_files import TableFormatError, table_bytes
 from aesearch.studies.results.records import StudySnapshot, TrialRecord
 from aesearch.studies.store import study_rows
 

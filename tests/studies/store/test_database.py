@@ -8,8 +8,9 @@ import sqlalchemy as sa
 from patience import PATIENCE_S
 
 from aesearch.studies.errors import StoreError, TransientStoreError
-from aesearch.studies.store import database, study_rows
-from aesearch.studies.store.driver_errors import explained
+from aesearch.studies.store import study_rows
+from aesearch.studies.store.connection import database
+from aesearch.studies.store.connection.driver_errors import explained
 from aesearch.studies.store.status import statuses
 
 

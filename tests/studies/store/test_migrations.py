@@ -14,7 +14,8 @@ from optuna.storages._rdb import models as optuna_models
 
 from aesearch.driver.study_run import run_study
 from aesearch.studies.errors import StoreError
-from aesearch.studies.store import database, ledger, migrations, study_rows, tables
+from aesearch.studies.store import ledger, migrations, study_rows, tables
+from aesearch.studies.store.connection import database
 from aesearch.terminal.display import make_display
 
 COMMITTED = Path(__file__).parents[2] / "databases" / "schema-1.db"

@@ -10,7 +10,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 from sqlalchemy.exc import IntegrityError
 
-from aesearch.studies.store import database, optuna_tables, study_rows
+from aesearch.studies.store import study_rows
+from aesearch.studies.store.connection import database
+from aesearch.studies.store.optuna import optuna_tables
 
 KINDS = {
     "learning_rate": FloatDistribution(1e-5, 1.0, log=True),

@@ -7,8 +7,9 @@ from postgres import PASSWORD
 from sqlalchemy.engine import make_url
 
 from aesearch.studies.errors import StoreError
-from aesearch.studies.store import database, study_rows
-from aesearch.studies.store.passwords import PASSWORD_VARIABLE, password_from_file
+from aesearch.studies.store import study_rows
+from aesearch.studies.store.connection import database
+from aesearch.studies.store.connection.passwords import PASSWORD_VARIABLE, password_from_file
 
 
 @pytest.fixture

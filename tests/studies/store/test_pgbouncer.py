@@ -13,7 +13,8 @@ from postgres import PASSWORD, USER, unprivileged_user
 from sqlalchemy.engine import make_url
 
 from aesearch.studies.errors import StoreError
-from aesearch.studies.store import database, study_rows
+from aesearch.studies.store import study_rows
+from aesearch.studies.store.connection import database
 
 pytestmark = pytest.mark.server
 SHORT = ("search.trials=2", "search.pruner=none", "retrain.seeds=1")

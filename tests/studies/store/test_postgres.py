@@ -20,8 +20,9 @@ from postgres import PASSWORD, USER
 from sqlalchemy.engine import make_url
 
 from aesearch.studies.errors import StoreError, TransientStoreError
-from aesearch.studies.store import database, ledger, retry, search_results, study_rows
-from aesearch.studies.store.retry import Patience, be_patient, repeatable
+from aesearch.studies.store import ledger, search_results, study_rows
+from aesearch.studies.store.connection import database, retry
+from aesearch.studies.store.connection.retry import Patience, be_patient, repeatable
 
 pytestmark = pytest.mark.server
 

@@ -24,14 +24,9 @@ from typer.testing import CliRunner
 from aesearch.cli import app
 from aesearch.studies.results.output_files import default_folder
 from aesearch.studies.results.records import TrialCounts
-from aesearch.studies.store import (
-    database,
-    ledger,
-    optuna_tables,
-    search_results,
-    study_rows,
-    tables,
-)
+from aesearch.studies.store import ledger, search_results, study_rows, tables
+from aesearch.studies.store.connection import database
+from aesearch.studies.store.optuna import optuna_tables
 from aesearch.studies.store.search_results import Outcome
 from aesearch.studies.store.status import statuses
 from aesearch.terminal import status_view

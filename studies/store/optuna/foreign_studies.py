@@ -11,8 +11,8 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.engine import URL, make_url
 
 from aesearch.studies.errors import StoreError, StudyNotFoundError
-from aesearch.studies.store import database
-from aesearch.studies.store.driver_errors import describe, explained
+from aesearch.studies.store.connection import database
+from aesearch.studies.store.connection.driver_errors import describe, explained
 
 _SQLITE_HEAD = b"SQLite format 3\0"
 _SHOWN = 8

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from aesearch.data.axes import channel_last_of, is_channel_last
-from aesearch.data.containers import array_of, pictures_of
-from aesearch.data.transform import in_channels, resized
+from aesearch.data.arrays.axes import channel_last_of, is_channel_last
+from aesearch.data.arrays.containers import array_of, pictures_of
+from aesearch.data.arrays.transform import in_channels, resized
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from aesearch.data.notes import Notes, listed, shown
-from aesearch.data.table_columns import LABEL_NAMES, dialect_of
+from aesearch.data.readers.table_columns import LABEL_NAMES, dialect_of
 from aesearch.studies.errors import DataError, DataMissingError
 from aesearch.studies.spec.sections import DataSpec
 

@@ -10,7 +10,7 @@ from itertools import product
 
 import numpy as np
 
-from aesearch.data.axes import MIN_SIDE, is_channel_last
+from aesearch.data.arrays.axes import MIN_SIDE, is_channel_last
 from aesearch.data.notes import Notes, listed
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec

@@ -13,9 +13,9 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from aesearch.studies.errors import StoreError
-from aesearch.studies.store.driver_errors import describe, translated
-from aesearch.studies.store.passwords import PASSWORD_VARIABLE, password_from_file
-from aesearch.studies.store.retry import CONNECT_TIMEOUT_S, LOCK_TIMEOUT_S, lease_s
+from aesearch.studies.store.connection.driver_errors import describe, translated
+from aesearch.studies.store.connection.passwords import PASSWORD_VARIABLE, password_from_file
+from aesearch.studies.store.connection.retry import CONNECT_TIMEOUT_S, LOCK_TIMEOUT_S, lease_s
 
 _READ = "aesearch_read"
 _ASYNCHRONOUS = ("asyncpg", "psycopg_async", "aiosqlite")

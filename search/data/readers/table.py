@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from aesearch.data.notes import Notes, shown
-from aesearch.data.stored import Stored
-from aesearch.data.table_columns import (
+from aesearch.data.readers.table_columns import (
     LABEL_NAMES,
     Columns,
     Dialect,
@@ -20,6 +19,7 @@ from aesearch.data.table_columns import (
     columns_of,
     dialect_of,
 )
+from aesearch.data.stored import Stored
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine
 
 from aesearch.studies.errors import StoreError, TransientStoreError
-from aesearch.studies.store.retry import LOCK_TIMEOUT_S
+from aesearch.studies.store.connection.retry import LOCK_TIMEOUT_S
 
 _LOCKED = (
     f"another process held its lock for over {LOCK_TIMEOUT_S:.0f} s; "

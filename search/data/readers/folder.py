@@ -8,12 +8,12 @@ from typing import NoReturn
 
 import numpy as np
 
-from aesearch.data.image_files import read_images
-from aesearch.data.labels_file import told_of_files
 from aesearch.data.notes import Notes, listed, shown
-from aesearch.data.partners import partner_files, read_partners
+from aesearch.data.readers.image_files import read_images
+from aesearch.data.readers.labels_file import told_of_files
+from aesearch.data.readers.partners import partner_files, read_partners
+from aesearch.data.readers.tree import IMAGE_SUFFIXES, Folder, tree_of
 from aesearch.data.stored import Stored
-from aesearch.data.tree import IMAGE_SUFFIXES, Folder, tree_of
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from aesearch.data.download import Progress, md5_of
-from aesearch.data.idx import check_idx
-from aesearch.data.images import ImageSet, make_image_set
-from aesearch.data.published import PublishedFile, class_of, fetch, files_of
+from aesearch.data.arrays.images import ImageSet, make_image_set
+from aesearch.data.known.download import Progress, md5_of
+from aesearch.data.known.idx import check_idx
+from aesearch.data.known.published import PublishedFile, class_of, fetch, files_of
 from aesearch.data.stored import Stored
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec

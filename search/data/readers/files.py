@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from aesearch.data.archive import ARCHIVES, archive_parts, header_of, names_array
-from aesearch.data.folder import folder_parts
-from aesearch.data.images import ImageSet, make_image_set
+from aesearch.data.arrays.images import ImageSet, make_image_set
 from aesearch.data.notes import Notes, shown
+from aesearch.data.readers.archive import ARCHIVES, archive_parts, header_of, names_array
+from aesearch.data.readers.folder import folder_parts
+from aesearch.data.readers.table import table_parts
 from aesearch.data.stored import Stored
-from aesearch.data.table import table_parts
 from aesearch.studies.errors import DataError, DataMissingError
 from aesearch.studies.spec.sections import DataSpec
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aesearch.data.image_file import (
+from aesearch.data.arrays.image_file import (
     BadFileError,
     Decoded,
     Header,
@@ -15,8 +15,8 @@ from aesearch.data.image_file import (
     header_of,
     problems_text,
 )
+from aesearch.data.arrays.transform import in_channels, is_grey, resized
 from aesearch.data.notes import Notes, counted, listed, shown
-from aesearch.data.transform import in_channels, is_grey, resized
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec
 

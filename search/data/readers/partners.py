@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from aesearch.data.image_files import FileImages, read_images
 from aesearch.data.notes import Notes, listed, shown
-from aesearch.data.tree import tree_of
+from aesearch.data.readers.image_files import FileImages, read_images
+from aesearch.data.readers.tree import tree_of
 from aesearch.studies.errors import DataError, DataMissingError
 from aesearch.studies.spec.sections import DataSpec
 

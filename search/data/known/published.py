@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aesearch.data.download import DownloadError, Progress, download, md5_of, unpack
+from aesearch.data.known.download import DownloadError, Progress, download, md5_of, unpack
 from aesearch.studies.errors import DataError, DataMissingError
 
 # Listed here, not asked of torchvision: names must be known without importing it.
@@ -53,7 +53,7 @@ def fetch(
 ) -> list[Path]:
     """Make sure that the files of a known data set are on disk.
 
-    Parameters are those of ``aesearch.data.named.read_named``.
+    Parameters are those of ``aesearch.data.known.named.read_named``.
 
     Returns
     -------

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aesearch.data.transform import level_of
+from aesearch.data.arrays.transform import level_of
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from aesearch.data.image_file import BadFileError, channels_of
-from aesearch.data.transform import in_channels, is_grey, resized
+from aesearch.data.arrays.image_file import BadFileError, channels_of
+from aesearch.data.arrays.transform import in_channels, is_grey, resized
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec
 

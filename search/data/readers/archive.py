@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.lib import format as npy_format
 
-from aesearch.data import hdf5
 from aesearch.data.notes import Notes, listed, shown
+from aesearch.data.readers import hdf5
 from aesearch.data.stored import Stored
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec

@@ -20,9 +20,10 @@ from sqlalchemy.engine import Connection
 
 from aesearch.studies.results.stability import STABILITY
 from aesearch.studies.spec.dimensions import Params
-from aesearch.studies.store import optuna_tables, tables
-from aesearch.studies.store.optuna_tables import TRIALS
-from aesearch.studies.store.triggers import IDENTITY
+from aesearch.studies.store import tables
+from aesearch.studies.store.optuna import optuna_tables
+from aesearch.studies.store.optuna.optuna_tables import TRIALS
+from aesearch.studies.store.optuna.triggers import IDENTITY
 
 # What a trial says of its end: where another program wrote one of them, it is not kept.
 _ENDINGS = ("standard_error", "fold_scores", "unstable", "reason", STABILITY)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from aesearch.data.containers import is_dataset, items_of, refuse_loader
-from aesearch.data.labels import coded, groups_of, labels_of
+from aesearch.data.arrays.containers import is_dataset, items_of, refuse_loader
+from aesearch.data.arrays.labels import coded, groups_of, labels_of
+from aesearch.data.arrays.pixels import FEW_LEVELS, images_of
 from aesearch.data.notes import Notes, listed
-from aesearch.data.pixels import FEW_LEVELS, images_of
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec
 

@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from optuna.trial import TrialState
 from sqlalchemy.engine import Connection
 
-from aesearch.studies.store import optuna_tables, slots, tables
-from aesearch.studies.store.optuna_tables import SYSTEM_ATTRIBUTES, TRIALS, USER_ATTRIBUTES
+from aesearch.studies.store import tables
+from aesearch.studies.store.optuna import optuna_tables, slots
+from aesearch.studies.store.optuna.optuna_tables import SYSTEM_ATTRIBUTES, TRIALS, USER_ATTRIBUTES
 
 FIXED = "fixed_params"  # Optuna's: a system attribute of a waiting trial
 ENQUEUED = "aesearch:enqueued"  # ours, of a trial that was a wish: what was asked for

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from aesearch.data.containers import array_of
+from aesearch.data.arrays.containers import array_of
 from aesearch.studies.errors import DataError
 
 

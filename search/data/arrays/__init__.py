@@ -1,0 +1,1 @@
+"""What an image set is, and how files' pixels and anybody's arrays become one."""
