@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aesearch.artifacts.run_folder import write_run_folder
 from aesearch.options import storage_or_default
 from aesearch.studies.errors import StudyNotFoundError
+from aesearch.studies.report.stored import report_of
 from aesearch.studies.results import frames
 from aesearch.studies.results.output_files import (
     OutputError,
@@ -176,15 +177,11 @@ class Study:
         RunFailedError
             It has not been retrained and tested yet.
         """
-        from aesearch.artifacts import model_file, run_folder  # noqa: PLC0415 - imports torch
-        from aesearch.evaluation.looks import stored_calibration  # noqa: PLC0415
+        from aesearch.evaluation import looks  # noqa: PLC0415 - imports torch
 
         with existing_store(self.storage) as engine:
             contents = read_contents(engine, self.name, weights=True)
-        row = run_folder.tested_seed(contents)
-        model = model_file.from_bytes(row.weights)
-        model.find_calibration = partial(stored_calibration, contents, row.weights_sha256)
-        return model
+        return looks.stored_model(contents)
 
     def evaluate(
         self,
@@ -229,8 +226,6 @@ class Study:
         OutputError
             The file cannot be written.
         """
-        from aesearch.studies.report.stored import report_of  # noqa: PLC0415 - imports plotly
-
         file = default_folder(self.name) / "report.html" if path is None else Path(path)
         if file.is_dir():
             raise OutputError(
@@ -256,8 +251,6 @@ class Study:
         OutputError
             A file cannot be written, or the folder holds the model of another study.
         """
-        from aesearch.artifacts.run_folder import write_run_folder  # noqa: PLC0415 - imports plotly
-
         where = default_folder(self.name) if folder is None else Path(folder)
         with existing_store(self.storage) as engine:
             write_run_folder(engine, self.name, where)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Engine
 
 from aesearch.studies.errors import AesearchError
-from aesearch.studies.results.best_result import DataResult, Origin
-from aesearch.studies.results.output_files import chosen_spec
+from aesearch.studies.results.best_result import DataResult, Origin, chosen_spec
 from aesearch.studies.results.records import StudySnapshot, TrialRecord
 from aesearch.studies.results.selection import eligible_trials
 from aesearch.studies.spec.resolved import ResolvedSpec

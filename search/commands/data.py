@@ -99,24 +99,14 @@ def check(  # noqa: PLR0917 - Typer calls it by name
         "bad_files": bad_files,
     }
     with ending(debug=debug):
-        from aesearch import settings  # noqa: PLC0415 - imports pydantic, NumPy
-        from aesearch.data.contact_sheet import draw_sheet  # noqa: PLC0415 - imports torch
-        from aesearch.data.load import load  # noqa: PLC0415 - imports numpy
-        from aesearch.data.readers.tree import SHEET_SUFFIX  # noqa: PLC0415
-        from aesearch.outputs import CheckedImages  # noqa: PLC0415
-        from aesearch.studies.results.output_files import check_output  # noqa: PLC0415
+        from aesearch.data import contact_sheet  # noqa: PLC0415 - imports pydantic, NumPy
 
-        spec = settings.study_spec(options, overrides=overrides or ())
-        found = load(dataset, data_dir, how=spec.data)
-        path = sheet or Path(f"{found.name}{SHEET_SUFFIX}")
-        check_output(path, is_folder=False, force=force or sheet is None, name="--sheet")
-        n_drawn = draw_sheet(found, path)
+        found, n_drawn = contact_sheet.checked(options, overrides or (), path=sheet, force=force)
         if as_json:
-            checked = CheckedImages(**found.facts(), sheet=str(path))
-            typer.echo(json.dumps(checked.to_dict()))
+            typer.echo(json.dumps(found.to_dict()))
         else:
-            typer.echo(f"{found.name}: {found.described}")
-            typer.echo(f"{path}: {n_drawn} of them as a network will see them")
+            typer.echo(f"{found.dataset}: {found.read}")
+            typer.echo(f"{found.sheet}: {n_drawn} of them as a network will see them")
 
 
 def presets(

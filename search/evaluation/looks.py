@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -281,6 +282,20 @@ def evaluate_study(engine: Engine, name: str, changes: Flags, *, save: bool) -> 
         engine, contents.row, evaluation.document, evaluation.pictures, replace=save
     )
     return Look(evaluation, looks, saved)
+
+
+def stored_model(contents: StudyContents) -> Autoencoder:
+    """Give the retrained winner of a study that was read with weights, on the CPU.
+
+    Raises
+    ------
+    RunFailedError
+        It has not been retrained and tested yet.
+    """
+    row = tested_seed(contents)
+    model = model_file.from_bytes(row.weights)
+    model.find_calibration = partial(stored_calibration, contents, row.weights_sha256)
+    return model
 
 
 def stored_calibration(contents: StudyContents, weights_sha256: str) -> Calibration | None:

@@ -6,9 +6,10 @@ it is in but for rounding: less than 1e-6 in an intensity (float32, sums in anot
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from aesearch.data.arrays.containers import (
@@ -38,9 +39,6 @@ from aesearch.inference.network import (
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Model = Autoencoder | str | Path
 
@@ -165,7 +163,7 @@ def evaluate(
     *,
     batch_size: int | None = None,
     device: str | torch.device | None = None,
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """Measure the reconstruction of each image: the worst are those that the model does not know.
 
     Parameters
@@ -190,8 +188,6 @@ def evaluate(
     --------
     >>> aesearch.evaluate(model, images).mse.nlargest(10)    # doctest: +SKIP
     """
-    import pandas as pd  # noqa: PLC0415 - beside its only use, and a while to import
-
     network = the_model(model)
     values = images_array(images, network.image_shape)
     layout = layout_of(values.shape, network.image_shape, "images")

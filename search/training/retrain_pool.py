@@ -21,7 +21,8 @@ from aesearch.studies.errors import RunFailedError
 from aesearch.studies.results.records import TrainedSeed
 from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.training.pool_process import StoppedError, begin, shared
-from aesearch.training.retrain import retrain, seed_chunks
+from aesearch.training.retrain import retrain
+from aesearch.training.retrain_key import seed_chunks
 
 _SAY_S = 0.5
 

@@ -38,6 +38,7 @@ from aesearch.studies.store import ledger, retrain_results, search_results, stud
 from aesearch.studies.store.ledger import ALL_KINDS, Lease, LeaseLostError
 from aesearch.studies.store.search_results import Outcome
 from aesearch.training.generation import train_generation
+from aesearch.training.out_of_fold import calibrate
 from aesearch.training.retrain import retrain
 from aesearch.training.rungs import Rung
 from aesearch.versions import check_versions
@@ -406,7 +407,6 @@ class Worker:
     ) -> None:
         # Half a second, of scikit-learn, that only the worker that measures has to spend.
         from aesearch.evaluation.evaluate import evaluate  # noqa: PLC0415
-        from aesearch.training.out_of_fold import calibrate  # noqa: PLC0415
 
         rows = retrain_results.retrained(self._engine, study)
         if study.retrain_key is None or len(rows) != lease.size:

@@ -33,7 +33,7 @@ from aesearch.studies.store import (
 )
 from aesearch.terminal.display import make_display
 from aesearch.training.out_of_fold import calibrate
-from aesearch.training.retrain import retrain_key
+from aesearch.training.retrain_key import retrain_key
 from aesearch.workers.worker import Worker
 
 SMALL = ("search.trials=1", "retrain.max_epochs=2", "evaluation.bootstrap=30")

@@ -20,12 +20,13 @@ from aesearch.models.autoencoder import build_autoencoder
 from aesearch.models.training.corruptions import Corruption, corrupt, training_keys
 from aesearch.models.training.randomness import minibatch_order, step_keys
 from aesearch.seeds import derive_seed
-from aesearch.studies.results.output_files import chosen_spec
+from aesearch.studies.results.best_result import chosen_spec
 from aesearch.studies.spec.load import diff, load_spec, spec_from_mapping, to_yaml
 from aesearch.studies.spec.resolved import resolve
 from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store import retrain_results, study_rows
-from aesearch.training.retrain import retrain, retrain_key
+from aesearch.training.retrain import retrain
+from aesearch.training.retrain_key import retrain_key
 
 DENOISING = (
     "training.corruption=gaussian",
