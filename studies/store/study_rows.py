@@ -406,7 +406,7 @@ def snapshot(engine: Engine, name: str) -> StudySnapshot:
 def snapshot_in(
     connection: Connection, row: StudyRow, retrained: Sequence[RetrainRecord] | None = None
 ) -> StudySnapshot:
-    """Read a study as it is inside a transaction, with nine statements at most.
+    """Read a study as it is inside a transaction, with eight statements at most.
 
     Parameters
     ----------
