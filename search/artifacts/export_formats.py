@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aesearch.models.autoencoder import Autoencoder
+from aesearch.models.autoencoder import Autoencoder, BuildArguments
 from aesearch.studies.errors import AesearchError, RunFailedError
 from aesearch.studies.results.output_files import make_folder, write_whole
 
@@ -155,7 +155,7 @@ def _example(part: _Part) -> dict[str, Any]:
     return {"args": (example,), "dynamic_shapes": ({0: torch.export.Dim("batch")},)}
 
 
-def _pt2(part: _Part, configuration: dict[str, Any]) -> tuple[bytes, Callable[[Path], Run]]:
+def _pt2(part: _Part, configuration: BuildArguments) -> tuple[bytes, Callable[[Path], Run]]:
     content = io.BytesIO()
     extra = {"aesearch.json": json.dumps(configuration, sort_keys=True)}
     with _quiet():
@@ -173,7 +173,7 @@ def _pt2(part: _Part, configuration: dict[str, Any]) -> tuple[bytes, Callable[[P
     return content.getvalue(), load
 
 
-def _onnx(part: _Part, configuration: dict[str, Any]) -> tuple[bytes, Callable[[Path], Run]]:
+def _onnx(part: _Part, configuration: BuildArguments) -> tuple[bytes, Callable[[Path], Run]]:
     import onnx  # noqa: PLC0415 - an extra
     import onnxruntime  # noqa: PLC0415 - an extra
 
@@ -201,7 +201,7 @@ def _onnx(part: _Part, configuration: dict[str, Any]) -> tuple[bytes, Callable[[
     return document.SerializeToString(deterministic=True), load
 
 
-_FORMATS: dict[str, Callable[[_Part, dict[str, Any]], tuple[bytes, Callable[[Path], Run]]]] = {
+_FORMATS: dict[str, Callable[[_Part, BuildArguments], tuple[bytes, Callable[[Path], Run]]]] = {
     "onnx": _onnx,
     "pt2": _pt2,
 }

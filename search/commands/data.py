@@ -10,6 +10,7 @@ from aesearch.commands.arguments import Debug, Json, Quiet
 from aesearch.commands.ending import ending
 from aesearch.commands.run import RunCommand
 from aesearch.options import OptionError
+from aesearch.studies.presets import preset_names, preset_text
 
 # Described by the specification, as in ``run``.
 _FLAG: Any = typer.Option(show_default=False)
@@ -139,10 +140,10 @@ def presets(
             return
         if name is not None:
             check_preset(name)
-            typer.echo(load.preset_text(name), nl=False)
+            typer.echo(preset_text(name), nl=False)
             return
-        names = load.preset_names()
+        names = preset_names()
         widest = max(map(len, names))
         for each in names:
-            document, _ = strict_yaml.parse(load.preset_text(each), each)
+            document, _ = strict_yaml.parse(preset_text(each), each)
             typer.echo(f"{each:{widest}}  {document.get('description', '').strip()}")

@@ -171,14 +171,12 @@ def denoise(
       aesearch denoise runs/mnist noisy/ clean/
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted=_INTERRUPTED):
-        from aesearch.inference import denoiser  # noqa: PLC0415 - imports PyYAML
-
         how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "force": force}
         how["bad_files"] = bad_files
         with open_job(
             model, images, output, holds="pictures", batch_size=batch_size, quiet=quiet, **how
         ) as job:
-            answer, sentence = denoiser.trained_to_denoise(model)
+            answer, sentence = job.trained_to_denoise()
             if answer != "yes" or not quiet:
                 typer.echo(sentence if answer == "yes" else f"warning: {sentence}", err=True)
             shape = job.reconstruct(unclamped=unclamped)

@@ -1,9 +1,8 @@
 """What a study trains on: images, folds and test set, the same in every process; no training."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 import torch
@@ -144,7 +143,7 @@ def load_problem(
     *,
     device: str,
     progress: Progress | None = None,
-    facts: Mapping[str, Any] | None = None,
+    facts: Facts | None = None,
 ) -> Problem:
     """Load the images of a spec, split them, and resolve the spec for this size and device.
 
@@ -152,7 +151,7 @@ def load_problem(
     ----------
     device : {"cpu", "cuda"}
         Where the study trains; decided by the caller.
-    facts : mapping, optional
+    facts : Facts, optional
         Of the stored study with this spec: its images are opened in the cache where they are
         there, instead of being read again.
 
@@ -175,8 +174,8 @@ def load_problem(
     return Problem(spec=resolved, asked=spec, **parts)
 
 
-def _read(spec: StudySpec, progress: Progress | None) -> dict[str, Any]:
-    """Read and split images: what a ``Problem`` has beside its specification."""
+def _read(spec: StudySpec, progress: Progress | None) -> cache.StudyImages:
+    """Read and split images."""
     found = load_images(spec.data.dataset, spec.data.data_dir, progress=progress, how=spec.data)
     parts = split_test(
         found,

@@ -21,7 +21,7 @@ from aesearch.inference.layouts import (
 )
 from aesearch.inference.network import array, batches, check_batch_size, ready, the_model
 from aesearch.inference.outputs import Add, table_output
-from aesearch.inference.stream import Job, array_output, picture_output, sample_columns
+from aesearch.inference.stream import Columns, Job, array_output, picture_output, sample_columns
 from aesearch.studies.results.calibration import THRESHOLDS, Calibration, image_fingerprints
 
 NOT_CALIBRATED = (
@@ -185,7 +185,7 @@ def _judged(
     return calibration.judged(errors, prints)
 
 
-def _table(errors: np.ndarray, p_values: np.ndarray, columns: dict[str, Any]) -> pd.DataFrame:
+def _table(errors: np.ndarray, p_values: np.ndarray, columns: Columns) -> pd.DataFrame:
     return pd.DataFrame(columns | {"error": errors, "p_value": p_values})
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from aesearch.artifacts import model_file
 from aesearch.artifacts.model_path import find_model
 from aesearch.data.notes import shown
+from aesearch.inference.denoiser import Answer, trained_to_denoise
 from aesearch.inference.functions import between, check_pairs
 from aesearch.inference.inputs import PARTS, Input, open_input
 from aesearch.inference.layouts import Layout, from_channel_first, layout_of, shape_in
@@ -35,6 +36,7 @@ from aesearch.studies.results.output_files import check_output
 from aesearch.terminal.display import make_display
 
 Tell = Callable[[int, int], None]
+Columns = dict[str, Sequence[Any] | np.ndarray]  # of a table, by name
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Job:
 
     Attributes
     ----------
+    named : str
+        A model file, or the run folder or best.yaml that it lies beside.
     batch_size : int or None
         Samples at once; None for what a few dozen megabytes hold.
     device : str or None
@@ -51,6 +55,7 @@ class Job:
         Told after every batch; may raise to stop.
     """
 
+    named: str
     model: Autoencoder
     images: Input
     path: Path
@@ -100,6 +105,10 @@ class Job:
             for batch in _results(self, decoded=True, unclamped=unclamped):
                 add(from_channel_first(batch, layout))
         return shape
+
+    def trained_to_denoise(self) -> tuple[Answer, str]:
+        """Tell whether the model learned to remove a corruption, and what to say about it."""
+        return trained_to_denoise(self.named)
 
     def interpolate(self, pairs: list[tuple[int, int]], steps: int) -> tuple[int, ...]:
         """Write the images on the lines between pairs; returns the shape of their array.
@@ -180,7 +189,7 @@ def open_job(
         if found.notes:
             display.message(f"read {found.described}; {'; '.join(found.notes)}")
         found.check(network.image_shape)
-        yield Job(network, found, path, kind, batch_size, device, display.images)
+        yield Job(model, network, found, path, kind, batch_size, device, display.images)
 
 
 def output_of(
@@ -209,7 +218,7 @@ def _code_table(images: Input, codes: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(sample_columns(images) | columns)
 
 
-def sample_columns(images: Input) -> dict[str, Sequence[Any] | np.ndarray]:
+def sample_columns(images: Input) -> Columns:
     """Say which image a row is of, as columns of a table.
 
     Returns
@@ -218,7 +227,7 @@ def sample_columns(images: Input) -> dict[str, Sequence[Any] | np.ndarray]:
         ``file``, its path within INPUT, where images are files, else ``index``, from 0;
         ``label`` where it is known: the name of its class, else its number.
     """
-    found: dict[str, Sequence[Any] | np.ndarray]
+    found: Columns
     found = {"file": file_names(images)} if images.files else {"index": range(images.n_samples)}
     if images.labels is not None:
         names = images.class_names

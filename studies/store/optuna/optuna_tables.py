@@ -136,7 +136,7 @@ def start_trial(
 
 
 def _param_rows(
-    trial_id: int, params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]
+    trial_id: int, params: Params, distributions: Mapping[str, BaseDistribution]
 ) -> list[dict[str, Any]]:
     return [
         {

@@ -22,7 +22,7 @@ from aesearch.studies.results.stability import STABILITY
 from aesearch.studies.spec.dimensions import Params
 from aesearch.studies.store import tables
 from aesearch.studies.store.optuna import optuna_tables
-from aesearch.studies.store.optuna.optuna_tables import TRIALS
+from aesearch.studies.store.optuna.optuna_tables import TRIALS, Attributes
 from aesearch.studies.store.optuna.triggers import IDENTITY
 
 # What a trial says of its end: where another program wrote one of them, it is not kept.
@@ -121,8 +121,8 @@ def finish(
     state: TrialState,
     *,
     value: float | None,
-    user_attributes: Mapping[str, Any] | None,
-    system_attributes: Mapping[str, Any] | None,
+    user_attributes: Attributes | None,
+    system_attributes: Attributes | None,
 ) -> bool:
     """End a trial of ours, with exactly what was trained.
 
@@ -232,7 +232,7 @@ def _as_recorded(trial: FrozenTrial, record: sa.Row[Any]) -> FrozenTrial:
     )
 
 
-def _recorded(text: str) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+def _recorded(text: str) -> tuple[Params, dict[str, BaseDistribution]]:
     stored = json.loads(text)
     params = {name: value for name, (value, _) in stored.items()}
     return params, {name: json_to_distribution(kind) for name, (_, kind) in stored.items()}
