@@ -4,7 +4,7 @@ Samples go through the network in batches. A sample's result does not depend on 
 it is in but for rounding: less than 1e-6 in an intensity (float32, sums in another order).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,45 @@ def images_array(images: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
     return array_of(images, "images") if pictures is None else pictures
 
 
+class GivenImages:
+    """Images that somebody gives to a network, a range at a time as it takes them.
+
+    Parameters
+    ----------
+    network : Autoencoder
+    images, batch_size
+        As ``encode`` is told them.
+
+    Attributes
+    ----------
+    layout : Layout
+        Axes of the array that they are.
+
+    Raises
+    ------
+    ImageShapeError, DataError, ArgumentError
+    """
+
+    def __init__(self, network: Autoencoder, images: Any, batch_size: int | None) -> None:
+        self._image_shape = network.image_shape
+        self._values = images_array(images, network.image_shape)
+        self.layout = layout_of(self._values.shape, network.image_shape, "images")
+        self._size = check_batch_size(batch_size, network.image_shape)
+        check_integer_range((self._values[rows] for rows in self.ranges()), "images")
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def ranges(self) -> Iterator[slice]:
+        """Cut them into batches."""
+        return batches(len(self._values), self._size)
+
+    def block(self, rows: slice, *, unclamped: bool = False) -> np.ndarray:
+        """Intensities of a range: float32, (sample, channel, height, width)."""
+        block = intensities(self._values[rows], "images", unclamped=unclamped)
+        return to_channel_first(block, self.layout, self._image_shape)
+
+
 def encode(
     model: Model,
     images: Any,
@@ -99,16 +138,11 @@ def encode(
     >>> codes = aesearch.encode("runs/mnist/model.safetensors", images)    # doctest: +SKIP
     """
     network = the_model(model)
-    values = images_array(images, network.image_shape)
-    layout = layout_of(values.shape, network.image_shape, "images")
-    size = check_batch_size(batch_size, network.image_shape)
-    check_integer_range((values[rows] for rows in batches(len(values), size)), "images")
-    codes = np.empty((len(values), network.encoding_dim), np.float32)
+    given = GivenImages(network, images, batch_size)
+    codes = np.empty((len(given), network.encoding_dim), np.float32)
     with ready(network, device) as tensor:
-        for rows in batches(len(values), size):
-            block = intensities(values[rows], "images")
-            batch = tensor(to_channel_first(block, layout, network.image_shape))
-            codes[rows] = array(network.encode(batch))
+        for rows in given.ranges():
+            codes[rows] = array(network.encode(tensor(given.block(rows))))
     return codes
 
 
@@ -144,16 +178,12 @@ def reconstruct(
     >>> error = ((aesearch.reconstruct(model, x) - x) ** 2).mean()    # doctest: +SKIP
     """
     network = the_model(model)
-    values = images_array(images, network.image_shape)
-    layout = layout_of(values.shape, network.image_shape, "images")
-    size = check_batch_size(batch_size, network.image_shape)
-    check_integer_range((values[rows] for rows in batches(len(values), size)), "images")
-    found = np.empty(shape_in(layout, len(values), network.image_shape), np.float32)
+    given = GivenImages(network, images, batch_size)
+    found = np.empty(shape_in(given.layout, len(given), network.image_shape), np.float32)
     with ready(network, device) as tensor:
-        for rows in batches(len(values), size):
-            block = intensities(values[rows], "images", unclamped=unclamped)
-            batch = tensor(to_channel_first(block, layout, network.image_shape))
-            found[rows] = from_channel_first(array(network(batch)), layout)
+        for rows in given.ranges():
+            batch = tensor(given.block(rows, unclamped=unclamped))
+            found[rows] = from_channel_first(array(network(batch)), given.layout)
     return found
 
 
@@ -189,16 +219,12 @@ def evaluate(
     >>> aesearch.evaluate(model, images).mse.nlargest(10)    # doctest: +SKIP
     """
     network = the_model(model)
-    values = images_array(images, network.image_shape)
-    layout = layout_of(values.shape, network.image_shape, "images")
-    size = check_batch_size(batch_size, network.image_shape)
-    check_integer_range((values[rows] for rows in batches(len(values), size)), "images")
+    given = GivenImages(network, images, batch_size)
     found: list[pd.DataFrame] = []
     with ready(network, device) as tensor:
         # No images at all are one empty batch.
-        for rows in list(batches(len(values), size)) or [slice(0, 0)]:
-            block = intensities(values[rows], "images")
-            batch = tensor(to_channel_first(block, layout, network.image_shape))
+        for rows in list(given.ranges()) or [slice(0, 0)]:
+            batch = tensor(given.block(rows))
             measured = image_metrics(network(batch), batch)
             found.append(pd.DataFrame({name: array(column) for name, column in measured.items()}))
     return pd.concat(found, ignore_index=True)

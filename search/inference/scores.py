@@ -11,14 +11,8 @@ import pandas as pd
 import torch
 
 from aesearch.evaluation.metrics import squared_errors
-from aesearch.inference.functions import Model, images_array
+from aesearch.inference.functions import GivenImages, Model
 from aesearch.inference.known_oddities import Masks, RocAreas
-from aesearch.inference.layouts import (
-    check_integer_range,
-    intensities,
-    layout_of,
-    to_channel_first,
-)
 from aesearch.inference.network import array, batches, check_batch_size, ready, the_model
 from aesearch.inference.outputs import Add, table_output
 from aesearch.inference.stream import Columns, Job, array_output, picture_output, sample_columns
@@ -72,15 +66,11 @@ def score_samples(
     >>> scores[scores.p_value <= 0.01].sort_values("error")      # doctest: +SKIP
     """
     network = the_model(model)
-    values = images_array(images, network.image_shape)
-    layout = layout_of(values.shape, network.image_shape, "images")
-    size = check_batch_size(batch_size, network.image_shape)
-    check_integer_range((values[rows] for rows in batches(len(values), size)), "images")
-    errors, prints = np.empty(len(values)), np.empty(len(values), np.uint32)
+    given = GivenImages(network, images, batch_size)
+    errors, prints = np.empty(len(given)), np.empty(len(given), np.uint32)
     with ready(network, device) as tensor:
-        for rows in batches(len(values), size):
-            block = intensities(values[rows], "images")
-            block = to_channel_first(block, layout, network.image_shape)
+        for rows in given.ranges():
+            block = given.block(rows)
             batch, prints[rows] = tensor(block), image_fingerprints(block)
             errors[rows] = array(squared_errors(network(batch), batch))
     calibration = network.find_calibration()
