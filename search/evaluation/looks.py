@@ -25,7 +25,7 @@ from aesearch.studies.results.output_files import OverwriteError, make_folder
 from aesearch.studies.spec.load import load_spec
 from aesearch.studies.spec.sections import RobustnessSpec
 from aesearch.studies.spec.strict_yaml import Flags
-from aesearch.studies.spec.study import Configuration, StudySpec
+from aesearch.studies.spec.study import Configuration
 from aesearch.studies.store.contents import StudyContents, read_contents
 from aesearch.studies.store.evaluation_results import write_look
 from aesearch.studies.store.study_rows import existing_store
@@ -236,7 +236,7 @@ def evaluate_folder(folder: Path, changes: Flags) -> Look:
     best = folder / BEST
     spec, result = load_best(best)
     model = model_file.load(folder / MODEL_NAME)
-    spec = _with(spec, changes)
+    spec = load_spec(spec=spec, flags=changes)
     problem = load_problem(spec, device=spec.compute.device)
     check_same_images(problem, result.data, str(best))
     evaluation = measured(
@@ -266,7 +266,7 @@ def evaluate_study(engine: Engine, name: str, changes: Flags, *, save: bool) -> 
     """
     contents = read_contents(engine, name, weights=True)
     exported = tested_seed(contents)
-    spec = _with(contents.spec, changes)
+    spec = load_spec(spec=contents.spec, flags=changes)
     problem = load_problem(spec, device=spec.compute.device)
     check_same_data(problem, contents.row.facts, name)
     assert contents.snapshot.chosen is not None, "only what was chosen is retrained"
@@ -304,7 +304,3 @@ def stored_calibration(contents: StudyContents, weights_sha256: str) -> Calibrat
     if not found or found.weights_sha256 != weights_sha256:
         return None
     return from_document(found.to_dict())
-
-
-def _with(spec: StudySpec, changes: Flags) -> StudySpec:
-    return load_spec(spec=spec, flags=changes)
