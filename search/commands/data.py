@@ -41,7 +41,7 @@ def fetch(
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
         from aesearch.data.load import fetch_named  # noqa: PLC0415 - imports NumPy
-        from aesearch.terminal.display import make_display  # noqa: PLC0415
+        from aesearch.terminal.display import make_display  # noqa: PLC0415 - imports Rich
 
         with make_display(quiet=quiet) as display:
             files = fetch_named(name, data_dir, progress=display.download)
@@ -129,7 +129,7 @@ def presets(
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
         from aesearch.settings import check_preset  # noqa: PLC0415 - imports NumPy, pydantic
-        from aesearch.studies.spec import load, strict_yaml  # noqa: PLC0415
+        from aesearch.studies.spec import load, strict_yaml  # noqa: PLC0415 - imports pydantic
 
         if schema and name is not None:
             raise OptionError(

@@ -92,7 +92,7 @@ def show(
         found = aesearch.open_study(study, storage)
         best = found.best_trials(BEST_SHOWN)
         if as_json:
-            from aesearch.outputs import ShownStudy  # noqa: PLC0415
+            from aesearch.outputs import ShownStudy  # noqa: PLC0415 - imports Optuna
 
             typer.echo(json.dumps(ShownStudy.of(found.summary(), best).to_dict()))
             return
