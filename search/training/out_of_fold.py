@@ -13,6 +13,7 @@ from aesearch.evaluation.metrics import image_errors
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.models.runtime import is_out_of_memory
 from aesearch.models.shortcut import is_pca
+from aesearch.models.training.device_images import DeviceImages
 from aesearch.seeds import derive_seed
 from aesearch.studies.errors import RunFailedError
 from aesearch.studies.results.calibration import (
@@ -23,6 +24,7 @@ from aesearch.studies.results.calibration import (
 )
 from aesearch.studies.spec.study import Configuration
 from aesearch.training.members import build_member, build_population, early_stopping
+from aesearch.training.memory import images_for
 
 log = logging.getLogger("aesearch.worker")
 
@@ -32,6 +34,7 @@ def calibrate(
     problem: Problem,
     configuration: Configuration,
     check: Callable[[], None] = lambda: None,
+    images: DeviceImages | None = None,
 ) -> Calibration | None:
     """Measure a delivered network on images that it did not train on.
 
@@ -47,6 +50,8 @@ def calibrate(
         That the model was trained with.
     check : callable
         Called every few seconds; may raise to stop.
+    images : DeviceImages, optional
+        Those of ``problem``, where they are on a device already.
 
     Returns
     -------
@@ -68,7 +73,7 @@ def calibrate(
     if len(held_out) >= ENOUGH_HELD_OUT:
         return calibration_of("held-out", delivered, held_out, problem.inputs, **about)
     try:
-        errors = out_of_fold_errors(problem, configuration, check)
+        errors = out_of_fold_errors(problem, configuration, check, images)
     except RuntimeError as error:
         if not isinstance(error, RunFailedError) and not is_out_of_memory(error):
             raise
@@ -82,13 +87,16 @@ def _pca_of(
     problem: Problem, configuration: Configuration, train: np.ndarray, held_out: np.ndarray
 ) -> Autoencoder:
     """Give an untrained network of a configuration with a shortcut: PCA of ``train``."""
-    images = torch.from_numpy(problem.images)
+    images = images_for(problem, "cpu")
     member = build_member(configuration, problem.spec.seed, train, held_out)
     return build_population(problem, images, [member], configuration, epochs=1).extract(0)
 
 
 def out_of_fold_errors(
-    problem: Problem, configuration: Configuration, check: Callable[[], None] = lambda: None
+    problem: Problem,
+    configuration: Configuration,
+    check: Callable[[], None] = lambda: None,
+    images: DeviceImages | None = None,
 ) -> np.ndarray:
     """Mean squared error of each image by a network that was trained without its fold.
 
@@ -102,7 +110,7 @@ def out_of_fold_errors(
         A network diverged.
     """
     errors = np.empty(len(problem.images))
-    for fold, network in fold_networks(problem, configuration, check):
+    for fold, network in fold_networks(problem, configuration, check, images):
         _, held_out = problem.fold_indices(fold)
         errors[held_out] = image_errors(network, problem.inputs[held_out], check)
     if not np.isfinite(errors).all():
@@ -114,7 +122,10 @@ def out_of_fold_errors(
 
 
 def fold_networks(
-    problem: Problem, configuration: Configuration, check: Callable[[], None] = lambda: None
+    problem: Problem,
+    configuration: Configuration,
+    check: Callable[[], None] = lambda: None,
+    images: DeviceImages | None = None,
 ) -> Iterator[tuple[int, Autoencoder]]:
     """Train a network on the other folds than each, less an inner share that stops it early.
 
@@ -128,9 +139,9 @@ def fold_networks(
         On the CPU.
     """
     spec = problem.spec
-    images = torch.from_numpy(problem.images)
-    if spec.compute.device == "cuda" and torch.cuda.is_available():
-        images = images.cuda()
+    if images is None:
+        on_gpu = spec.compute.device == "cuda" and torch.cuda.is_available()
+        images = images_for(problem, "cuda" if on_gpu else "cpu")
     folds, max_epochs = range(spec.search.folds), spec.retrain.max_epochs
     for start in range(0, len(folds), spec.compute.population):
         part = folds[start : start + spec.compute.population]

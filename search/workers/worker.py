@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-import torch
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -38,6 +37,7 @@ from aesearch.studies.store import ledger, retrain_results, search_results, stud
 from aesearch.studies.store.ledger import ALL_KINDS, Lease, LeaseLostError
 from aesearch.studies.store.search_results import Outcome
 from aesearch.training.generation import train_generation
+from aesearch.training.memory import images_for
 from aesearch.training.retrain import retrain
 from aesearch.training.rungs import Rung
 from aesearch.versions import check_versions
@@ -122,8 +122,7 @@ class Worker:
         log.info("study %r: read %s", name, self._problem.read)
         check_same_data(self._problem, self._study.facts, name)
         try:
-            self._images = torch.from_numpy(self._problem.images).to(device)
-            self._problem.noisy_on(self._images.device)
+            self._images = images_for(self._problem, device)
         except RuntimeError as error:
             if is_broken_device(error):
                 raise DeviceLostError.of(error) from error
@@ -432,7 +431,7 @@ class Worker:
                     model,
                     problem,
                     seed_index=exported.seed_index,
-                    calibration=calibrate(model, problem, configuration, beat.check),
+                    calibration=calibrate(model, problem, configuration, beat.check, self._images),
                     check=beat.check,
                 )
                 found = (evaluation.document, evaluation.pictures)

@@ -13,6 +13,7 @@ from aesearch.studies.errors import RunFailedError
 from aesearch.studies.results import calibration as calibrations
 from aesearch.training import out_of_fold
 from aesearch.training.members import build_member, build_population
+from aesearch.training.memory import images_for
 from aesearch.training.out_of_fold import calibrate, out_of_fold_errors
 
 
@@ -78,7 +79,7 @@ def test_pca_of_all_images_is_measured_as_pca_of_those_not_held_out(tiny_spec, m
     problem = load_problem(tiny_spec(*words, "model.output=clamp"), device="cpu")
     configuration = problem.spec.configuration({})
     train, held_out = problem.holdout_indices()
-    images = torch.from_numpy(problem.images)
+    images = images_for(problem, "cpu")
     member = build_member(configuration, 7, train, held_out)
     population = build_population(problem, images, [member], configuration, epochs=1)
     unseeing = image_errors(population.extract(0), problem.images[held_out])
