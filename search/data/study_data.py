@@ -1,11 +1,10 @@
 """What a study trains on: images, folds and test set, the same in every process; no training."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 
 import numpy as np
-import torch
 
 from aesearch import __version__
 from aesearch.data import cache
@@ -64,8 +63,6 @@ class Problem:
     groups: np.ndarray | None = None
     noisy: np.ndarray | None = None
     test_noisy: np.ndarray | None = None
-    # By the name of the device; shared with copies that differ in the specification.
-    _on_device: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def inputs(self) -> np.ndarray:
@@ -76,15 +73,6 @@ class Problem:
     def test_inputs(self) -> np.ndarray:
         """What networks see of the test set."""
         return self.test_images if self.test_noisy is None else self.test_noisy
-
-    def noisy_on(self, device: torch.device) -> torch.Tensor | None:
-        """Noisy images on a device, where they are put once; None where there are none."""
-        if self.noisy is None:
-            return None
-        name = str(device)
-        if name not in self._on_device:
-            self._on_device[name] = torch.from_numpy(self.noisy).to(device)
-        return self._on_device[name]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

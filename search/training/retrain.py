@@ -13,6 +13,7 @@ from aesearch.data.study_data import Problem
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.models.runtime import is_out_of_memory
 from aesearch.models.training.capture import release_memory
+from aesearch.models.training.device_images import DeviceImages
 from aesearch.models.training.early_stopping import EarlyStopping
 from aesearch.models.training.population import Population
 from aesearch.seeds import derive_seed
@@ -56,7 +57,7 @@ class RetrainedSeed:
 
 def retrain(
     problem: Problem,
-    images: torch.Tensor,
+    images: DeviceImages,
     configuration: Configuration,
     seed_indices: Sequence[int],
     *,
@@ -71,8 +72,8 @@ def retrain(
 
     Parameters
     ----------
-    images : Tensor, (sample, channel, height, width), uint8
-        ``problem.images`` on the device; the held-out part of them stops the training.
+    images : DeviceImages
+        Those of ``problem``; the held-out part of them stops the training.
     seed_indices : sequence of int
         Which of the study's retraining seeds.
     on_epoch : callable(epoch, seeds still training)
@@ -107,7 +108,7 @@ def retrain(
 
 def _together(
     problem: Problem,
-    images: torch.Tensor,
+    images: DeviceImages,
     configuration: Configuration,
     seed_indices: Sequence[int],
     on_epoch: Callable[[int, int], None],

@@ -23,6 +23,7 @@ from aesearch.studies.spec.former import with_former_settings
 from aesearch.studies.spec.load import diff, load_spec
 from aesearch.studies.store import study_rows
 from aesearch.training.members import build_member, build_population, early_stopping
+from aesearch.training.memory import images_for
 
 DELIVERED = (
     "training.epochs=auto",
@@ -65,7 +66,7 @@ def test_a_fold_score_is_that_of_a_network_stopped_early_and_measured_once(finis
     snapshot = study_rows.snapshot(finished, "digits")
     spec = study_rows.stored_spec(study_rows.find_study(finished, "digits"))
     problem = load_problem(spec, device="cpu")
-    images = torch.from_numpy(problem.images)
+    images = images_for(problem, "cpu")
     complete = [trial for trial in snapshot.trials if trial.state == "complete"]
     assert complete
     for trial in complete:
