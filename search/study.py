@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from aesearch.artifacts.run_folder import write_run_folder
 from aesearch.options import storage_or_default
+from aesearch.outputs import ShownStudy
 from aesearch.studies.errors import StudyNotFoundError
 from aesearch.studies.report.stored import report_of
 from aesearch.studies.results import frames
@@ -163,6 +164,10 @@ class Study:
     def summary(self) -> Summary:
         """What was found; ``to_dict()`` gives it in plain values."""
         return summary(self._contents.snapshot, self._contents.evaluation)
+
+    def printed(self, n: int = 10) -> ShownStudy:
+        """Give what ``aesearch show --json`` prints: the summary, and the ``n`` best trials."""
+        return ShownStudy.of(self.summary(), self.best_trials(n))
 
     def status(self) -> StudyStatus:
         """How far it is now, and who works on it."""

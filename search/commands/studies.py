@@ -90,13 +90,11 @@ def show(
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
         found = aesearch.open_study(study, storage)
-        best = found.best_trials(BEST_SHOWN)
         if as_json:
-            from aesearch.outputs import ShownStudy  # noqa: PLC0415 - imports Optuna
-
-            typer.echo(json.dumps(ShownStudy.of(found.summary(), best).to_dict()))
+            typer.echo(json.dumps(found.printed(BEST_SHOWN).to_dict()))
             return
         typer.echo(repr(found))
+        best = found.best_trials(BEST_SHOWN)
         if best:
             typer.echo("Best trials:\n" + trial_table(best))
 
