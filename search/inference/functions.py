@@ -60,23 +60,7 @@ def images_array(images: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
 
 
 class GivenImages:
-    """Images that somebody gives to a network, a range at a time as it takes them.
-
-    Parameters
-    ----------
-    network : Autoencoder
-    images, batch_size
-        As ``encode`` is told them.
-
-    Attributes
-    ----------
-    layout : Layout
-        Axes of the array that they are.
-
-    Raises
-    ------
-    ImageShapeError, DataError, ArgumentError
-    """
+    """Images that somebody gives to a network, as ``encode`` is told them, a range at a time."""
 
     def __init__(self, network: Autoencoder, images: Any, batch_size: int | None) -> None:
         self._image_shape = network.image_shape
