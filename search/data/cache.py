@@ -79,6 +79,14 @@ def opened(facts: Mapping[str, Any]) -> dict[str, Any] | None:
     return {**told, **maps, **small, "class_names": None if names is None else tuple(names)}
 
 
+def is_mapped(array: np.ndarray | None) -> bool:
+    """Whether an array lies in a file that processes share, and not in memory of its own."""
+    found: Any = array
+    while found is not None and not isinstance(found, np.memmap):
+        found = getattr(found, "base", None)
+    return found is not None
+
+
 def keep(parts: dict[str, Any]) -> dict[str, Any]:
     """Put the images of a large set into the cache, once, and give them back as maps.
 

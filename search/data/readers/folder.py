@@ -51,11 +51,16 @@ class ImageFiles:
 
 
 def folder_parts(
-    path: Path, how: DataSpec, notes: Notes, *, n_channels: int | None = None
+    path: Path,
+    how: DataSpec,
+    notes: Notes,
+    *,
+    n_channels: int | None = None,
+    noisy_setting: str = "data.noisy",
 ) -> Stored:
     """Read a folder of images.
 
-    ``n_channels`` is that of ``read_images``.
+    ``n_channels`` is that of ``read_images``; ``noisy_setting`` named the noisy images.
 
     Raises
     ------
@@ -69,7 +74,8 @@ def folder_parts(
     groups = _groups(files, path, how, notes) if how.groups is not None else None
     partners = None
     if how.noisy is not None:
-        partners = partner_files(files, path, Path(how.noisy).expanduser(), notes)
+        noisy_path = Path(how.noisy).expanduser()
+        partners = partner_files(files, path, noisy_path, notes, setting=noisy_setting)
     read, noisy = read_images(files, how, notes, where=shown(path), n_channels=n_channels), None
     if partners is not None:
         read, noisy = read_partners(read, files, partners, how, notes)
