@@ -113,7 +113,11 @@ def _centred(rows: _Rows, mean: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
 
 
 def _mean(rows: _Rows) -> Tensor:
-    sums = torch.stack([part.sum(0, dtype=torch.int64) for part in rows.parts()]).sum(0)
+    # One tensor for all: small ones that are kept between large ones that are freed would leave
+    # gaps as large as the images.
+    sums = torch.zeros(rows.shape[1], dtype=torch.int64)
+    for part in rows.parts():
+        sums += part.sum(0, dtype=torch.int64)
     return sums.double().div_(255.0 * rows.shape[0])
 
 
