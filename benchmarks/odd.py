@@ -82,7 +82,7 @@ def measure(problem, test):
     from aesearch.evaluation.metrics import image_errors
     from aesearch.studies.results.calibration import scaled_to
     from aesearch.training.memory import images_for
-    from aesearch.training.out_of_fold import fold_networks
+    from aesearch.training.out_of_fold import fold_networks, unseeing_of
     from aesearch.training.retrain import retrain
 
     configuration = problem.spec.configuration({})
@@ -90,8 +90,9 @@ def measure(problem, test):
     seeds = range(problem.spec.retrain.seeds)
     trained = retrain(problem, images, configuration, seeds, on_epoch=lambda *_: None)
     found = min(trained, key=lambda seed: seed.validation_loss)
-    _, held_out = problem.holdout_indices()
-    delivered = image_errors(found.model, problem.images[held_out])
+    train, held_out = problem.holdout_indices()
+    unseeing = unseeing_of(found.model, problem, configuration, train, held_out)
+    delivered = image_errors(unseeing, problem.images[held_out])
     errors, ranks = np.empty(len(problem.images)), np.zeros(len(test))
     for fold, network in fold_networks(problem, configuration):
         of_fold = problem.fold_indices(fold)[1]

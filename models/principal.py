@@ -52,6 +52,24 @@ class Principal:
     components: Tensor
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """The images at some indices, a few thousand at a time: together they may be a large copy."""
+
+    images: Tensor
+    indices: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(image, pixel)."""
+        return len(self.indices), self.images.shape[1]
+
+    def parts(self) -> Iterator[Tensor]:
+        """Give the images in order, uint8, on the CPU."""
+        for part in self.indices.split(_ROWS):
+            yield self.images.index_select(0, part).cpu()
+
+
 _remembered: OrderedDict[tuple[bytes, int], Principal] = OrderedDict()
 
 
@@ -67,11 +85,14 @@ def principal_components(images: Tensor, indices: Tensor, n_components: int) -> 
     n_components : int
         >= 1; those that the images do not have are zero.
     """
-    rows = images.index_select(0, indices.to(images.device)).cpu().contiguous()
+    rows = _Rows(images, indices.to(images.device))
     exact = min(rows.shape) <= LARGEST_EXACT
     # An exact decomposition has all components; a subspace is made for a number of them.
     width = 0 if exact else n_components
-    key = (hashlib.sha256(rows.numpy().data).digest() + str(tuple(rows.shape)).encode(), width)
+    digest = hashlib.sha256()
+    for part in rows.parts():
+        digest.update(part.contiguous().numpy().data)
+    key = (digest.digest() + str(rows.shape).encode(), width)
     if key not in _remembered:
         _remembered[key] = _exact(rows) if exact else _randomised(rows, n_components)
         while len(_remembered) > _KEPT:
@@ -85,18 +106,22 @@ def principal_components(images: Tensor, indices: Tensor, n_components: int) -> 
     return Principal(found.mean, components)
 
 
-def _centred(rows: Tensor, mean: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
+def _centred(rows: _Rows, mean: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
     """Images less their mean, a few thousand at a time."""
-    for part in rows.split(_ROWS):
+    for part in rows.parts():
         yield part.to(dtype).div_(255.0).sub_(mean.to(dtype))
 
 
-def _mean(rows: Tensor) -> Tensor:
-    sums = torch.stack([part.sum(0, dtype=torch.int64) for part in rows.split(_ROWS)]).sum(0)
-    return sums.double().div_(255.0 * len(rows))
+def _mean(rows: _Rows) -> Tensor:
+    # One tensor for all: small ones that are kept between large ones that are freed would leave
+    # gaps as large as the images.
+    sums = torch.zeros(rows.shape[1], dtype=torch.int64)
+    for part in rows.parts():
+        sums += part.sum(0, dtype=torch.int64)
+    return sums.double().div_(255.0 * rows.shape[0])
 
 
-def _exact(rows: Tensor) -> Principal:
+def _exact(rows: _Rows) -> Principal:
     n_images, n_pixels = rows.shape
     mean = _mean(rows)
     if n_pixels <= n_images:
@@ -105,7 +130,7 @@ def _exact(rows: Tensor) -> Principal:
             covariance.addmm_(centred.t(), centred)
         variances, vectors = torch.linalg.eigh(covariance)
         return Principal(mean, _ordered(variances.flip(0), vectors.flip(1).t()))
-    centred = rows.double().div_(255.0).sub_(mean)
+    centred = torch.cat(list(rows.parts())).double().div_(255.0).sub_(mean)
     variances, vectors = torch.linalg.eigh(centred @ centred.t())
     directions = vectors.flip(1).t() @ centred
     lengths = torch.linalg.vector_norm(directions, dim=1, keepdim=True)
@@ -113,7 +138,7 @@ def _exact(rows: Tensor) -> Principal:
     return Principal(mean, _ordered(variances.flip(0), directions))
 
 
-def _randomised(rows: Tensor, n_components: int) -> Principal:
+def _randomised(rows: _Rows, n_components: int) -> Principal:
     mean = _mean(rows)
     width = min(n_components + OVERSAMPLING, *rows.shape)
     generator = torch.Generator().manual_seed(0)

@@ -1,8 +1,10 @@
 """A ``best.yaml`` trained again: to a model in a folder, or to hold it against its number."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aesearch.artifacts import model_file
 from aesearch.artifacts.best_file import (
@@ -16,14 +18,14 @@ from aesearch.artifacts.best_file import (
 from aesearch.artifacts.model_path import MODEL_NAME, is_ours
 from aesearch.artifacts.run_folder import remove_made_of_model
 from aesearch.artifacts.sizes import best_of_size, trial_of_study
-from aesearch.data.load import known_name
+from aesearch.data.load import missing_paths
 from aesearch.data.study_data import Problem, load_problem, versions
 from aesearch.device import present_device
 from aesearch.evaluation.looks import measured
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.options import OptionError, storage_or_default
 from aesearch.outputs import TrainedFiles, TrainedModel
-from aesearch.settings import spec_values
+from aesearch.settings import IMAGE_PATHS, spec_values
 from aesearch.studies.errors import DataError, DataMissingError
 from aesearch.studies.results.best_result import DataResult, Origin, Result, best_yaml
 from aesearch.studies.results.evaluation import Evaluation
@@ -83,6 +85,11 @@ def train(
     out: str | Path | None = None,
     dataset: str | Path | None = None,
     data_dir: str | Path | None = None,
+    test: str | Path | None = None,
+    labels: str | Path | None = None,
+    groups: str | Path | None = None,
+    noisy: str | Path | None = None,
+    noisy_test: str | Path | None = None,
     device: str | None = None,
     storage: str | Path | None = None,
     force: bool = False,
@@ -106,8 +113,11 @@ def train(
     out : path, optional
         Folder to write; None for ``runs/<study>-retrained``, ``runs/<study>-<encoding_dim>`` or
         ``runs/<study>-trial-<trial>``.
-    dataset, data_dir, device : optional
-        Where the same images are now, and what to train on; None for what the file says.
+    dataset, data_dir, test, labels, groups, noisy, noisy_test : optional
+        Where the same images, and what lies beside them, are now; None for what the file says.
+        Others are refused.
+    device : str, optional
+        What to train on; None for what the file says.
     storage : str or path, optional
         Store of the study, beside ``encoding_dim`` or ``trial``; it counts the look.
     force : bool
@@ -122,6 +132,7 @@ def train(
     AesearchError
         What can be mended, named.
     """
+    where = _where(locals())
     file = Path(best).expanduser()
     if encoding_dim is not None and trial is not None:
         raise OptionError(
@@ -140,9 +151,7 @@ def train(
             else:
                 start = best_of_size(engine, str(best), int(encoding_dim or 0))
         spec, origin, data, looks = start.spec, start.origin, start.data, start.looks
-    problem = _problem(
-        file, spec, data, dataset=dataset, data_dir=data_dir, device=device, quiet=quiet
-    )
+    problem = _problem(file, spec, data, where, device=device, quiet=quiet)
     ending = "retrained" if encoding_dim is None else str(encoding_dim)
     ending = ending if trial is None else f"trial-{trial}"
     folder = default_folder(f"{problem.spec.name}-{ending}") if out is None else Path(out)
@@ -182,6 +191,11 @@ def verify(
     tolerance: float = 0.02,
     dataset: str | Path | None = None,
     data_dir: str | Path | None = None,
+    test: str | Path | None = None,
+    labels: str | Path | None = None,
+    groups: str | Path | None = None,
+    noisy: str | Path | None = None,
+    noisy_test: str | Path | None = None,
     device: str | None = None,
     quiet: bool = False,
 ) -> Comparison:
@@ -193,7 +207,7 @@ def verify(
         The file, or the run folder that it lies in.
     tolerance : float
         Largest relative difference of the test MSE that still agrees; >= 0.
-    dataset, data_dir, device, quiet
+    dataset, data_dir, test, labels, groups, noisy, noisy_test, device, quiet
         As for ``train``.
 
     Returns
@@ -201,13 +215,12 @@ def verify(
     Comparison
         Its ``verdict`` is ``identical`` (the same weights), ``agrees`` or ``differs``.
     """
+    where = _where(locals())
     if not tolerance >= 0:
         raise OptionError(f"tolerance must be >= 0, got {tolerance!r}")
     file = Path(best).expanduser()
     spec, result = load_best(file)
-    problem = _problem(
-        file, spec, result.data, dataset=dataset, data_dir=data_dir, device=device, quiet=quiet
-    )
+    problem = _problem(file, spec, result.data, where, device=device, quiet=quiet)
     index = result.test.seed_index
     with make_display(quiet=quiet) as display:
         # The seeds that trained beside it train beside it again; the others are not needed.
@@ -259,18 +272,21 @@ def _evaluated(
     return evaluation.document
 
 
+def _where(given: Mapping[str, Any]) -> dict[str, str | Path | None]:
+    return {name: given[name] for name in IMAGE_PATHS}
+
+
 def _problem(
     best: Path,
     spec: StudySpec,
     data: DataResult | None,
+    where: Mapping[str, str | Path | None],
     *,
-    dataset: str | Path | None,
-    data_dir: str | Path | None,
     device: str | None,
     quiet: bool,
 ) -> Problem:
     """Load what a best.yaml was made of, from where it is now, and check that it is the same."""
-    flags = spec_values({"dataset": dataset, "data_dir": data_dir, "device": device})
+    flags = spec_values({**where, "device": device})
     asked = load_spec(spec=spec, flags=flags)
     here = present_device(asked)
     try:
@@ -278,11 +294,12 @@ def _problem(
             problem = load_problem(asked, device=here, progress=display.download)
             display.message(f"read {problem.name}: {problem.read}")
     except DataError as error:
-        gone = not Path(asked.data.dataset).expanduser().exists()
-        if gone and dataset is None and known_name(asked.data.dataset) is None:
+        gone = [name for name in missing_paths(asked.data) if where[name] is None]
+        if gone:
+            options = " and ".join("--" + name.replace("_", "-") for name in gone)
             raise DataMissingError(
                 f"{error}; {str(best)!r} names its images as the run did, in the folder that it "
-                "was started in: start this there, or say where they are with --dataset"
+                f"was started in: start this there, or say where they are with {options}"
             ) from error
         raise
     if data is not None:

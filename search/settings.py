@@ -27,6 +27,10 @@ Options = Mapping[str, Any]
 SpecSource = str | Path | StudySpec | Mapping[str, Any] | None  # what to start from
 
 
+# Where images lie, and what lies beside them: they may move after a run.
+IMAGE_PATHS = ("dataset", "data_dir", "test", "labels", "groups", "noisy", "noisy_test")
+
+
 def spec_values(options: Options) -> dict[str, Any]:
     """Turn options by flat name into values by dotted path of the specification.
 
@@ -55,7 +59,7 @@ def spec_values(options: Options) -> dict[str, Any]:
             values |= _encoding_dim_values(value)
         elif name in ("batch_size", "epochs"):
             values[FLAGS[name]] = int(value) if str(value).isdecimal() else value
-        elif name in ("dataset", "data_dir", "test", "noisy", "noisy_test", "labels"):
+        elif name in IMAGE_PATHS and (name != "groups" or isinstance(value, Path)):
             values[FLAGS[name]] = str(value)
         else:
             values[FLAGS[name]] = value

@@ -194,6 +194,13 @@ class Study:
         noise: Mapping[str, float | Sequence[float]] | None = None,
         bootstrap: int | None = None,
         save: bool = False,
+        dataset: str | Path | None = None,
+        data_dir: str | Path | None = None,
+        test: str | Path | None = None,
+        labels: str | Path | None = None,
+        groups: str | Path | None = None,
+        noisy: str | Path | None = None,
+        noisy_test: str | Path | None = None,
     ) -> Look:
         """Measure the retrained model on the test set once more; the store counts the look.
 
@@ -206,15 +213,30 @@ class Study:
             Resamples behind every interval; None for what the specification says.
         save : bool
             Keep this evaluation in the store, in the place of the one that is there.
+        dataset, data_dir, test, labels, groups, noisy, noisy_test : optional
+            Where the same images, and what lies beside them, are now; None for what the
+            specification says. Others are refused.
 
         Raises
         ------
         RunFailedError
             It has not been retrained and tested yet.
+        StudyMismatchError
+            Other images.
         """
         from aesearch.evaluation import looks  # noqa: PLC0415 - imports torch
 
-        changes = looks.changes_of(noise, bootstrap=bootstrap)
+        changes = looks.changes_of(
+            noise,
+            bootstrap=bootstrap,
+            dataset=dataset,
+            data_dir=data_dir,
+            test=test,
+            labels=labels,
+            groups=groups,
+            noisy=noisy,
+            noisy_test=noisy_test,
+        )
         with existing_store(self.storage) as engine:
             return looks.evaluate_study(engine, self.name, changes, save=save)
 

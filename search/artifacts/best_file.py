@@ -99,8 +99,9 @@ def check_same_images(problem: "Problem", data: DataResult, source: str) -> None
         if recorded != here:
             raise StudyMismatchError(
                 f"{what} must be those of {source} (sha256 {recorded[:12]}…), got {what} of "
-                f"{problem.name} with sha256 {here[:12]}…; give the same images with --dataset or "
-                "--data-dir, and leave seed, folds, test_fraction and limit as they were"
+                f"{problem.name} with sha256 {here[:12]}…; give the same images with --dataset, "
+                "--data-dir, --test or --noisy, and leave seed, folds, test_fraction and limit as "
+                "they were"
             )
 
 

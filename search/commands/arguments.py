@@ -54,4 +54,19 @@ Dataset = Annotated[
 DataDir = Annotated[
     Path | None, typer.Option(help="Where named data sets are kept. Default: as the file says.")
 ]
+_MOVED = "{} now. Default: as the file says."
+MovedTest = Annotated[Path | None, typer.Option("--test", help=_MOVED.format("Where data.test is"))]
+MovedLabels = Annotated[
+    Path | None, typer.Option("--labels", help=_MOVED.format("Where the table of labels is"))
+]
+MovedGroups = Annotated[
+    Path | None, typer.Option("--groups", help=_MOVED.format("Where the table of groups is"))
+]
+MovedNoisy = Annotated[
+    Path | None, typer.Option("--noisy", help=_MOVED.format("Where the noisy images are"))
+]
+MovedNoisyTest = Annotated[
+    Path | None,
+    typer.Option("--noisy-test", help=_MOVED.format("Where those of the test set are")),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from aesearch.commands.arguments import DataDir, Dataset, Debug, Json, Storage
+from aesearch.commands.arguments import (
+    DataDir,
+    Dataset,
+    Debug,
+    Json,
+    MovedGroups,
+    MovedLabels,
+    MovedNoisy,
+    MovedNoisyTest,
+    MovedTest,
+    Storage,
+)
 from aesearch.commands.ending import ending
 from aesearch.options import OptionError, storage_or_default
 
@@ -41,6 +52,11 @@ def evaluate(  # noqa: PLR0917 - Typer calls it by name
     dataset: Dataset = None,
     data_dir: DataDir = None,
     *,
+    test: MovedTest = None,
+    labels: MovedLabels = None,
+    groups: MovedGroups = None,
+    noisy: MovedNoisy = None,
+    noisy_test: MovedNoisyTest = None,
     save: Annotated[
         bool,
         typer.Option("--save", help="Keep this evaluation in the store, in place of the last."),
@@ -67,7 +83,17 @@ def evaluate(  # noqa: PLR0917 - Typer calls it by name
         found, files = looks.evaluate_named(
             what,
             storage_or_default(storage),
-            looks.changes_of(levels, bootstrap=bootstrap, dataset=dataset, data_dir=data_dir),
+            looks.changes_of(
+                levels,
+                bootstrap=bootstrap,
+                dataset=dataset,
+                data_dir=data_dir,
+                test=test,
+                labels=labels,
+                groups=groups,
+                noisy=noisy,
+                noisy_test=noisy_test,
+            ),
             save=save,
             out=out,
             force=force,

@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 import aesearch
-from aesearch.commands.arguments import DataDir, Dataset, Debug, Json, Quiet, Storage
+from aesearch.commands.arguments import (
+    DataDir,
+    Dataset,
+    Debug,
+    Json,
+    MovedGroups,
+    MovedLabels,
+    MovedNoisy,
+    MovedNoisyTest,
+    MovedTest,
+    Quiet,
+    Storage,
+)
 from aesearch.commands.ending import ending
 
 BestFile = Annotated[
@@ -42,6 +54,11 @@ def train(
     dataset: Dataset = None,
     *,
     data_dir: DataDir = None,
+    test: MovedTest = None,
+    labels: MovedLabels = None,
+    groups: MovedGroups = None,
+    noisy: MovedNoisy = None,
+    noisy_test: MovedNoisyTest = None,
     device: Device = None,
     storage: Storage = None,
     force: Annotated[
@@ -72,6 +89,11 @@ def train(
             out=out,
             dataset=dataset,
             data_dir=data_dir,
+            test=test,
+            labels=labels,
+            groups=groups,
+            noisy=noisy,
+            noisy_test=noisy_test,
             device=device,
             storage=storage,
             force=force,
@@ -81,10 +103,10 @@ def train(
         if as_json:
             typer.echo(json.dumps(printed.to_dict()))
             return
-        test, n_seeds = trained.result.test, len(trained.result.retrained)
+        tested, n_seeds = trained.result.test, len(trained.result.retrained)
         typer.echo(
-            f"test MSE {test.mse:.7g} (seed {test.seed_index}, the lowest validation loss "
-            f"of {n_seeds}; look {test.looks} at the test set)\n"
+            f"test MSE {tested.mse:.7g} (seed {tested.seed_index}, the lowest validation loss "
+            f"of {n_seeds}; look {tested.looks} at the test set)\n"
             f"Files: {printed.files.best}, {printed.files.model}"
         )
 
@@ -98,6 +120,11 @@ def verify(
     data_dir: DataDir = None,
     device: Device = None,
     *,
+    test: MovedTest = None,
+    labels: MovedLabels = None,
+    groups: MovedGroups = None,
+    noisy: MovedNoisy = None,
+    noisy_test: MovedNoisyTest = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -116,6 +143,11 @@ def verify(
             tolerance=tolerance,
             dataset=dataset,
             data_dir=data_dir,
+            test=test,
+            labels=labels,
+            groups=groups,
+            noisy=noisy,
+            noisy_test=noisy_test,
             device=device,
             quiet=quiet,
         )

@@ -102,6 +102,14 @@ def opened(facts: Facts) -> StudyImages | None:
     return cast("StudyImages", whole)
 
 
+def is_mapped(array: np.ndarray | None) -> bool:
+    """Whether an array lies in a file that processes share, and not in memory of its own."""
+    found: Any = array
+    while found is not None and not isinstance(found, np.memmap):
+        found = getattr(found, "base", None)
+    return found is not None
+
+
 def keep(parts: StudyImages) -> StudyImages:
     """Put the images of a large set into the cache, once, and give them back as maps.
 

@@ -9,6 +9,7 @@ from aesearch.data.cache import user_cache
 from aesearch.data.known.download import Progress
 from aesearch.data.known.named import read_named
 from aesearch.data.known.published import NAMES, fetch
+from aesearch.data.readers.archive import names_array
 from aesearch.data.readers.files import SUFFIXES, read_path
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec
@@ -85,6 +86,22 @@ def load(
     if not str(dataset).strip() or not (path.exists() or _looks_like_path(str(dataset))):
         raise DataError(f"dataset must be {_choices(str(dataset))}")
     return read_path(path, how)
+
+
+def missing_paths(data: DataSpec) -> list[str]:
+    """Name the settings of a specification whose file or folder is not there."""
+    found = []
+    for name in ("dataset", "test", "labels", "groups", "noisy", "noisy_test"):
+        value = getattr(data, name)
+        is_path = value is not None and {
+            "dataset": known_name(str(value)) is None,
+            "groups": str(value).lower().endswith((".csv", ".tsv")),
+            "noisy": not names_array(Path(data.dataset), str(value)),
+            "noisy_test": not names_array(Path(data.test or data.dataset), str(value)),
+        }.get(name, True)
+        if is_path and not Path(value).expanduser().exists():
+            found.append(name)
+    return found
 
 
 def fetch_named(

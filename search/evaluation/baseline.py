@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from aesearch.data.study_data import Problem
-from aesearch.evaluation.metrics import measured, squared_errors
+from aesearch.evaluation.metrics import measured, squared_errors, with_inputs
 from aesearch.seeds import derive_seed
 from aesearch.studies.results.evaluation import PcaBaseline, PcaPoint
 from aesearch.studies.results.records import PcaOfSize
@@ -41,7 +41,8 @@ class PrincipalComponents:
 
     def __init__(self, images: np.ndarray, encoding_dim: int, *, seed: int) -> None:
         n_values = int(np.prod(images.shape[1:]))
-        images = _thinned(images, max(2, LARGEST_TRAINING // n_values), seed)
+        if (rows := _thinned(len(images), n_values, seed)) is not None:
+            images = images[rows]
         flat = images.reshape(len(images), n_values).astype(np.float32)
         flat /= 255
         exact = n_values <= LARGEST_COVARIANCE
@@ -97,9 +98,7 @@ def pca_baseline(
         codes, batch = components.encode(seen), seen
         if inputs is not None:
             batch = torch.from_numpy(test[first : first + len(seen)]).float().div_(255)
-        for dim in dims:
-            smaller = components.decode(codes[:, :dim], batch.shape[1:])
-            errors[dim] += float(squared_errors(smaller, batch).sum())
+        _add_errors(errors, components, codes, batch)
         return components.decode(codes[:, :chosen], batch.shape[1:])
 
     found = measured(reconstruct, test, inputs=inputs)
@@ -116,11 +115,22 @@ def pca_baseline(
     )
 
 
-def _thinned(images: np.ndarray, limit: int, seed: int) -> np.ndarray:
-    if len(images) <= limit:
-        return images
+def _add_errors(
+    errors: dict[int, float], components: PrincipalComponents, codes: Tensor, batch: Tensor
+) -> None:
+    """Add the squared errors of a batch to those of each dimension."""
+    for dim in errors:
+        smaller = components.decode(codes[:, :dim], batch.shape[1:])
+        errors[dim] += float(squared_errors(smaller, batch).sum())
+
+
+def _thinned(n_images: int, n_values: int, seed: int) -> np.ndarray | None:
+    """Choose as many images as fit; None where all do."""
+    limit = max(2, LARGEST_TRAINING // n_values)
+    if n_images <= limit:
+        return None
     rng = np.random.default_rng(derive_seed(seed, "pca", 1))
-    return images[np.sort(rng.choice(len(images), limit, replace=False))]
+    return np.sort(rng.choice(n_images, limit, replace=False))
 
 
 def principal_components_by_fold(problem: Problem) -> list[PcaOfSize]:
@@ -139,16 +149,15 @@ def principal_components_by_fold(problem: Problem) -> list[PcaOfSize]:
     sizes = (spec.model.encoding_dim,) if searched is None else sorted(searched.choices)
     errors = dict.fromkeys(sizes, 0.0)
     for fold in range(spec.search.folds):
+        # Rows, no copies: of a mapped set each part is larger than all else that is in memory.
         train, held_out = problem.fold_indices(fold)
-        found = pca_baseline(
-            problem.images[train],
-            problem.images[held_out],
-            encoding_dim=sizes[-1],
-            curve_dims=sizes,
-            seed=spec.seed,
-            inputs=None if problem.noisy is None else problem.noisy[held_out],
-        )
-        curve = {point.encoding_dim: point.mse for point in found.curve}
+        rows = _thinned(len(train), int(np.prod(problem.image_shape)), spec.seed)
+        images = problem.images[train if rows is None else train[rows]]
+        components = PrincipalComponents(images, sizes[-1], seed=spec.seed)
+        curve = dict.fromkeys(sorted({min(size, components.encoding_dim) for size in sizes}), 0.0)
+        with torch.inference_mode():
+            for _, seen, batch in with_inputs(problem.images, problem.noisy, held_out):
+                _add_errors(curve, components, components.encode(seen), batch)
         for size in sizes:
-            errors[size] += curve[min(size, max(curve))] / spec.search.folds
+            errors[size] += curve[min(size, max(curve))] / len(held_out) / spec.search.folds
     return [{"encoding_dim": size, "mse": errors[size]} for size in sizes]

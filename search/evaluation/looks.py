@@ -19,6 +19,7 @@ from aesearch.models.autoencoder import Autoencoder
 from aesearch.models.runtime import prepare_process
 from aesearch.options import OptionError
 from aesearch.outputs import EvaluatedModel
+from aesearch.settings import spec_values
 from aesearch.studies.results.calibration import Calibration, from_document
 from aesearch.studies.results.evaluation_files import write_evaluation
 from aesearch.studies.results.output_files import OverwriteError, make_folder
@@ -86,8 +87,7 @@ def changes_of(
     noise: Mapping[str, float | Sequence[float]] | None = None,
     *,
     bootstrap: int | None = None,
-    dataset: str | None = None,
-    data_dir: str | Path | None = None,
+    **where: str | Path | None,
 ) -> Flags:
     """Turn what is asked for into values by dotted path of the specification.
 
@@ -95,17 +95,19 @@ def changes_of(
     ----------
     noise : mapping of str to float or sequence of float, optional
         Levels by kind; kinds that are not named are left out. None for what the study says.
-    bootstrap, dataset, data_dir : optional
+    bootstrap : int, optional
         None for what the study says.
+    **where : optional
+        Of ``IMAGE_PATHS``: where the same images are now.
 
     Raises
     ------
     OptionError
         A kind of noise that is not one.
     """
-    given = {"evaluation.bootstrap": bootstrap, "data.dataset": dataset}
-    given["data.data_dir"] = None if data_dir is None else str(data_dir)
-    changes: dict[str, object] = {path: value for path, value in given.items() if value is not None}
+    changes: dict[str, object] = spec_values(where)
+    if bootstrap is not None:
+        changes["evaluation.bootstrap"] = bootstrap
     if noise is None:
         return changes
     kinds = {name.replace("_", "-"): name for name in RobustnessSpec.model_fields}

@@ -26,12 +26,14 @@ LARGEST_WINDOW = 7
 _BATCH_VALUES = 1 << 22
 
 
-def batches(images: np.ndarray) -> Iterator[tuple[int, Tensor]]:
+def batches(images: np.ndarray, rows: np.ndarray | None = None) -> Iterator[tuple[int, Tensor]]:
     """Give the images in order, a few megabytes at a time: number of the first, intensities.
 
     Parameters
     ----------
     images : ndarray, (sample, channel, height, width), uint8
+    rows : ndarray of int, (row,), optional
+        Which of the images, in their order; None for all.
 
     Yields
     ------
@@ -40,19 +42,21 @@ def batches(images: np.ndarray) -> Iterator[tuple[int, Tensor]]:
         In [0, 1]. How many depends on the shape of an image only.
     """
     size = max(1, min(1000, _BATCH_VALUES // max(1, int(np.prod(images.shape[1:])))))
-    for first in range(0, len(images), size):
-        yield first, torch.from_numpy(images[first : first + size]).float().div_(255)
+    for first in range(0, len(images) if rows is None else len(rows), size):
+        part = slice(first, first + size)
+        found = images[part] if rows is None else images[rows[part]]
+        yield first, torch.from_numpy(found).float().div_(255)
 
 
-def _with_inputs(
-    images: np.ndarray, inputs: np.ndarray | None
+def with_inputs(
+    images: np.ndarray, inputs: np.ndarray | None, rows: np.ndarray | None = None
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """As ``batches``, with what a model sees in the place of the images before them."""
-    for first, batch in batches(images):
-        seen = batch
-        if inputs is not None:
-            seen = torch.from_numpy(inputs[first : first + len(batch)]).float().div_(255)
-        yield first, seen, batch
+    if inputs is None:
+        yield from ((first, batch, batch) for first, batch in batches(images, rows))
+        return
+    both = zip(batches(inputs, rows), batches(images, rows), strict=True)
+    yield from ((first, seen, batch) for (first, seen), (_, batch) in both)
 
 
 def mean_squared_error(
@@ -76,7 +80,7 @@ def mean_squared_error(
     """
     total = 0.0
     with torch.inference_mode():
-        for _, seen, batch in _with_inputs(images, inputs):
+        for _, seen, batch in with_inputs(images, inputs):
             check()
             total += (model(seen) - batch).square().sum(dtype=torch.float64).item()
     return total / images.size
@@ -89,12 +93,13 @@ def image_errors(
 
     Parameters are those of ``mean_squared_error``.
     """
-    found = [torch.empty(0, dtype=torch.float64)]
+    found = np.empty(len(images))
     with torch.inference_mode():
-        for _, batch in batches(images):
+        for first, batch in batches(images):
             check()
-            found.append(squared_errors(model(batch), batch))
-    return torch.cat(found).numpy()
+            errors = squared_errors(model(batch), batch)
+            found[first : first + len(errors)] = errors.numpy()
+    return found
 
 
 def measured(
@@ -122,13 +127,16 @@ def measured(
         ``mse, psnr, binary_accuracy, ssim``: (sample,), float64; no ``ssim`` where images are
         too small for it.
     """
-    found: dict[str, list[Tensor]] = {}
+    # One array for all: small ones that are kept between large ones that are freed would leave
+    # gaps that grow with the number of images.
+    found: dict[str, np.ndarray] = {}
     with torch.inference_mode():
-        for first, seen, batch in _with_inputs(images, inputs):
+        for first, seen, batch in with_inputs(images, inputs):
             check()
             for name, values in image_metrics(reconstruct(first, seen), batch).items():
-                found.setdefault(name, []).append(values)
-    return {name: torch.cat(values).numpy() for name, values in found.items()}
+                kept = found.setdefault(name, np.empty(len(images)))
+                kept[first : first + len(values)] = values.numpy()
+    return found
 
 
 def image_metrics(reconstructions: Tensor, images: Tensor) -> dict[str, Tensor]:

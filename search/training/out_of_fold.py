@@ -58,10 +58,7 @@ def calibrate(
         None where a network of a fold diverges or memory runs out: the model is as good without.
     """
     train, held_out = problem.holdout_indices()
-    unseeing = model
-    if is_pca(model.encoder, model.decoder):
-        # Of all training images, those included that are held out.
-        unseeing = _pca_of(problem, configuration, train, held_out)
+    unseeing = unseeing_of(model, problem, configuration, train, held_out)
     # Scores are of images as the model sees them: of a denoiser's, the noisy ones.
     delivered = image_errors(unseeing, problem.inputs[held_out], check)
     about: dict[str, Any] = {
@@ -86,10 +83,20 @@ def needs_networks(problem: Problem) -> bool:
     return len(held_out) < ENOUGH_HELD_OUT
 
 
-def _pca_of(
-    problem: Problem, configuration: Configuration, train: np.ndarray, held_out: np.ndarray
+def unseeing_of(
+    model: Autoencoder,
+    problem: Problem,
+    configuration: Configuration,
+    train: np.ndarray,
+    held_out: np.ndarray,
 ) -> Autoencoder:
-    """Give an untrained network of a configuration with a shortcut: PCA of ``train``."""
+    """Give what stands for a delivered model on the images that its training held out.
+
+    The model itself; where it is PCA of all training images, an untrained network of its
+    configuration: PCA of ``train`` alone.
+    """
+    if not is_pca(model.encoder, model.decoder):
+        return model
     images = images_for(problem, "cpu")
     member = build_member(configuration, problem.spec.seed, train, held_out)
     return build_population(problem, images, [member], configuration, epochs=1).extract(0)

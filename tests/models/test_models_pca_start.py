@@ -361,3 +361,23 @@ def test_a_resumed_population_goes_on_bit_for_bit(architecture):
     pixels = random_images().double().div(255)
     with torch.no_grad():
         assert torch.equal(straight.extract(1)(pixels), resumed.extract(1)(pixels))
+
+
+@pytest.mark.parametrize("largest_exact", [2048, 10])
+def test_images_are_taken_a_few_at_a_time(monkeypatch, largest_exact):
+    """A training part as a whole would be a copy of its own in every process of a large set."""
+    taken, select = [], torch.Tensor.index_select
+
+    def noted(images, dim, indices):
+        taken.append(len(indices))
+        return select(images, dim, indices)
+
+    monkeypatch.setattr(torch.Tensor, "index_select", noted)
+    monkeypatch.setattr(principal, "_ROWS", 16)
+    monkeypatch.setattr(principal, "LARGEST_EXACT", largest_exact)
+    images = torch.randint(0, 256, (150, 20), dtype=torch.uint8)
+    indices = torch.arange(0, 150, 2)
+    found = principal_components(images, indices, 3)
+    assert max(taken) == 16
+    mean = images[indices].double().mean(0) / 255
+    torch.testing.assert_close(found.mean, mean)

@@ -79,9 +79,12 @@ def _is_last(shape: tuple[int, ...], where: str, image_shape: Sequence[int] | No
         if ends[last] <= MAX_CHANNELS and min(sides[last]) >= MIN_SIDE
     ]
     if not possible:
+        # As SVHN has them, and MATLAB.
+        is_turned = sizes[1] in _USUAL and min(shape[0], sizes[0]) >= MIN_SIDE
+        remedy = "put the samples first: np.moveaxis(images, -1, 0)" if is_turned else None
         raise DataError(
             f"{where} must have 1 to {MAX_CHANNELS} channels as axis 1 or 3, got shape {shape}; "
-            "keep fewer channels"
+            f"{remedy or 'keep fewer channels'}"
         )
     square = [last for last in possible if sides[last][0] == sides[last][1]]
     if len(possible) == 2 and len(square) != 1:

@@ -1,6 +1,7 @@
 """What Python keeps images in, as one array: tensors, masked arrays, PIL images, datasets."""
 
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -23,20 +24,16 @@ def array_of(array_like: Any, where: str) -> np.ndarray:
     if isinstance(array_like, list | tuple) and array_like and hasattr(array_like[0], "detach"):
         array_like = [array_of(tensor, where) for tensor in array_like]
     if hasattr(array_like, "detach"):
-        # A torch tensor, recognised without importing torch.
-        tensor = array_like.detach().cpu()
-        if str(getattr(tensor, "layout", "torch.strided")) != "torch.strided":
-            tensor = tensor.to_dense()
         try:
-            values = tensor.numpy()
-        except TypeError:  # bfloat16 has no NumPy type
-            values = tensor.float().numpy()
-        except RuntimeError as error:  # a lazily negated or conjugated one, say
+            values = _from_tensor(array_like)
+        except (RuntimeError, TypeError) as error:  # nested, quantized, without data, ...
             raise DataError(
-                f"{where} must be a plain tensor, got {error}; copy it first"
+                f"{where} must be a plain tensor, got {str(error).splitlines()[0]}; make it one "
+                "of numbers first"
             ) from error
     else:
         values = _from_python(array_like, where)
+        _refuse_single(values, array_like, where)
     if values.dtype == object:
         kinds = sorted({type(value).__name__ for value in values.reshape(-1)[:100]})
         raise DataError(
@@ -44,6 +41,56 @@ def array_of(array_like: Any, where: str) -> np.ndarray:
             f"({', '.join(kinds[:3])}); make all images the same size and store them as uint8"
         )
     return values
+
+
+def _from_tensor(tensor: Any) -> np.ndarray:
+    """Copy a torch tensor, recognised without importing torch."""
+    tensor = tensor.detach().cpu()
+    if getattr(tensor, "is_nested", False) or getattr(tensor, "is_quantized", False):
+        raise TypeError("a nested one" if tensor.is_nested else "a quantized one")
+    if str(getattr(tensor, "layout", "torch.strided")) != "torch.strided":
+        tensor = tensor.to_dense()
+    try:
+        values: np.ndarray = tensor.numpy()
+    except TypeError:  # bfloat16 has no NumPy type
+        values = tensor.float().numpy()
+    return values
+
+
+def _refuse_single(values: np.ndarray, given: Any, where: str) -> None:
+    """Raise DataError for what holds no images: one value, nothing, or text."""
+    rule = f"{where} must be an array, a tensor, a list of images or a dataset"
+    if values.ndim == 0:
+        remedy = "make a list of its images"
+        if isinstance(given, str | bytes | PurePath):
+            remedy = "a path is given as dataset"
+        raise DataError(f"{rule}, got {type(given).__name__}; {remedy}")
+    if values.ndim == 1 and not values.size:
+        raise DataError(f"{rule}, got none in a {type(given).__name__}; give some")
+    first = values[0] if values.ndim == 1 else None
+    if isinstance(first, str | bytes | PurePath):
+        raise DataError(
+            f"{rule}, got text, {str(first)[:40]!r}; open image files first, "
+            "[Image.open(path) for path in paths], or give their folder as dataset"
+        )
+
+
+def as_list(given: Any) -> Any:
+    """Give a column of Python objects, such as a Series of images, as a list; all else as it is."""
+    is_column = getattr(given, "ndim", None) == 1 and str(getattr(given, "dtype", "")) == "object"
+    return list(given) if is_column else given
+
+
+def is_pairs(given: Any) -> bool:
+    """Whether this is a list of (image, label)."""
+    first = given[0] if isinstance(given, list) and given else None
+    return (
+        isinstance(first, tuple)
+        and len(first) == 2
+        and (_is_picture(first[0]) or getattr(first[0], "ndim", 0) >= 2)
+        and not _is_picture(first[1])
+        and getattr(first[1], "ndim", 0) == 0
+    )
 
 
 def _from_python(array_like: Any, where: str) -> np.ndarray:
@@ -70,6 +117,7 @@ def is_dataset(given: Any) -> bool:
     """Whether this is a ``torch.utils.data.Dataset`` or the like: items by number, no array."""
     return (
         hasattr(given, "__getitem__")
+        and not hasattr(given, "detach")
         and not isinstance(given, list | tuple | dict | str | bytes)
         and not hasattr(given, "shape")
         and not hasattr(given, "dtype")

@@ -269,11 +269,24 @@ def _bad(file: Path, error: Exception) -> BadFileError:
         return BadFileError(file, "be readable", "permission denied", "let this user read it")
     what = f"{error} ({file.stat().st_size:,} bytes)"
     if isinstance(error, UnidentifiedImageError):
+        if (instead := _no_image(file)) is not None:
+            return BadFileError(file, "be an image", *instead)
         remedy = "where other programs open it, convert it to PNG; else copy it again"
         return BadFileError(file, "be a readable image", what, remedy)
     if isinstance(error, Image.DecompressionBombError):
         return BadFileError(file, "be of a size that is sure to fit", str(error), "shrink it")
     return BadFileError(file, "be a readable image", what, "it is damaged: copy it again")
+
+
+def _no_image(file: Path) -> tuple[str, str] | None:
+    """Tell by its first bytes what a file is in the place of an image, and what helps."""
+    with file.open("rb") as stream:
+        head = stream.read(200).lstrip().lower()
+    if head.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS", "fetch the file itself: git lfs pull"
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "a web page", "download the image again"
+    return None
 
 
 def _check_depth(image: Any, file: Path, how: DataSpec) -> None:

@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from aesearch.data.arrays.containers import is_dataset, items_of, refuse_loader
+from aesearch.data.arrays.containers import (
+    as_list,
+    is_dataset,
+    is_pairs,
+    items_of,
+    refuse_loader,
+)
 from aesearch.data.arrays.labels import coded, groups_of, labels_of
 from aesearch.data.arrays.pixels import FEW_LEVELS, images_of
 from aesearch.data.notes import Notes, listed
@@ -143,10 +149,12 @@ def as_image_set(
         Images or labels that cannot be used; says what was expected and found.
     """
     refuse_loader(array_like, name)
-    if is_dataset(array_like):
+    array_like = as_list(array_like)
+    if is_dataset(array_like) or is_pairs(array_like):
         array_like, own_labels = items_of(array_like, name)
         labels = own_labels if labels is None else labels
     refuse_loader(noisy, f"{name}: noisy")
+    noisy = as_list(noisy)
     if is_dataset(noisy):
         noisy, _ = items_of(noisy, f"{name}: noisy")
     return make_image_set(
@@ -190,7 +198,7 @@ def make_image_set(
     where = f"{name} images" if source == "an array in memory" else source
     notes = Notes() if notes is None else notes
     pool = images_of(images, where, how)
-    _check_pool(pool, where)
+    _check_pool(pool, where, notes)
     _check_range(pool, where)
     if how is None or how.white is None:
         _check_levels(pool, where)
@@ -260,12 +268,14 @@ def _partners(
     return noisy
 
 
-def _check_pool(pool: np.ndarray, where: str) -> None:
+def _check_pool(pool: np.ndarray, where: str, notes: Notes) -> None:
     """Refuse a training pool from which nothing can be learned."""
     if len(pool) < MIN_SAMPLES:
+        n_pages = notes.left_out["further page|"]
+        pages = f", or read the {n_pages} further pages too: --set data.pages=images"
         raise DataError(
             f"{where} must hold at least {MIN_SAMPLES} images, got {len(pool)}; "
-            "cross-validation needs images to hold out, add more"
+            f"cross-validation needs images to hold out, add more{pages if n_pages else ''}"
         )
     low, high = int(pool.min()), int(pool.max())
     if low == high:

@@ -45,10 +45,8 @@ def labels_of(labels: Any, n_samples: int, where: str) -> np.ndarray:
         )
     if values.dtype.kind == "O":
         values = _plain(values, where)
-    if values.dtype.kind == "S":
+    if values.dtype.kind in "SUT":
         return np.array([_text(label) for label in values.tolist()], dtype=str)
-    if values.dtype.kind in "UT":
-        return values.astype(str)
     if values.dtype.kind == "f":
         whole = np.isfinite(values) & (np.floor(values) == values)
         if not whole.all():
@@ -126,8 +124,10 @@ def _plain(values: np.ndarray, where: str) -> np.ndarray:
 
 
 def _text(label: str | bytes) -> str:
-    """Text of a label; bytes that are no UTF-8 keep what can be read."""
-    return label if isinstance(label, str) else label.decode("utf-8", "backslashreplace")
+    """Text of a label that any file takes; what is no UTF-8 keeps what can be read."""
+    if isinstance(label, str):
+        return label.encode("utf-8", "backslashreplace").decode("utf-8")
+    return label.decode("utf-8", "backslashreplace")
 
 
 def coded(

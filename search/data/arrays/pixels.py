@@ -146,7 +146,10 @@ def _white(high: float) -> str:
     """Name the setting for a range that ends here, with the value that was most likely meant."""
     usual = next((depth for depth in (1, 255, 1023, 4095, 16383, 65535) if high <= depth), high)
     meant = high if high < 32 else usual
-    return f"--set data.white={meant:g} (white={meant:g})"
+    shown = f"{meant:g}"
+    if float(shown) < high:  # rounded down, it would be refused as well
+        shown = str(meant)
+    return f"--set data.white={shown} (white={shown})"
 
 
 def _from_floats(values: np.ndarray, where: str, white: float | None) -> np.ndarray:
@@ -181,7 +184,7 @@ def _from_floats(values: np.ndarray, where: str, white: float | None) -> np.ndar
         kind = f"intensities in 0..{unit:g}" if white else "float intensities in [0, 1]"
         raise DataError(
             f"{where} must hold {kind}, got [{low * unit:g}, {high * unit:g}]; "
-            f"{_rescaling(low * unit, high * unit)}"
+            f"{_rescaling(low * unit, high * unit, white)}"
         )
     if white is None and off_level > 1 / 16 and high * 255 < FEW_LEVELS:
         raise DataError(
@@ -198,11 +201,15 @@ def _first_bad(finite: np.ndarray, start: int) -> tuple[int, ...]:
     return (start + int(sample), *(int(index) for index in rest))
 
 
-def _rescaling(low: float, high: float) -> str:
+def _rescaling(low: float, high: float, white: float | None) -> str:
     if low < 0:
         return "rescale them to [0, 1]" + (
-            ", or leave their normalization out" if high <= 10 and low >= -10 else ""
+            ", leave their normalization out, or cut noise off: np.clip(images, 0, 1)"
+            if high <= 10 and low >= -10
+            else ""
         )
+    if white is not None:
+        return "give another white, --set data.white=VALUE (white=VALUE)"
     if high <= _FEW_SHADES:
         return "rescale them to [0, 1]"
     if high <= 255 and high > 32:

@@ -25,10 +25,15 @@ _LAYOUTS = (
     ("images", "labels", "test_images", "test_labels"),
     ("data", "labels", "test_data", "test_labels"),
     ("x", "y", "x_test", "y_test"),
+    ("train/images", "train/labels", "test/images", "test/labels"),
 )
 # MedMNIST brings a validation part as well. It joins the training pool, because
 # cross-validation makes its own validation parts.
-_VALIDATION = {"train_images": ("val_images", "val_labels"), "x_train": ("x_val", "y_val")}
+_VALIDATION = {
+    "train_images": ("val_images", "val_labels"),
+    "x_train": ("x_val", "y_val"),
+    "train/images": ("val/images", "val/labels"),
+}
 _CLASS_NAMES = "class_names"
 ARCHIVES = (".npz", *hdf5.SUFFIXES)
 

@@ -39,28 +39,33 @@ def read_path(path: Path, how: DataSpec | None = None) -> ImageSet:
     return make_image_set(**vars(parts), notes=notes, how=to_do)
 
 
-def _parts(path: Path, how: DataSpec, notes: Notes, *, n_channels: int | None = None) -> Stored:
+def _parts(
+    path: Path,
+    how: DataSpec,
+    notes: Notes,
+    *,
+    n_channels: int | None = None,
+    noisy_setting: str = "data.noisy",
+) -> Stored:
     if path.is_dir():
-        return folder_parts(path, how, notes, n_channels=n_channels)
+        return folder_parts(path, how, notes, n_channels=n_channels, noisy_setting=noisy_setting)
     parts = file_parts(path, how, notes)
     if how.noisy is None or names_array(path, how.noisy):
         return parts
-    noisy = _read_noisy(path, Path(how.noisy).expanduser(), how, notes)
+    noisy = _read_noisy(path, Path(how.noisy).expanduser(), how, notes, noisy_setting)
     return replace(parts, noisy=noisy.images, test_noisy=noisy.test_images)
 
 
-def _read_noisy(
-    path: Path, noisy: Path, how: DataSpec, notes: Notes, setting: str = "noisy"
-) -> Stored:
+def _read_noisy(path: Path, noisy: Path, how: DataSpec, notes: Notes, setting: str) -> Stored:
     """Read the noisy images of a file's from another one, as the file itself is read."""
     if not noisy.exists():
         raise DataMissingError(
-            f"data.{setting} must exist, got nothing at {shown(noisy)} (looked at "
+            f"{setting} must exist, got nothing at {shown(noisy)} (looked at "
             f"{shown(noisy.absolute())}); check the path"
         )
     if noisy.is_dir():
         raise DataError(
-            f"data.{setting} must be a file of images, as {path} is, got the folder "
+            f"{setting} must be a file of images, as {path} is, got the folder "
             f"{shown(noisy)}; give the noisy images in their order, or the clean ones as a folder "
             "too"
         )
@@ -84,7 +89,7 @@ def _with_noisy_test(path: Path, parts: Stored, how: DataSpec, notes: Notes) -> 
         )
     if names_array(path, how.noisy_test):
         return parts
-    found = _read_noisy(path, Path(how.noisy_test).expanduser(), how, notes, "noisy_test")
+    found = _read_noisy(path, Path(how.noisy_test).expanduser(), how, notes, "data.noisy_test")
     return replace(parts, test_noisy=found.images)
 
 
@@ -98,7 +103,7 @@ def _with_test(path: Path, parts: Stored, how: DataSpec, notes: Notes) -> Stored
     changes = {"groups": None, "labels": None, "noisy": how.noisy_test, "noisy_test": None}
     own, theirs, images = how.model_copy(update=changes), Notes(), parts.images
     n_channels = images.shape[3] if np.ndim(images) == 4 and images.shape[3] in (1, 3) else None
-    found = _parts(path, own, theirs, n_channels=n_channels)
+    found = _parts(path, own, theirs, n_channels=n_channels, noisy_setting="data.noisy_test")
     for line in theirs.lines():
         notes.remark(f"test set: {line}")
     images, labels, noisy = found.images, found.labels, found.noisy

@@ -1,7 +1,7 @@
 """Which files of a folder are its images, and what its sub-folders mean; reading is elsewhere."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -9,6 +9,7 @@ from typing import NoReturn
 import numpy as np
 
 from aesearch.data.notes import Notes, listed, shown
+from aesearch.data.readers.archive import ARCHIVES
 from aesearch.data.readers.image_files import read_images
 from aesearch.data.readers.labels_file import told_of_files
 from aesearch.data.readers.partners import partner_files, read_partners
@@ -17,10 +18,14 @@ from aesearch.data.stored import Stored
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec
 
-_SPLIT = re.compile(
-    r"(?P<role>train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?)"
-    r"(?:[ _-]?(?:set|data|images|imgs))?[ _-]?\d*"
-)
+_ROLE = r"(?P<role>train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?)"
+_SPLIT = re.compile(_ROLE + r"(?:[ _-]?(?:set|data|images|imgs))?[ _-]?\d*")
+# seg_train and seg_test, or train_mnist and test_mnist: the same word around both.
+_AFTER_WORD = re.compile(r"(?P<word>.+)[ _-]" + _ROLE)
+_BEFORE_WORD = re.compile(_ROLE + r"[ _-](?P<word>.+)")
+# Folders of images, and of what was drawn onto each of them, which is no second class.
+_PHOTOGRAPHS = {"image", "images", "imgs"}
+_DRAWN = {"annotations", "ground_truth", "groundtruth", "gt", "labels", "mask", "masks"}
 # What the training images of an anomaly data set are called: its test set has defects beside.
 ORDINARY = ("good", "normal", "ok")
 
@@ -46,11 +51,16 @@ class ImageFiles:
 
 
 def folder_parts(
-    path: Path, how: DataSpec, notes: Notes, *, n_channels: int | None = None
+    path: Path,
+    how: DataSpec,
+    notes: Notes,
+    *,
+    n_channels: int | None = None,
+    noisy_setting: str = "data.noisy",
 ) -> Stored:
     """Read a folder of images.
 
-    ``n_channels`` is that of ``read_images``.
+    ``n_channels`` is that of ``read_images``; ``noisy_setting`` named the noisy images.
 
     Raises
     ------
@@ -64,7 +74,8 @@ def folder_parts(
     groups = _groups(files, path, how, notes) if how.groups is not None else None
     partners = None
     if how.noisy is not None:
-        partners = partner_files(files, path, Path(how.noisy).expanduser(), notes)
+        noisy_path = Path(how.noisy).expanduser()
+        partners = partner_files(files, path, noisy_path, notes, setting=noisy_setting)
     read, noisy = read_images(files, how, notes, where=shown(path), n_channels=n_channels), None
     if partners is not None:
         read, noisy = read_partners(read, files, partners, how, notes)
@@ -132,12 +143,13 @@ def find_images(path: Path, notes: Notes) -> ImageFiles:
         No images, images beside class folders, test images that would be trained on, or other
         classes in the test set.
     """
-    folder = _unwrapped(tree_of(path, notes), notes)
+    folder = tree_of(path, notes)
+    _leave_out_drawn(folder, notes)
+    folder = _unwrapped(folder, notes)
     if not folder.images and not folder.folders:
         raise DataError(
             f"{path} must hold images ({', '.join(IMAGE_SUFFIXES[:8])}, …) or sub-folders with "
-            f"images, got none{_instead(notes)}; for a known data set give its name, and this "
-            "folder as --data-dir"
+            f"images, got none{_instead(notes)}; {_remedy_of(notes)}"
         )
     training, testing = _parts(folder, notes)
     both = [*training, *testing]
@@ -163,14 +175,64 @@ def _instead(notes: Notes) -> str:
     return "".join(f" ({line})" for line in notes.lines()[:1])
 
 
+def _remedy_of(notes: Notes) -> str:
+    if any(suffix in notes.left_out for suffix in (*ARCHIVES, ".npy", ".csv", ".tsv", ".gz")):
+        return "give a file of images or a table itself, not its folder"
+    if "file| without ending" in notes.left_out:
+        return "give image files their ending, such as .png"
+    return "for a known data set give its name, and this folder as --data-dir"
+
+
+def _leave_out_drawn(folder: Folder, notes: Notes) -> None:
+    """Leave masks/ beside images/ out, here and below."""
+    drawn = [inner for inner in folder.folders if inner.name.lower() in _DRAWN]
+    others = [inner.name.lower() for inner in folder.folders if inner not in drawn]
+    if drawn and len(others) == 1 and set(others) <= _PHOTOGRAPHS and not folder.images:
+        for inner in drawn:
+            notes.leave_out(f"image| in {shown(inner.name)}/", len(inner.all_images()))
+            folder.folders.remove(inner)
+    for inner in folder.folders:
+        _leave_out_drawn(inner, notes)
+
+
 def _role(name: str) -> str | None:
     """Tell what a folder is to a split by its name: train, val, test, or None."""
     found = _SPLIT.fullmatch(name.lower())
-    return (
-        None
-        if found is None
-        else next(role for role in ("train", "val", "test") if found["role"].startswith(role))
-    )
+    return None if found is None else _short_role(found["role"])
+
+
+def _short_role(role: str) -> str:
+    return next(short for short in ("train", "val", "test") if role.startswith(short))
+
+
+def _roles(folder: Folder) -> dict[str, str | None]:
+    """Tell what each sub-folder is to a split, by its name or by what it has beside another's.
+
+    Raises
+    ------
+    DataError
+        Each class has a folder for training and another one for testing.
+    """
+    roles = {inner.name: _role(inner.name) for inner in folder.folders}
+    if set(roles.values()) - {None}:
+        return roles
+    by_word: dict[str, dict[str, str | None]] = {}
+    for name in roles:
+        for pattern in (_AFTER_WORD, _BEFORE_WORD):
+            if found := pattern.fullmatch(name.lower()):
+                by_word.setdefault(found["word"], {})[name] = _short_role(found["role"])
+    split = [
+        found
+        for found in by_word.values()
+        if "train" in found.values() and set(found.values()) - {"train"}
+    ]
+    if len(split) > 1:
+        raise DataError(
+            f"{folder.path} must hold a split in folders train/ and test/, got "
+            f"{listed(name + '/' for found in split for name in found)}: images of a test set "
+            "would be trained on as classes; put the classes into train/ and test/"
+        )
+    return roles | split[0] if split else roles
 
 
 def _unwrapped(folder: Folder, notes: Notes) -> Folder:
@@ -183,14 +245,14 @@ def _unwrapped(folder: Folder, notes: Notes) -> Folder:
 
 def _parts(folder: Folder, notes: Notes) -> tuple[list[Folder], list[Folder]]:
     """Give the folders of the training pool and of the test set, none where there is no split."""
-    roles = {inner.name: _role(inner.name) for inner in folder.folders}
+    roles = _roles(folder)
     found = set(roles.values())
     if "train" in found:
         for inner in folder.folders:
             if roles[inner.name] is None:
                 notes.leave_out(f"image| in {shown(inner.name)}/", len(inner.all_images()))
         notes.leave_out("image| beside them", len(folder.images))
-        split = _by_role(folder.folders)
+        split = _by_role(folder.folders, roles)
     elif found <= {None}:
         split = _by_role_of_classes(folder)
     else:
@@ -204,9 +266,9 @@ def _parts(folder: Folder, notes: Notes) -> tuple[list[Folder], list[Folder]]:
     return split["train"] + split["val"], split["test"]
 
 
-def _by_role(folders: Sequence[Folder]) -> dict[str, list[Folder]]:
+def _by_role(folders: Sequence[Folder], roles: Mapping[str, str | None]) -> dict[str, list[Folder]]:
     return {
-        role: [inner for inner in folders if _role(inner.name) == role]
+        role: [inner for inner in folders if roles[inner.name] == role]
         for role in ("train", "val", "test")
     }
 
@@ -230,7 +292,8 @@ def _by_role_of_classes(folder: Folder) -> dict[str, list[Folder]]:
         )
     parts: dict[str, list[Folder]] = {"train": [], "val": [], "test": []}
     for inner in split:
-        for role, found in _by_role(inner.folders).items():
+        roles = {part.name: _role(part.name) for part in inner.folders}
+        for role, found in _by_role(inner.folders, roles).items():
             images = [file for part in found for file in part.all_images()]
             if images:  # in a folder that keeps the name of the class
                 parts[role].append(Folder(folder.path, [], [Folder(inner.path, images)]))
@@ -252,7 +315,9 @@ def _listing(
     """List the images of folders with labels and class names, None where they are flat."""
     inside = {part.name for each in of_all for part in each.folders}
     # One folder in every part is no class, but a wrapper; of an anomaly data set it is one.
+    # So is one in each that has its name, as archives are unpacked.
     wraps = len(inside) == 1 and not inside & set(ORDINARY)
+    wraps |= all([part.name for part in each.folders] == [each.name] for each in of_all)
     of_class: dict[str, list[Path]] = {}
     flat: list[Path] = []
     for folder in folders:

@@ -38,7 +38,7 @@ class Hdf5Arrays:
         for name in group:
             key = f"{path}{name}"
             link = group.get(name, getlink=True)
-            found = None if isinstance(link, h5py.ExternalLink) else group.get(name)
+            found = None if isinstance(link, h5py.ExternalLink) else _reached(group, name)
             if isinstance(found, h5py.Group):
                 self._add(found, f"{key}/", seen | {address})
                 continue
@@ -67,6 +67,14 @@ class Hdf5Arrays:
         if dataset.dtype.kind == "O":  # text of any length
             return np.asarray(dataset.asstr()[()]).astype(str)
         return np.asarray(dataset[()])
+
+
+def _reached(group: Any, name: str) -> Any:
+    """What a link leads to; None for one that leads nowhere, or round and round."""
+    try:
+        return group.get(name)
+    except (KeyError, OSError, RuntimeError):
+        return None
 
 
 @contextmanager

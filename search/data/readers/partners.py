@@ -13,7 +13,9 @@ from aesearch.studies.errors import DataError, DataMissingError
 from aesearch.studies.spec.sections import DataSpec
 
 
-def partner_files(files: Sequence[Path], root: Path, noisy: Path, notes: Notes) -> list[Path]:
+def partner_files(
+    files: Sequence[Path], root: Path, noisy: Path, notes: Notes, *, setting: str
+) -> list[Path]:
     """Find the noisy image of each clean one in another folder, by its path within the folder.
 
     Where the names are those of the clean ones but for the ending (``a.png``, ``a.jpg``), they
@@ -28,6 +30,8 @@ def partner_files(files: Sequence[Path], root: Path, noisy: Path, notes: Notes) 
         The other folder.
     notes : Notes
         Told what is left out of it.
+    setting : str
+        What named the other folder.
 
     Returns
     -------
@@ -41,12 +45,12 @@ def partner_files(files: Sequence[Path], root: Path, noisy: Path, notes: Notes) 
     """
     if not noisy.exists():
         raise DataMissingError(
-            f"data.noisy must exist, got nothing at {shown(noisy)} (looked at "
+            f"{setting} must exist, got nothing at {shown(noisy)} (looked at "
             f"{shown(noisy.absolute())}); check the path"
         )
     if not noisy.is_dir():
         raise DataError(
-            f"data.noisy must be a folder, as {shown(root)} is, got the file {shown(noisy)}; give "
+            f"{setting} must be a folder, as {shown(root)} is, got the file {shown(noisy)}; give "
             "the folder of the noisy images"
         )
     theirs = Notes()
@@ -74,8 +78,8 @@ def partner_files(files: Sequence[Path], root: Path, noisy: Path, notes: Notes) 
         if extra:
             got.append(f"{len(extra):,} without a clean one ({listed(extra)})")
         raise DataError(
-            f"{shown(noisy)} must hold a noisy image of the same name for each in {shown(root)}, "
-            f"got {' and '.join(got)}; add them, or take their partners away"
+            f"{shown(noisy)} ({setting}) must hold a noisy image of the same name for each in "
+            f"{shown(root)}, got {' and '.join(got)}; add them, or take their partners away"
         )
     return [found[name] for name in names]
 

@@ -56,7 +56,7 @@ def table_parts(path: Path, how: DataSpec, notes: Notes) -> Stored:
 
     rows = _Rows()
     try:
-        lines = _first_lines(path)
+        lines, n_before = _first_lines(path, how, notes)
         dialect = dialect_of(lines, how)
         columns = columns_of(lines, dialect, str(path), how, notes)
         chunks = pd.read_csv(
@@ -64,7 +64,7 @@ def table_parts(path: Path, how: DataSpec, notes: Notes) -> Stored:
             header=None,
             sep=dialect.delimiter,
             decimal=dialect.decimal,
-            skiprows=int(columns.has_header),
+            skiprows=n_before + columns.has_header,
             chunksize=_CHUNK_ROWS,
             low_memory=False,
             skip_blank_lines=True,
@@ -77,6 +77,10 @@ def table_parts(path: Path, how: DataSpec, notes: Notes) -> Stored:
         raise
     except pd.errors.EmptyDataError:
         rows.n_rows = 0
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} must be a complete table in UTF-8, got {error}; save it as CSV UTF-8"
+        ) from error
     except (OSError, EOFError, zlib.error, ValueError, csv.Error) as error:
         # pandas' ParserError is a ValueError and names the line.
         raise DataError(
@@ -105,11 +109,44 @@ def _name(path: Path) -> str:
     return name
 
 
-def _first_lines(path: Path) -> list[str]:
-    """Read the first two lines that hold anything."""
+def _first_lines(path: Path, how: DataSpec, notes: Notes) -> tuple[list[str], int]:
+    """Read the first two lines of the table, and tell how many lines are before them.
+
+    Lines that begin with # are comments, but for a last one that names the columns.
+    """
+    _refuse_packed(path)
     opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-        return list(islice((line for line in file if line.strip()), 2))
+    with opened(path, "rt", encoding="utf-8-sig", newline=None) as file:
+        told = ((number, line) for number, line in enumerate(file) if line.strip())
+        found = list(islice(told, 2))
+        comments = []
+        while len(found) == 2 and found[0][1].startswith("#"):
+            dialect = dialect_of([found[1][1]], how)
+            names, cells = (dialect.cells(line.removeprefix("#")) for _, line in found)
+            if not found[1][1].startswith("#") and len(names) == len(cells):
+                break
+            comments.append(found[0][1])
+            found = [found[1], *islice(told, 1)]
+    notes.leave_out("comment line|", len(comments))
+    return [line for _, line in found], found[0][0] if found else 0
+
+
+def _refuse_packed(path: Path) -> None:
+    """Say what a file is that is no text, by its first bytes."""
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head.startswith(b"\x1f\x8b") and path.suffix.lower() != ".gz":
+        raise DataError(
+            f"{path} must end in .gz where it is packed, got gzip; rename it to {path.name}.gz"
+        )
+    kinds = {
+        b"PK\3\4": ("a zip file or a workbook of Excel", "export it as CSV"),
+        b"\xff\xfe": ("UTF-16", "save it as CSV UTF-8"),
+        b"\xfe\xff": ("UTF-16", "save it as CSV UTF-8"),
+    }
+    for start, (what, remedy) in kinds.items():
+        if head.startswith(start):
+            raise DataError(f"{path} must be text in UTF-8, got {what}; {remedy}")
 
 
 def _checked_guess(
@@ -155,8 +192,11 @@ def _restored(chunk: Any, columns: Columns, rows: _Rows) -> Any:
         return chunk
     chunk = chunk.copy()
     for column, cell in enumerate(columns.first_row):
-        values = chunk[column].to_numpy(dtype=float, copy=True)
-        values[0] = float(cell)
+        if column == columns.index:
+            continue
+        given = chunk[column].to_numpy(dtype=object, copy=True)
+        given[0] = cell
+        values = given.astype(float)
         whole = (np.floor(values) == values).all()
         chunk[column] = values.astype(np.int64) if whole else values
     return chunk
@@ -188,14 +228,7 @@ def _add(chunk: Any, columns: Columns, rows: _Rows, path: Path, how: DataSpec) -
     if columns.groups is not None:
         rows.groups.append(np.array([str(group) for group in chunk.iloc[:, columns.groups]]))
     pixels = chunk.iloc[:, list(columns.pixels)]
-    plain = Dialect(",")
-    for column, dtype in pixels.dtypes.items():
-        if dtype.kind not in "iuf":
-            text = next((cell for cell in pixels[column] if not plain.is_number(str(cell))), dtype)
-            raise DataError(
-                f"{path} must hold numbers as pixels, got {str(text)[:40]!r} in column "
-                f"{column + 1}; write pixels as integers in 0..255"
-            )
+    _refuse_text(pixels, columns, path)
     values = pixels.to_numpy()
     if values.dtype.kind == "f" or how.white is not None:
         rows.pixels.append(values.astype(np.float32))
@@ -209,6 +242,25 @@ def _add(chunk: Any, columns: Columns, rows: _Rows, path: Path, how: DataSpec) -
             )
         rows.pixels.append(values.astype(np.uint8))
     rows.n_rows += len(values)
+
+
+def _refuse_text(pixels: Any, columns: Columns, path: Path) -> None:
+    plain = Dialect(",")
+    for column, dtype in pixels.dtypes.items():
+        if dtype.kind in "iuf":
+            continue
+        texts = [cell for cell in pixels[column] if not plain.is_number(str(cell))]
+        text = str(texts[0] if texts else dtype)[:40]
+        is_last = column == columns.n_columns - 1
+        if is_last and (columns.label is None or columns.is_guess) and len(texts) == len(pixels):
+            raise DataError(
+                f"{path} must name its labels, got {text!r} in the last column; add a header with "
+                "'label', or put the labels first"
+            )
+        raise DataError(
+            f"{path} must hold numbers as pixels, got {text!r} in column {column + 1}; write "
+            "pixels as integers in 0..255"
+        )
 
 
 def _plain(labels: Any) -> np.ndarray:

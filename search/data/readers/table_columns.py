@@ -12,6 +12,7 @@ import numpy as np
 
 from aesearch.data.arrays.axes import MIN_SIDE, is_channel_last
 from aesearch.data.notes import Notes, listed
+from aesearch.data.readers.tree import IMAGE_SUFFIXES
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec
 
@@ -19,6 +20,8 @@ LABEL_NAMES = ("label", "labels", "class", "target", "y")
 _DELIMITERS = {"tab": "\t", "space": r"\s+"}
 _FEWEST_PIXELS = MIN_SIDE * MIN_SIDE
 _NUMBER = re.compile(r"\d+")
+_UNSIGNED = re.compile(r"\d+(\.\d+)?")
+_DECIMAL_COMMA = re.compile(r"\s*-?\d*,\d+(e[+-]?\d+)?\s*", re.IGNORECASE)
 _COLOURS = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2}
 
 
@@ -91,7 +94,7 @@ def dialect_of(lines: Sequence[str], how: DataSpec) -> Dialect:
     """Find out what stands between the cells, from the first lines.
 
     The one of ``, ; tab |`` that gives the most cells, in the same number on both lines where
-    there is such a one; else spaces.
+    there is such a one; else spaces. Commas within numbers are none between cells.
     """
     if how.delimiter != "auto":
         delimiter = _DELIMITERS.get(how.delimiter, how.delimiter)
@@ -105,12 +108,26 @@ def dialect_of(lines: Sequence[str], how: DataSpec) -> Dialect:
         wide = max(counts[best], default=0) > 1
         spaces = [len(line.split()) for line in lines]
         delimiter = best if wide or max(spaces, default=0) < 2 else _DELIMITERS["space"]
+        if delimiter == "," and lines:
+            others = (";", "\t", "|", _DELIMITERS["space"])
+            delimiter = next((d for d in others if _has_decimal_commas(lines[-1], d)), ",")
     decimal = "."
     if delimiter != ",":
         cells = [cell for line in lines for cell in Dialect(delimiter).cells(line)]
-        if any(re.fullmatch(r"\s*-?\d*,\d+(e-?\d+)?\s*", cell, re.IGNORECASE) for cell in cells):
+        if any(map(_DECIMAL_COMMA.fullmatch, cells)):
             decimal = ","
     return Dialect(delimiter, decimal)
+
+
+def _has_decimal_commas(line: str, delimiter: str) -> bool:
+    """Whether a line is of numbers with decimal commas, perhaps behind a label."""
+    plain, cells = Dialect(","), Dialect(delimiter).cells(line)
+    numbers = cells[1:]
+    return (
+        any(map(_DECIMAL_COMMA.fullmatch, numbers))
+        and all(_DECIMAL_COMMA.fullmatch(cell) or plain.is_number(cell) for cell in numbers)
+        and not all(map(plain.is_number, plain.cells(line)))
+    )
 
 
 def columns_of(
@@ -124,12 +141,12 @@ def columns_of(
         Columns that make no image, or that can be read in two ways.
     """
     cells = _first_cells(lines, dialect)
-    first_row = _unmangled(cells)
+    first_row = _first_row(cells)
     has_header = first_row is None and (
         _is_header(cells, dialect) or bool(lines and lines[0].startswith("#"))
     )
     names = [_name(cell, dialect) for cell in cells] if has_header else []
-    index = 0 if names and (not names[0] or names[0].startswith("unnamed")) else None
+    index = 0 if _is_nameless([*names, *(first_row or ()), "0"][0]) else None
     label = next((names.index(name) for name in LABEL_NAMES if name in names), None)
     if index is not None:
         notes.remark("the first column has no name: an index, not read")
@@ -145,13 +162,19 @@ def columns_of(
             found = replace(found, unknown=names[found.label])
     image_shape = found.image_shape or _shape_of(len(found.pixels), how)
     if image_shape is None:
-        raise DataError(_no_image(len(cells), found, where, how, dialect))
+        raise DataError(_no_image(lines, len(cells), found, where, how, dialect))
     if found.image_shape is None and how.image_shape is None:
         _tell_colours(image_shape, notes)
-    if list(found.pixels) != sorted(found.pixels):
-        notes.remark("pixels put in the order of their names")
-    if first_row is not None:
-        notes.remark("the first image was taken for names by another program: its values restored")
+    for is_so, remark in (
+        (list(found.pixels) != sorted(found.pixels), "pixels put in the order of their names"),
+        (
+            first_row is not None,
+            "the first image was taken for names by another program: its values restored",
+        ),
+        (found.index != index, "the first column is taken for an index, the second for the labels"),
+    ):
+        if is_so:
+            notes.remark(remark)
     return Columns(
         len(cells),
         found.label,
@@ -164,6 +187,11 @@ def columns_of(
         first_row,
         groups,
     )
+
+
+def _is_nameless(name: str) -> bool:
+    """Whether this stands above the index that pandas writes, in small letters."""
+    return not name or name.startswith("unnamed")
 
 
 def _named_groups(column: str, names: Sequence[str], where: str) -> int:
@@ -240,8 +268,28 @@ def _guessed(found: _Pixels, names: Sequence[str], where: str, how: DataSpec) ->
     return found
 
 
-def _no_image(n_columns: int, found: _Pixels, where: str, how: DataSpec, dialect: Dialect) -> str:
+def _no_image(  # noqa: PLR0917 - what the columns were found from
+    lines: Sequence[str],
+    n_columns: int,
+    found: _Pixels,
+    where: str,
+    how: DataSpec,
+    dialect: Dialect,
+) -> str:
     if n_columns < _FEWEST_PIXELS:
+        cells = dialect.cells(lines[-1].strip())
+        whole = next((c for c in cells if len(_NUMBER.findall(c)) >= _FEWEST_PIXELS), None)
+        if whole is not None and n_columns > 1:
+            return (
+                f"{where} must have a column for each pixel, got all pixels of an image in one "
+                f"cell, {whole[:20]!r}…; write them into columns of their own"
+            )
+        file = next((c for c in cells if c.strip().lower().endswith(IMAGE_SUFFIXES)), None)
+        if file is not None:
+            return (
+                f"{where} must hold pixels, got names of files, {file.strip()[:40]!r}; give their "
+                "folder as the data set, and this table beside it with --labels"
+            )
         shown = {"\t": "tab", r"\s+": "space"}.get(dialect.delimiter, dialect.delimiter)
         return (
             f"{where} must have a column for each pixel, at least {_FEWEST_PIXELS}, got "
@@ -326,8 +374,18 @@ def _counts(texts: Sequence[str], dialect: Dialect) -> bool:
     return any(np.array_equal(numbers, np.arange(len(texts)) + start) for start in (0, 1))
 
 
+def _first_row(cells: Sequence[str]) -> tuple[str, ...] | None:
+    """As ``_unmangled``, also behind the empty name of an index, which stays empty."""
+    if cells and _is_nameless(cells[0].strip().lower()):
+        found = _unmangled(cells[1:])
+        return None if found is None else ("", *found)
+    return _unmangled(cells)
+
+
 def _unmangled(cells: Sequence[str]) -> tuple[str, ...] | None:
     """Undo what pandas makes of a row of numbers that it takes for names: 0, 0.1, 0.2, 7, 0.3.
+
+    Of 0.5, 0.5 it makes 0.5, 0.5.1.
 
     Returns
     -------
@@ -335,18 +393,21 @@ def _unmangled(cells: Sequence[str]) -> tuple[str, ...] | None:
         The numbers; None where the cells are not such names.
     """
     seen: Counter[str] = Counter()
-    found = []
+    found, n_again = [], 0
+    is_fraction = bool(cells) and "." in cells[0]
     for cell in map(str.strip, cells):
-        base, dot, count = cell.partition(".")
-        if not base.isdecimal() or (dot and not count.isdecimal()):
-            return None
-        if dot and int(count) != seen[base]:
-            return None
-        if not dot and seen[base]:
-            return None
+        base, _, count = cell.rpartition(".")
+        if seen[base] and count.isdecimal():
+            if int(count) != seen[base] or ("." in base) != is_fraction:
+                return None
+            n_again += 1
+        else:
+            base = cell
+            if seen[base] or not _UNSIGNED.fullmatch(base) or ("." in base) != is_fraction:
+                return None
         seen[base] += 1
         found.append(base)
-    return tuple(found) if sum("." in cell for cell in cells) >= 3 else None
+    return tuple(found) if n_again >= 3 else None
 
 
 def _shape_of(n_values: int, how: DataSpec) -> tuple[int, ...] | None:

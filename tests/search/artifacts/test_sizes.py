@@ -1,6 +1,8 @@
 """Every searched size of the code can be delivered: principal components beside it, and trained."""
 
 import json
+import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from typer.testing import CliRunner
 import aesearch
 from aesearch.cli import app
 from aesearch.data.study_data import load_problem
+from aesearch.evaluation import baseline
 from aesearch.evaluation.baseline import principal_components_by_fold
 from aesearch.studies.spec.load import load_spec
 from aesearch.studies.store import study_rows
@@ -69,6 +72,30 @@ def test_principal_components_are_those_of_scikit_learn():
     assert [row["encoding_dim"] for row in found] == [5]
     ranged = load_spec(overrides=["space.encoding_dim={low: 2, high: 9}"])
     assert principal_components_by_fold(load_problem(ranged, device="cpu")) == []
+
+
+def test_principal_components_copy_no_part_of_the_images(monkeypatch):
+    """Of a mapped set it would be larger than all else; the numbers are those of the parts."""
+    monkeypatch.setattr(baseline, "LARGEST_TRAINING", 1 << 16)
+    overrides = ["space.encoding_dim.choices=[2,4]", "search.folds=2", "data.dataset=digits"]
+    problem = load_problem(load_spec(overrides=overrides), device="cpu")
+    many = np.tile(problem.images, (20, 1, 1, 1))
+    folds = np.tile(problem.fold_of_sample, 20)
+    problem = replace(problem, images=many, fold_of_sample=folds)
+    parts = [problem.fold_indices(fold) for fold in range(2)]
+    expected = [
+        baseline.pca_baseline(
+            many[train], many[held_out], encoding_dim=4, curve_dims=(2,), seed=problem.spec.seed
+        )
+        for train, held_out in parts
+    ]
+    tracemalloc.start()
+    found = principal_components_by_fold(problem)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < many.nbytes / 2
+    for number, row in enumerate(found):
+        assert row["mse"] == sum(of_fold.curve[number].mse / 2 for of_fold in expected)
 
 
 @pytest.mark.usefixtures("forked_retraining")

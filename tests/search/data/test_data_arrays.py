@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from aesearch.data.arrays.images import ImageSet, as_image_set, make_image_set
 from aesearch.studies.errors import DataError
+from aesearch.studies.spec.sections import DataSpec
 
 
 def random_pixels(*shape: int, seed: int = 0) -> np.ndarray:
@@ -223,3 +225,62 @@ def test_data_modules_import_nothing_heavy():
     )
     printed = subprocess.check_output([sys.executable, "-c", program], text=True)
     assert printed.strip() == "[]"
+
+
+PICTURES = [Image.fromarray(image) for image in GREY]
+
+
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [
+        pytest.param(pd.Series(list(GREY)), None, id="Series of arrays"),
+        pytest.param(pd.Series(PICTURES), None, id="Series of PIL images"),
+        pytest.param(list(zip(PICTURES, range(12), strict=True)), range(12), id="PIL and label"),
+        pytest.param(
+            [(torch.from_numpy(image), "ab"[n % 2]) for n, image in enumerate(GREY)],
+            [0, 1] * 6,
+            id="tensor and name",
+        ),
+    ],
+)
+def test_images_in_columns_and_pairs(given, labels):
+    """As a DataFrame has them, and as a list of what a dataset gives."""
+    found = as_image_set(given)
+    np.testing.assert_array_equal(found.images[:, 0], GREY)
+    assert found.labels is None if labels is None else found.labels.tolist() == list(labels)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (None, r"a list of images or a dataset, got NoneType; make a list of its images"),
+        ({"images": GREY}, r"got dict; make a list"),
+        ((image for image in GREY), r"got generator; make a list"),
+        ("photos/", r"got str; a path is given as dataset"),
+        (["a.png", "b.png"], r"got text, 'a\.png'; open image files first"),
+        ([], r"got none in a list; give some"),
+        (torch.zeros(12, 9, 9, device="meta"), r"must be a plain tensor, got .*meta"),
+        (
+            torch.nested.nested_tensor([torch.zeros(9, 9), torch.zeros(8, 9)], layout=torch.jagged),
+            r"must be a plain tensor, got a nested one",
+        ),
+        (np.zeros((32, 32, 3, 100)), r"samples first: np\.moveaxis\(images, -1, 0\)"),
+        (np.minimum(GREY, 254).astype(np.uint32) << 16, r"--set data\.white=16646144 "),
+        (GREY / 255 * 15.93724, r"--set data\.white=15\.93724 "),
+    ],
+)
+def test_what_is_no_array_of_images_is_told_what_helps(given, message):
+    """With the value that is accepted then."""
+    with pytest.raises(DataError, match=message):
+        as_image_set(given)
+
+
+def test_a_white_that_is_too_small_is_named():
+    """Dividing by 255 would not help."""
+    with pytest.raises(DataError, match=r"in 0\.\.100, got \[0, 255\]; give another white"):
+        as_image_set(GREY, how=DataSpec(white=100.0))
+
+
+def test_labels_that_no_file_takes_keep_what_can_be_read():
+    """Half a character, as names from a disk may have."""
+    assert as_image_set(GREY, ["caf\udce9", "tea"] * 6).class_names == ("caf\\udce9", "tea")

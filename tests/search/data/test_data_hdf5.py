@@ -108,3 +108,25 @@ def test_without_h5py_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(DataError, match=r"by h5py, got none .* pip install 'aesearch\[hdf5\]'$"):
         load(path)
+
+
+def test_a_split_in_groups(tmp_path):
+    """train/images, val/images, test/images."""
+    path = write(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        for part, images in (("train", GREY), ("val", GREY[:4]), ("test", 255 - GREY[:5])):
+            file[f"{part}/images"], file[f"{part}/labels"] = images, np.arange(len(images)) % 2
+    found = load(path)
+    assert (found.n_samples, found.labels.tolist()) == (28, [0, 1] * 14)
+    np.testing.assert_array_equal(found.test_images[:, 0], 255 - GREY[:5])
+
+
+def test_links_that_lead_round_are_left_out(tmp_path):
+    """To themselves, and back to their group."""
+    path = write(tmp_path / "a.h5", images=GREY)
+    with h5py.File(path, "a") as file:
+        file["round"] = h5py.SoftLink("/round")
+        file["group/up"] = file["/"]
+    found = load(path)
+    assert found.n_samples == 24
+    assert "left out: 1 array (round (a link that leads nowhere here))" in found.described

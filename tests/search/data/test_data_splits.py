@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from aesearch.data.load import load
+from aesearch.studies.errors import DataError
 
 GREY = np.random.default_rng(0).integers(0, 256, (12, 9, 10), dtype=np.uint8)
 
@@ -171,3 +172,58 @@ def test_a_name_that_is_no_utf8(tmp_path):
     found = load(tmp_path)
     assert found.class_names == ("K\\xe4fer", "ant")
     found.described.encode()
+
+
+@pytest.mark.parametrize(
+    ("training", "testing"),
+    [
+        ("images_train", "images_test"),
+        ("Train-photos", "TEST-photos"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+    ],
+)
+def test_a_word_beside_the_names_of_a_split_makes_no_classes(tmp_path, training, testing):
+    """Test images would be trained on; other folders beside them are left out."""
+    for name, images in (("a", GREY[:6]), ("b", GREY[6:])):
+        save(tmp_path / training / name, images)
+        save(tmp_path / testing / name, 255 - images[:3])
+    save(tmp_path / "images_pred", GREY[:2])
+    found = load(tmp_path)
+    assert (found.class_names, found.n_samples, len(found.test_images)) == (("a", "b"), 12, 6)
+    assert "left out: 2 images in images_pred/" in found.described
+
+
+def test_classes_that_are_called_like_a_split_stay_classes(tmp_path):
+    """Where none is the other half of another."""
+    for name in ("freight_train", "passenger_train", "test_tube"):
+        save(tmp_path / name)
+    assert load(tmp_path).class_names == ("freight_train", "passenger_train", "test_tube")
+
+
+def test_a_split_of_each_class_in_its_name_is_refused(tmp_path):
+    """They would be four classes."""
+    for name in ("cats_train", "cats_test", "dogs_train", "dogs_test"):
+        save(tmp_path / name)
+    with pytest.raises(DataError, match=r"split in folders train/ and test/, got cats_test/, cats"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("inside", ["", "train"])
+def test_masks_beside_images_are_no_class(tmp_path, inside):
+    """They are left out, and that is said."""
+    save(tmp_path / inside / "images")
+    save(tmp_path / inside / "Masks", GREY // 128 * 255)
+    found = load(tmp_path)
+    assert (found.labels, found.n_samples) == (None, 12)
+    assert "left out: 12 images in Masks/" in found.described
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("1", "give image files their ending"), ("1.npy", "give a file of images or a table itself")],
+)
+def test_a_folder_without_images_is_told_why(tmp_path, name, remedy):
+    """By what it holds instead."""
+    (tmp_path / name).write_bytes(b"1")
+    with pytest.raises(DataError, match=remedy):
+        load(tmp_path)

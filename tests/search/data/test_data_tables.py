@@ -1,5 +1,6 @@
 """Tables as people save them: delimiters, headers, indices, the order of pixels and colours."""
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aesearch.data.arrays.images import as_image_set
 from aesearch.data.load import load
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec
@@ -191,3 +193,80 @@ def test_a_white_that_is_said(tmp_path):
     np.testing.assert_array_equal(
         load(tmp_path / "a.csv", how=how(white=4080.0)).images[:, 0], GREY
     )
+
+
+def test_decimal_commas_in_every_cell(tmp_path):
+    """There are more commas than semicolons then, and as many in each line."""
+    path = tmp_path / "a.csv"
+    rows = (GREY.reshape(30, 81) / 255).tolist()
+    lines = (";".join(f"{value:.4f}".replace(".", ",") for value in row) for row in rows)
+    path.write_text("\n".join(lines))
+    np.testing.assert_array_equal(load(path).images[:, 0], GREY)
+
+
+@pytest.mark.parametrize("label", [False, True])
+def test_a_header_of_whole_floats_is_no_image(tmp_path, label):
+    """0.0, 1.0, 2.0, as a table of floats names its columns."""
+    table = frame(name="{}.0") / 1.0
+    if label:
+        table.insert(0, "0.5", LABELS)
+    path = tmp_path / "a.csv"
+    table.to_csv(path, index=False)
+    np.testing.assert_array_equal(load(path).images[:, 0], GREY)
+
+
+@pytest.mark.parametrize("images", [GREY, np.round(GREY / 255, 1)])
+@pytest.mark.parametrize("index", [False, True])
+def test_an_image_that_became_the_header_is_restored(tmp_path, images, index):
+    """By pandas, which reads a table without header and writes it again, with its index or not."""
+    path = tmp_path / "a.csv"
+    frame(images).to_csv(path, index=False, header=False)
+    pd.read_csv(path).to_csv(path, index=index)
+    found = load(path)
+    assert found.fingerprint == as_image_set(images).fingerprint
+    assert "its values restored" in found.described
+
+
+def test_an_index_before_the_labels_is_said(tmp_path):
+    """Nothing else tells that it is one."""
+    table = frame()
+    table.insert(0, "label", LABELS)
+    path = tmp_path / "a.csv"
+    table.to_csv(path, header=False)
+    found = load(path)
+    assert found.labels.tolist() == LABELS.tolist()
+    assert "first column is taken for an index, the second for the labels" in found.described
+
+
+@pytest.mark.parametrize("header", [False, True])
+def test_comments_before_the_table_are_left_out(tmp_path, header):
+    """But for the one that names the columns, which np.savetxt writes so."""
+    path = tmp_path / "a.csv"
+    text = frame().to_csv(index=False, header=header)
+    path.write_text(f"# made on Monday\n\n# by me\n{'# ' * header}{text}")
+    found = load(path)
+    np.testing.assert_array_equal(found.images[:, 0], GREY)
+    assert "left out: 2 comment lines" in found.described
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (frame().to_csv().encode("utf-16"), "text in UTF-8, got UTF-16; save it as CSV UTF-8"),
+        (b"PK\3\4rest", "text in UTF-8, got a zip file or a workbook of Excel; export it as CSV"),
+        (gzip.compress(b"0,1\n"), r"end in \.gz where it is packed, got gzip; .* to a\.csv\.gz"),
+        ("é,1,2\n".encode("latin-1"), "complete table in UTF-8, got .*; save it as CSV UTF-8"),
+        (b"label,pixels\n1,%s\n" % b" ".join([b"7"] * 81), r"in one cell, '7 7 .* of their own"),
+        (b"file,label\na/1.png,2\n", r"names of files, 'a/1\.png'; give .* with --labels"),
+        (
+            frame().assign(kind="cat").to_csv(index=False, header=False).encode(),
+            "name its labels, got 'cat' in the last column; add a header with 'label'",
+        ),
+    ],
+)
+def test_what_is_no_table_of_pixels_is_told_what_it_is(tmp_path, content, message):
+    """And what helps."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        load(path)

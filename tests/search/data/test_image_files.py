@@ -300,3 +300,26 @@ def test_colours_that_are_asked_for(tmp_path, colour):
         np.testing.assert_array_equal(images, np.moveaxis(COLOUR, 3, 1))
         grey = load(tmp_path / "grey", how=how(colour=colour)).images
         np.testing.assert_array_equal(grey, np.stack([GREY] * 3, axis=1))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", r"a pointer of Git LFS; .* git lfs pull"),
+        (b"\n<!DOCTYPE html><html>404", "a web page; download the image again"),
+    ],
+)
+def test_what_lies_in_the_place_of_an_image_is_named(tmp_path, content, message):
+    """What a download leaves that did not bring the image."""
+    save(tmp_path, GREY)[3].write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        load(tmp_path)
+
+
+def test_few_files_of_many_pages_are_told_of_their_pages(tmp_path):
+    """A stack is one image until it is said to be many."""
+    first, *others = [Image.fromarray(image) for image in GREY]
+    first.save(tmp_path / "a.tif", save_all=True, append_images=others)
+    with pytest.raises(DataError, match=r"got 1; .* 11 further pages too: --set data.pages=images"):
+        load(tmp_path)
+    np.testing.assert_array_equal(load(tmp_path, how=how(pages="images")).images[:, 0], GREY)

@@ -239,3 +239,33 @@ def test_data_check_draws_pairs_and_says_so(tmp_path, monkeypatch, capsys):
     times = 6  # so many pixels a pixel
     tiles = [sheet[:54, left : left + 60][::times, ::times] for left in (0, 63)]
     np.testing.assert_array_equal(tiles[1], tiles[0] + 50)
+
+
+@pytest.mark.parametrize("suffix", ["", ".npy"])
+@pytest.mark.parametrize("wrong", ["nowhere", "the other kind"])
+def test_wrong_noisy_test_images_are_named_by_their_setting(tmp_path, suffix, wrong):
+    """Not as those of the training images."""
+    for name, images in (("clean", CLEAN), ("noisy", NOISY), ("test", CLEAN[:12])):
+        if suffix:
+            np.save(tmp_path / f"{name}.npy", images)
+        else:
+            save(images, tmp_path / name)
+    given = tmp_path / wrong
+    if wrong == "the other kind":
+        given = tmp_path / ("noisy_test" if suffix else "noisy.npy")
+        given.mkdir() if suffix else np.save(given, NOISY)
+    assert_blamed(tmp_path, suffix, given)
+
+
+def test_names_without_noisy_test_images_are_named_by_their_setting(tmp_path):
+    """Where there are too few files."""
+    for name, images in (("clean", CLEAN), ("noisy", NOISY), ("test", CLEAN[:12])):
+        save(images, tmp_path / name)
+    save(NOISY[:11], tmp_path / "given")
+    assert_blamed(tmp_path, "", tmp_path / "given")
+
+
+def assert_blamed(tmp_path, suffix, given):
+    paths = {name: str(tmp_path / f"{name}{suffix}") for name in ("noisy", "test")}
+    with pytest.raises(DataError, match=r"data\.noisy_test"):
+        load(tmp_path / f"clean{suffix}", how=DataSpec(**paths, noisy_test=str(given)))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from aesearch.data import cache
 from aesearch.data.study_data import load_problem
 from aesearch.driver import cost, study_run
 from aesearch.driver.cost import Cost, MemoryNeededError, cost_of, workers_that_fit
@@ -120,3 +121,13 @@ def test_few_trials_are_trained_whole(problem_of):
     assert operations[1] == operations[2]
     assert operations[0] < 0.7 * operations[1]
     assert operations[3] > 1.5 * operations[2]
+
+
+def test_images_that_all_workers_map_are_nobodys_own(problem_of, tmp_path, monkeypatch):
+    """Eight workers on a set of 4 GB would not fit into 32 GB else."""
+    read = cost_of(problem_of())
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(cache, "SMALLEST_BYTES", 1)
+    problem = problem_of()
+    assert cache.is_mapped(problem.images)
+    assert read.worker_bytes - cost_of(problem).worker_bytes == problem.images.nbytes

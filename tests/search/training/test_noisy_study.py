@@ -7,8 +7,10 @@ import pytest
 import torch
 from plain_network import PLAIN
 from torch import nn
+from typer.testing import CliRunner
 
 import aesearch
+from aesearch.cli import app
 from aesearch.data.arrays.images import MIN_SAMPLES
 from aesearch.data.study_data import load_problem
 from aesearch.driver.cost import cost_of
@@ -17,7 +19,7 @@ from aesearch.models.autoencoder import build_autoencoder
 from aesearch.models.training.randomness import minibatch_order
 from aesearch.options import OptionError
 from aesearch.seeds import derive_seed
-from aesearch.studies.errors import StudyMismatchError
+from aesearch.studies.errors import DataMissingError, StudyMismatchError
 from aesearch.studies.store import study_rows
 
 RNG = np.random.default_rng(0)
@@ -199,3 +201,72 @@ def test_arguments_that_do_not_go_together_are_refused(arguments, message, tmp_p
     with pytest.raises((OptionError, aesearch.AesearchError), match=message):
         aesearch.search(**arguments, quiet=True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def moved(tiny_spec, tmp_path_factory):
+    """A finished study of four files, and where they are now."""
+    folder = tmp_path_factory.mktemp("moved")
+    parts = {"dataset": CLEAN[:70], "noisy": NOISY[:70], "test": CLEAN[70:]}
+    parts |= {"noisy_test": NOISY[70:], "other": NOISY[70:][::-1]}
+    for name, images in parts.items():
+        np.save(folder / f"{name}.npy", images)
+    names = ("dataset", "noisy", "test", "noisy_test")
+    spec = tiny_spec(*OF_STUDY, *(f"data.{name}={folder}/{name}.npy" for name in names))
+    where = {"storage": f"{folder}/s.db", "out": folder / "run"}
+    found = aesearch.search(spec=spec, workers=1, quiet=True, **where)
+    (folder / "now").mkdir()
+    for name in parts:
+        (folder / f"{name}.npy").rename(folder / "now" / f"{name}.npy")
+    return found, {name: folder / "now" / f"{name}.npy" for name in (*names, "other")}
+
+
+def of_command(*words):
+    """What a command prints, which must end well."""
+    told = CliRunner().invoke(app, [str(word) for word in words])
+    assert told.exit_code == 0, told.output
+    return told.stdout
+
+
+def options_of(where):
+    return [word for name, path in where.items() for word in (f"--{name.replace('_', '-')}", path)]
+
+
+def test_images_that_moved_are_found_where_they_are_now(moved, tmp_path, forked_retraining):
+    """By train, verify and evaluate, from Python and on the command line."""
+    found, now = moved
+    where = {name: path for name, path in now.items() if name != "other"}
+    assert aesearch.verify(found.folder, **where, quiet=True).verdict == "identical"
+    trained = aesearch.train(found.folder, out=tmp_path / "again", **where, quiet=True)
+    assert trained.test_mse == pytest.approx(found.test_mse, rel=1e-6)
+    study = aesearch.open_study("pairs", found.storage)
+    document = study.evaluate(**where, bootstrap=9).evaluation.document
+    assert document.metrics.overall.mse.mean == pytest.approx(found.test_mse, rel=1e-6)
+    options = options_of(where)
+    assert "identical" in of_command("verify", found.folder, *options, "--quiet")
+    of_command("train", found.folder, "--out", tmp_path / "more", *options, "--quiet")
+    told = of_command("evaluate", found.folder, "--bootstrap", 9, *options, "--json")
+    assert json.loads(told)["metrics"]["overall"]["mse"]["mean"] == pytest.approx(found.test_mse)
+
+
+@pytest.mark.parametrize("name", ["noisy", "noisy_test", "test"])
+def test_others_in_their_place_are_refused(moved, name):
+    """The fingerprint is over all of them."""
+    found, now = moved
+    where = {known: path for known, path in now.items() if known != "other"}
+    np.save(now["other"], np.load(where[name])[::-1])
+    with pytest.raises(StudyMismatchError, match="images must be those of"):
+        aesearch.verify(found.folder, **where | {name: now["other"]}, quiet=True)
+    study = aesearch.open_study("pairs", found.storage)
+    with pytest.raises(StudyMismatchError, match="images it was made with"):
+        study.evaluate(**where | {name: now["other"]})
+
+
+def test_what_moved_is_named(moved):
+    """With the options that say where it is; what is given already is not asked for."""
+    found, now = moved
+    with pytest.raises(DataMissingError, match="--dataset and --test and --noisy and --noisy-test"):
+        aesearch.verify(found.folder, quiet=True)
+    where = {name: now[name] for name in ("dataset", "test", "noisy")}
+    with pytest.raises(DataMissingError, match=r"say where they are with --noisy-test$"):
+        aesearch.verify(found.folder, **where, quiet=True)
