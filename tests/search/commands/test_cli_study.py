@@ -316,7 +316,6 @@ def test_a_model_of_somebody_else_is_never_replaced(inside):
     assert (mine / "model.safetensors").read_bytes() == b"of another library"
 
 
-@pytest.mark.usefixtures("forked_retraining")
 def test_an_interrupted_measurement_costs_no_model(inside, monkeypatch):
     """What took hours is whole before it is measured; what is there of another goes first."""
     again = inside / "again"
@@ -372,7 +371,6 @@ def test_what_is_left_out_of_a_grid_is_said(tmp_path, monkeypatch):
     assert "the grid has" not in done.stderr
 
 
-@pytest.mark.usefixtures("forked_retraining")
 def test_train_gives_the_same_weights_from_the_file_alone(inside):
     """Bit for bit the model of the study; only the number of looks differs."""
     done = invoke("train", "runs/digits/best.yaml", "--json")
@@ -396,7 +394,6 @@ def test_train_never_replaces_what_it_read(inside):
     assert "out must be another folder" in done.stderr
 
 
-@pytest.mark.usefixtures("forked_retraining")
 def test_train_never_replaces_another_model(inside):
     """Neither that of a study nor one that it wrote itself; it says so before it trains."""
     shutil.copytree(inside / "runs/digits", inside / "other")
@@ -410,7 +407,6 @@ def test_train_never_replaces_another_model(inside):
     assert "looks: 2" in (inside / "other/best.yaml").read_text()
 
 
-@pytest.mark.usefixtures("forked_retraining")
 def test_a_failed_evaluation_costs_no_retrained_model(inside, monkeypatch):
     """The model and its best.yaml are written, and it is said that nothing was measured."""
 
@@ -425,7 +421,6 @@ def test_a_failed_evaluation_costs_no_retrained_model(inside, monkeypatch):
     assert sorted(path.name for path in folder.iterdir()) == ["best.yaml", "model.safetensors"]
 
 
-@pytest.mark.usefixtures("forked_retraining")
 @pytest.mark.parametrize("what", ["runs/digits/best.yaml", "runs/digits"])
 def test_verify_says_identical(inside, what):
     """On the machine that made it, the weights come out the same."""

@@ -157,7 +157,7 @@ def test_it_says_what_it_did(found):
     assert "noisy partners" in samples.alt
 
 
-def test_the_file_alone_gives_the_same_model(found, tmp_path, forked_retraining):
+def test_the_file_alone_gives_the_same_model(found, tmp_path):
     """``best.yaml`` names both; the images that are kept hold both."""
     assert aesearch.verify(found.folder, quiet=True).verdict == "identical"
     trained = aesearch.train(found.folder, out=tmp_path / "again", quiet=True)
