@@ -31,7 +31,9 @@ class ForkedCommand(subprocess.Popen):
             return
         pipes = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
         streams = [call[name] for name in ("p2cread", "c2pwrite", "errwrite")]
-        self.pid = os.fork()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: there are threads
+            self.pid = os.fork()
         if self.pid:
             self._child_created = True
             self._close_pipe_fds(*(call[name] for name in pipes))

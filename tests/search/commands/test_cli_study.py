@@ -13,7 +13,7 @@ import weakref
 
 import pytest
 import yaml
-from forked_command import forked_command
+from forked_command import PROGRAM, ForkedCommand, forked_command
 from patience import PATIENCE_S
 from typer.testing import CliRunner
 
@@ -28,7 +28,6 @@ from aesearch.outputs import json_schema
 from aesearch.studies.results.records import TrainedSeed
 from aesearch.studies.store import study_rows
 
-COMMAND = [sys.executable, "-m", "aesearch"]
 SMALL = [
     "run",
     "--epochs=2",
@@ -477,15 +476,13 @@ def test_an_interrupted_run_keeps_what_is_finished_and_says_how_to_go_on(number,
     arguments = [*SMALL, "--trials=500", "--epochs=30", "--out=my results"]
     said = tmp_path / "stderr"
     with said.open("w") as stream:
-        process = subprocess.Popen(
-            [*COMMAND, *arguments],
+        process = ForkedCommand(
+            [*PROGRAM, *arguments],
             cwd=tmp_path,
             env=ENVIRONMENT,
             stdout=subprocess.PIPE,
             stderr=stream,
             text=True,
-            # A test run in the background ignores SIGINT, and so would its children.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
         try:
             wait_for(process, tmp_path / "my results" / "worker-1.log", "search 0: attempt")
@@ -544,7 +541,7 @@ def test_a_terminal_that_is_not_utf_8_shows_what_it_can(finished, encoding):
     environment = ENVIRONMENT | {"PYTHONIOENCODING": encoding}
     for arguments in (["show", "digits"], ["list"], ["status"], ["--help"]):
         done = subprocess.run(
-            [*COMMAND, *arguments],
+            [*PROGRAM, *arguments],
             cwd=finished[0],
             env=environment,
             capture_output=True,
