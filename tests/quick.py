@@ -11,14 +11,9 @@ import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
-import alembic.script.base
 import pytest
-import sklearn.datasets
-from forked_command import ForkedCommand
 
-from aesearch.evaluation import tiles
-from aesearch.training import retrain_pool
-from aesearch.workers import processes
+# What is heavy is imported in the fixtures: the process that only hands out tests needs none.
 
 
 @pytest.hookimpl(trylast=True)
@@ -34,6 +29,11 @@ def forked_processes() -> None:
 
     Those of a program of its own (``subprocess``) start as a user's do.
     """
+    from forked_command import ForkedCommand
+
+    from aesearch.training import retrain_pool
+    from aesearch.workers import processes
+
     processes.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": ForkedCommand})
     fork = multiprocessing.get_context("fork")
     retrain_pool.multiprocessing = SimpleNamespace(get_context=lambda _: fork)
@@ -42,6 +42,9 @@ def forked_processes() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def read_once() -> None:
     """Optuna reads its migrations three times for each new store, scikit-learn parses a text."""
+    import alembic.script.base
+    import sklearn.datasets
+
     module_of = alembic.script.base.util.load_python_file
     alembic.script.base.util.load_python_file = functools.cache(module_of)
     load_digits = functools.cache(sklearn.datasets.load_digits)
@@ -51,6 +54,8 @@ def read_once() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def quick_pictures() -> None:
     """Let nobody look for the smallest file of a picture, which takes longer than the search."""
+    from aesearch.evaluation import tiles
+
     png_bytes = tiles.png_bytes
     tiles.png_bytes = lambda pixels, *, colours=None, **_: png_bytes(pixels, colours=colours)
 
