@@ -171,7 +171,6 @@ def test_a_script_without_a_guard_trains_once(storage, tmp_path):
     assert done.stdout.split() == ["hello", "identical"]
 
 
-@pytest.mark.usefixtures("forked_retraining")
 def test_a_run_folder_is_trained_again(storage, tmp_path):
     """To the same weights and the same error."""
     folder = aesearch.open_study(NAME, storage).export(tmp_path / "out")
