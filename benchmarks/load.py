@@ -3,6 +3,7 @@
     python benchmarks/load.py                    # both parts, on SQLite and on PostgreSQL
     python benchmarks/load.py --part workers --workers 1 8 --trials 200
     python benchmarks/load.py --part large --trials-large 10000
+    python benchmarks/load.py --part memory --workers 8   # of each worker of a set of 4 GB; Linux
 
 Starts a PostgreSQL of its own in a temporary folder where the server's programs are installed,
 with everything on that a crash needs (fsync, full pages, synchronous commits); else it measures
@@ -21,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -326,6 +327,71 @@ def measure_large(database, new_store, size_of, n_trials, sampler):
     return say(**facts)
 
 
+# ------------------------------------------------------------ memory of a large set
+
+
+def measure_memory(n_images, n_workers, seconds):
+    """Private memory of the workers of a study of many images, and of the run that reads them."""
+    import numpy as np
+
+    with tempfile.TemporaryDirectory(dir=os.environ.get("LOAD_FOLDER")) as folder:
+        shape = (n_images, 56, 56)
+        path = Path(folder) / "images.npy"
+        images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        rng = np.random.default_rng(0)
+        for first in range(0, n_images, 4096):
+            part = images[first : first + 4096]
+            part[:] = np.linspace(0, 255, 56) * rng.random((len(part), 56, 1))
+        images.flush()
+        settings = (
+            *("space.encoding_dim={low: 8, high: 9}", "model.dense.hidden=[128, 64]"),
+            *("search.trials=64", "search.folds=2", "search.generation_size=1", "name=memory"),
+            *("search.lookahead=64", "training.epochs=1", "search.pruner=none"),
+        )
+        words = [sys.executable, "-m", "aesearch", "run", "--dataset", str(path), "--quiet"]
+        words += ["--architecture", "dense", "--workers", str(n_workers), "--device", "cpu"]
+        words += [word for setting in settings for word in ("--set", setting)]
+        words += ["--storage", f"{folder}/s.db", "--out", f"{folder}/run"]
+        environment = os.environ | {"AESEARCH_CACHE_DIR": f"{folder}/cache"}
+        run = subprocess.Popen(words, env=environment)
+        peaks, until = Counter(), None
+        while run.poll() is None and (until is None or time.monotonic() < until):
+            found = [run.pid, *workers_of(run.pid)]
+            if until is None and len(found) > n_workers:
+                until = time.monotonic() + seconds
+            for pid in found:
+                peaks[pid] = max(peaks[pid], private_bytes(pid))
+            time.sleep(0.5)
+        run.terminate()
+        run.wait()
+        reader = peaks.pop(run.pid)
+        return say(
+            benchmark="memory",
+            set_bytes=n_images * 56 * 56,
+            workers=n_workers,
+            seconds=seconds,
+            run_gb=round(reader / 1e9, 2),
+            largest_worker_gb=round(max(peaks.values(), default=0) / 1e9, 2),
+        )
+
+
+def workers_of(pid):
+    found = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            found += map(int, thread.read_text("ascii").split())
+    return found
+
+
+def private_bytes(pid):
+    """What a process has written or read that no other one shares; 0 where it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()
+    except OSError:
+        return 0
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+
+
 # -------------------------------------------------------------------------- output
 
 
@@ -338,16 +404,24 @@ def table(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", choices=["all", "workers", "large", "one-worker"], default="all")
+    parser.add_argument(
+        "--part", choices=["all", "workers", "large", "memory", "one-worker"], default="all"
+    )
     parser.add_argument("--databases", nargs="+", default=["sqlite", "postgresql"])
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 2, 4, 8])
     parser.add_argument("--generation-sizes", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--trials", type=int, default=320)
     parser.add_argument("--trials-large", type=int, default=10_000)
+    parser.add_argument("--images", type=int, default=1_300_000, help="of 56 x 56, for memory")
+    parser.add_argument("--seconds", type=int, default=300, help="after the workers are there")
     parser.add_argument("--samplers", nargs="+", default=["tpe"])
     arguments = parser.parse_args()
     if arguments.part == "one-worker":
         one_worker()
+        return
+    if arguments.part == "memory":
+        for n_workers in arguments.workers:
+            measure_memory(arguments.images, n_workers, arguments.seconds)
         return
     tables = []
     with databases() as (made, versions):
