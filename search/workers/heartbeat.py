@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -11,10 +12,11 @@ from sqlalchemy.engine import Engine
 from aesearch.studies.errors import StoreError
 from aesearch.studies.results.records import Progress
 from aesearch.studies.store.connection.retry import lease_s
-from aesearch.studies.store.ledger import Lease, LeaseLostError, renew
+from aesearch.studies.store.ledger import Lease, LeaseLostError, release, renew
 
 _PROGRESS_S = 1.0
 _RENEWALS = 4  # within one lease
+_ORPHAN_S = 30.0  # as long as a run waits for its workers before it ends them
 
 
 class StoppedError(Exception):
@@ -29,7 +31,8 @@ class Heartbeat:
     stop : threading.Event
         Set when the process is to stop; ``check`` then raises.
     parent : int or None
-        Process that started this worker; the worker stops when it is gone.
+        Process that started this worker; the worker stops when it is gone. Where the work does
+        not come to a ``check`` soon, in an epoch of minutes, this process is ended.
     """
 
     def __init__(
@@ -78,11 +81,14 @@ class Heartbeat:
 
     def _beat(self) -> None:
         said: Progress = {}
-        renewed = time.monotonic()
+        renewed, orphan_since = time.monotonic(), 0.0
         every_s = lease_s() / _RENEWALS
         while not self._over.wait(min(_PROGRESS_S, every_s)):
             if self._parent is not None and os.getppid() != self._parent:
                 self._stop.set()
+                orphan_since = orphan_since or time.monotonic()
+                if time.monotonic() - orphan_since > _ORPHAN_S:
+                    self._end_process()
             progress = self._progress
             if progress == said and time.monotonic() - renewed < every_s:
                 continue
@@ -95,3 +101,8 @@ class Heartbeat:
                 # The store may come back before the lease runs out; the next write decides.
                 continue
             said, renewed = progress, time.monotonic()
+
+    def _end_process(self) -> None:
+        with suppress(StoreError):  # then the lease runs out
+            release(self._engine, self._lease)
+        os._exit(1)
