@@ -16,7 +16,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-import torch
 from arena import DATASETS, machine, principal_components, read_lines, versions
 
 
@@ -26,6 +25,7 @@ def run_all(arguments):
     from aesearch.evaluation.metrics import mean_squared_error
     from aesearch.models.runtime import prepare_process
     from aesearch.studies.spec.load import spec_from_mapping
+    from aesearch.training.memory import images_for
     from aesearch.training.retrain import retrain
 
     prepare_process(1)
@@ -47,7 +47,7 @@ def run_all(arguments):
                     problem = load_problem(spec_from_mapping(document, "it"), device="cpu")
                     (one,) = retrain(
                         problem,
-                        torch.from_numpy(problem.images),
+                        images_for(problem, "cpu"),
                         problem.spec.configuration({}),
                         [0],
                         on_epoch=lambda *_: None,

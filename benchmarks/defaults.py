@@ -108,8 +108,9 @@ def problem_of(path, size, seed, changes):
 def train(problem, seed):
     """Train the default configuration on fold 0; its score, and what it took."""
     from aesearch.training.members import build_member, build_population, early_stopping
+    from aesearch.training.memory import images_for
 
-    spec, images = problem.spec, torch.from_numpy(problem.images)
+    spec, images = problem.spec, images_for(problem, "cpu")
     configuration = spec.configuration({})
     member = build_member(configuration, 1000 + seed, *problem.delivery_indices(0))
     began = os.times()

@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 
-import torch
 from arena import machine, versions
 
 WIDTHS = ("392", "256-256", "392-196", "512-256", "392-392", "784-392", "512-512", "392-392-392")
@@ -24,6 +23,7 @@ def measure(hidden, size, epochs, arguments):
     from aesearch.seeds import derive_seed
     from aesearch.studies.spec.load import load_spec
     from aesearch.training.members import build_member, build_population
+    from aesearch.training.memory import images_for
 
     overrides = [
         f"data.data_dir={arguments.data_dir}",
@@ -37,7 +37,7 @@ def measure(hidden, size, epochs, arguments):
     configuration = problem.spec.configuration({})
     seed = derive_seed(problem.spec.seed, "retrain", 0)
     member = build_member(configuration, seed, *problem.holdout_indices())
-    images = torch.from_numpy(problem.images)
+    images = images_for(problem, "cpu")
     population = build_population(problem, images, [member], configuration, epochs=epochs)
     began = os.times()
     for _ in range(epochs):

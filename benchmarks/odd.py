@@ -81,11 +81,12 @@ def measure(problem, test):
     """The share of test images at or below each level, by each way to calibrate."""
     from aesearch.evaluation.metrics import image_errors
     from aesearch.studies.results.calibration import scaled_to
+    from aesearch.training.memory import images_for
     from aesearch.training.out_of_fold import fold_networks, unseeing_of
     from aesearch.training.retrain import retrain
 
     configuration = problem.spec.configuration({})
-    images = torch.from_numpy(problem.images)
+    images = images_for(problem, "cpu")
     seeds = range(problem.spec.retrain.seeds)
     trained = retrain(problem, images, configuration, seeds, on_epoch=lambda *_: None)
     found = min(trained, key=lambda seed: seed.validation_loss)

@@ -20,7 +20,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-import torch
 from arena import DATASETS, machine, read_lines, versions
 
 
@@ -50,6 +49,7 @@ def random_configurations(path, size, seed, n):
     from aesearch.sampling.suggest import suggest
     from aesearch.studies.errors import RunFailedError
     from aesearch.studies.spec.load import spec_from_mapping
+    from aesearch.training.memory import images_for
     from aesearch.training.retrain import retrain
 
     document = {
@@ -59,7 +59,7 @@ def random_configurations(path, size, seed, n):
         "search": {"sampler": "random", "trials": n + 1, "generation_size": n + 1},
     }
     problem = load_problem(spec_from_mapping(document, "the space"), device="cpu")
-    images = torch.from_numpy(problem.images)
+    images = images_for(problem, "cpu")
     errors = []
     # The first one is the default configuration, which is not drawn.
     for params in suggest(problem.spec, 0, range(n + 1), [], [])[1:]:

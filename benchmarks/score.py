@@ -24,6 +24,7 @@ from aesearch.sampling.suggest import suggest
 from aesearch.seeds import derive_seed
 from aesearch.studies.spec.load import load_spec
 from aesearch.training.members import build_member, build_population
+from aesearch.training.memory import images_for
 
 WINDOWS = (1, 2, 3, 5, 8)
 
@@ -41,7 +42,7 @@ def curves(arguments):
     if arguments.limit:
         overrides.append(f"data.limit={arguments.limit}")
     problem = load_problem(load_spec(overrides=overrides), device=arguments.device)
-    spec, images = problem.spec, torch.from_numpy(problem.images).to(arguments.device)
+    spec, images = problem.spec, images_for(problem, arguments.device)
     n = arguments.configurations
     configurations = [spec.configuration(p) for p in suggest(spec, 0, range(1, n + 1), [], [])]
     shape = (n, arguments.replicates, spec.search.folds)

@@ -1,8 +1,9 @@
 """One autoencoder as a plain ``nn.Module``; how many of them train together lives elsewhere."""
 
+import copy
 from collections.abc import Callable, Sequence
 from math import prod, sqrt
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,26 @@ OUTPUTS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+class BuildArguments(TypedDict, total=False):
+    """The arguments of :func:`build_autoencoder` but seed and dtype; JSON can hold them.
+
+    Of ``hidden``, ``channels`` and ``conv_hidden`` those that the architecture reads.
+    """
+
+    architecture: str
+    image_shape: list[int]
+    encoding_dim: int
+    dropout: float
+    code_activation: str
+    activation: str
+    shortcut: str
+    output: str
+    initialization: str
+    hidden: list[int]
+    channels: list[int]
+    conv_hidden: int
+
+
 def nothing() -> None:
     """Find nothing; unlike a lambda it can be pickled with its network."""
 
@@ -30,9 +51,8 @@ class Autoencoder(nn.Module):
     encoder, decoder : nn.Sequential
         Of ``nn`` layers, with what is in ``shortcut`` where there is one; the decoder ends
         with a sigmoid, or cuts its output to [0, 1].
-    configuration : dict
-        The arguments of :func:`build_autoencoder` that rebuild this network (all but the
-        seed and the dtype); values that JSON can hold.
+    configuration : BuildArguments
+        What rebuilds this network.
 
     Attributes
     ----------
@@ -41,7 +61,7 @@ class Autoencoder(nn.Module):
     """
 
     def __init__(
-        self, encoder: nn.Sequential, decoder: nn.Sequential, configuration: dict[str, Any]
+        self, encoder: nn.Sequential, decoder: nn.Sequential, configuration: BuildArguments
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -50,12 +70,9 @@ class Autoencoder(nn.Module):
         self.find_calibration: Callable[[], Any] = nothing
 
     @property
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> BuildArguments:
         """The flat arguments that rebuild this network, a fresh dict that JSON can hold."""
-        return {
-            key: list(value) if isinstance(value, list) else value
-            for key, value in self._configuration.items()
-        }
+        return copy.deepcopy(self._configuration)
 
     @property
     def architecture(self) -> str:
@@ -191,7 +208,7 @@ def build_autoencoder(
     _check_width("encoding_dim", encoding_dim)
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"dropout must be in [0, 1), got {dropout!r}")
-    configuration: dict[str, Any] = {
+    configuration: BuildArguments = {
         "architecture": architecture,
         "image_shape": list(shape),
         "encoding_dim": int(encoding_dim),
@@ -247,7 +264,7 @@ def build_autoencoder(
 
 
 def _without_shortcut(
-    encoder: list[nn.Module], decoder: list[nn.Module], configuration: dict[str, Any]
+    encoder: list[nn.Module], decoder: list[nn.Module], configuration: BuildArguments
 ) -> tuple[nn.Sequential, nn.Sequential]:
     output = OUTPUTS[configuration["output"]]()
     if configuration["architecture"] == "conv":
@@ -257,7 +274,7 @@ def _without_shortcut(
 
 
 def _with_shortcut(
-    encoder: list[nn.Module], decoder: list[nn.Module], configuration: dict[str, Any]
+    encoder: list[nn.Module], decoder: list[nn.Module], configuration: BuildArguments
 ) -> tuple[nn.Sequential, nn.Sequential]:
     shape, encoding_dim = tuple(configuration["image_shape"]), configuration["encoding_dim"]
     output = OUTPUTS[configuration["output"]]()

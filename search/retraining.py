@@ -27,12 +27,11 @@ from aesearch.options import OptionError, storage_or_default
 from aesearch.outputs import TrainedFiles, TrainedModel
 from aesearch.settings import IMAGE_PATHS, spec_values
 from aesearch.studies.errors import DataError, DataMissingError
-from aesearch.studies.results.best_result import DataResult, Origin, Result
+from aesearch.studies.results.best_result import DataResult, Origin, Result, best_yaml
 from aesearch.studies.results.evaluation import Evaluation
 from aesearch.studies.results.evaluation_files import write_evaluation
 from aesearch.studies.results.output_files import (
     OverwriteError,
-    best_yaml,
     default_folder,
     make_folder,
     write_whole,

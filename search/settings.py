@@ -14,9 +14,10 @@ from aesearch.data.readers.files import SUFFIXES
 from aesearch.data.readers.tree import IMAGE_SUFFIXES
 from aesearch.options import OptionError
 from aesearch.studies.errors import SpecError
+from aesearch.studies.presets import preset_names
 from aesearch.studies.spec.dimensions import Choices, Dimension, hidden_name
 from aesearch.studies.spec.flags import FLAGS
-from aesearch.studies.spec.load import load_spec, preset_names
+from aesearch.studies.spec.load import load_spec
 from aesearch.studies.spec.series import load_series
 from aesearch.studies.spec.strict_yaml import StrictDumper
 from aesearch.studies.spec.study import SETTING_OF_DIMENSION, StudySpec

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
-from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aesearch.artifacts.run_folder import write_run_folder
 from aesearch.options import storage_or_default
+from aesearch.outputs import ShownStudy
 from aesearch.studies.errors import StudyNotFoundError
+from aesearch.studies.report.stored import report_of
 from aesearch.studies.results import frames
 from aesearch.studies.results.output_files import (
     OutputError,
@@ -163,6 +165,10 @@ class Study:
         """What was found; ``to_dict()`` gives it in plain values."""
         return summary(self._contents.snapshot, self._contents.evaluation)
 
+    def printed(self, n: int = 10) -> ShownStudy:
+        """Give what ``aesearch show --json`` prints: the summary, and the ``n`` best trials."""
+        return ShownStudy.of(self.summary(), self.best_trials(n))
+
     def status(self) -> StudyStatus:
         """How far it is now, and who works on it."""
         with existing_store(self.storage) as engine:
@@ -176,15 +182,11 @@ class Study:
         RunFailedError
             It has not been retrained and tested yet.
         """
-        from aesearch.artifacts import model_file, run_folder  # noqa: PLC0415 - imports torch
-        from aesearch.evaluation.looks import stored_calibration  # noqa: PLC0415
+        from aesearch.evaluation import looks  # noqa: PLC0415 - imports torch
 
         with existing_store(self.storage) as engine:
             contents = read_contents(engine, self.name, weights=True)
-        row = run_folder.tested_seed(contents)
-        model = model_file.from_bytes(row.weights)
-        model.find_calibration = partial(stored_calibration, contents, row.weights_sha256)
-        return model
+        return looks.stored_model(contents)
 
     def evaluate(
         self,
@@ -251,8 +253,6 @@ class Study:
         OutputError
             The file cannot be written.
         """
-        from aesearch.studies.report.stored import report_of  # noqa: PLC0415 - imports plotly
-
         file = default_folder(self.name) / "report.html" if path is None else Path(path)
         if file.is_dir():
             raise OutputError(
@@ -278,8 +278,6 @@ class Study:
         OutputError
             A file cannot be written, or the folder holds the model of another study.
         """
-        from aesearch.artifacts.run_folder import write_run_folder  # noqa: PLC0415 - imports plotly
-
         where = default_folder(self.name) if folder is None else Path(folder)
         with existing_store(self.storage) as engine:
             write_run_folder(engine, self.name, where)

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import sqlalchemy as sa
 from patience import PATIENCE_S
@@ -195,6 +196,18 @@ def finish(storage, name="digits", *, patience_s=PATIENCE_S):
     """One more worker, as a run would start it after the last one died."""
     child = forked_worker(storage, name=name, patience_s=patience_s)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def work_to_the_end(path):
+    """Run one worker on an SQLite file, and let ``commits_of`` know how many commits it made."""
+    note = path.with_name("commits")
+    child = forked_worker(path, lambda number, _connection: note.write_text(str(number)))
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def commits_of(engine):
+    """How many commits ``work_to_the_end`` made."""
+    return int(Path(engine.url.database).with_name("commits").read_text())
 
 
 class Telephone:

@@ -1,13 +1,11 @@
 """Options and fixtures that every test shares."""
 
-import multiprocessing
 import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,7 +18,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-pytest_plugins = ("postgres",)  # tests/postgres.py: a server, where its programs are here
+# tests/postgres.py: a server, where its programs are here; tests/quick.py: what is done only once.
+pytest_plugins = ("postgres", "quick")
 
 # As the workers do: results are bitwise equal for equal counts, and small tensors gain nothing.
 torch.set_num_threads(1)
@@ -113,13 +112,15 @@ def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callab
 
 
 @pytest.fixture
-def create_study() -> Iterator[Callable[..., Any]]:
+def create_study(prepared_file: Path) -> Iterator[Callable[..., Any]]:
     """Create a study of a spec in a store; returns its engine, closed at the end of the test."""
     from chaos import create
 
     engines = []
 
     def make(storage: Path | str, spec: Any) -> Any:
+        if "://" not in str(storage) and not Path(storage).exists():
+            shutil.copyfile(prepared_file, storage)
         engines.append(create(storage, spec))
         return engines[-1]
 
@@ -144,16 +145,6 @@ def work() -> Callable[..., None]:
         Worker(engine, name, kinds=kinds, stop=threading.Event()).run(exit_when_idle=True)
 
     return run
-
-
-@pytest.fixture
-def forked_retraining(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let ``train`` and ``verify`` fork their processes: a new one imports torch for seconds."""
-    from aesearch.training import retrain_pool
-
-    fork = multiprocessing.get_context("fork")
-    context = SimpleNamespace(get_context=lambda _: fork)
-    monkeypatch.setattr(retrain_pool, "multiprocessing", context)
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """A finished study as the report takes it, made of plain records; no store, no training."""
 
 import io
+import json
 from typing import Any
 
 import numpy as np
@@ -137,4 +138,4 @@ def _evaluation(rng: np.random.Generator, text: str) -> Evaluation:
         "bootstrap": 100,
         "omitted": [f"SSIM: too small {text}"],
     }
-    return Evaluation.from_dict(document)
+    return Evaluation.from_json(json.dumps(document))

@@ -15,7 +15,7 @@ from aesearch.studies.dashboard.finished import CurvePoint
 from aesearch.studies.results.evaluation import Evaluation
 from aesearch.studies.results.records import Picture, TrialRecord
 from aesearch.studies.store import retrain_results, study_rows
-from aesearch.studies.store.evaluation_results import read_evaluation, read_pictures
+from aesearch.studies.store.contents import read_contents
 from reproduction.evidence import NotMeasuredError
 from reproduction.networks import NETWORK_MEASURES, measure_networks
 from reproduction.record import (
@@ -64,7 +64,8 @@ class StoredStudy:
         self.facts: dict[str, Any] = self._study.facts
         self.test_mse = np.array([row.test_mse for row in rows])
         self._weights = [row.weights for row in rows]
-        self._document = read_evaluation(engine, self._study)
+        self._contents = read_contents(engine, name, curves=True, pictures=True)
+        self._document = self._contents.evaluation
 
     @cached_property
     def models(self) -> list[Autoencoder]:
@@ -136,7 +137,7 @@ class StoredStudy:
     def _pictures(
         self, shown: Iterable[str], chosen: int, curves: Sequence[tuple[Any, ...]]
     ) -> list[Picture]:
-        stored = {each.name: each for each in read_pictures(self._engine, self._study)}
+        stored = {each.name: each for each in self._contents.pictures}
         found = []
         for name in shown:
             if name == CURVES:
@@ -173,7 +174,7 @@ class StoredStudy:
         )
 
     def _seeds(self) -> Iterable[RecordedSeed]:
-        points = retrain_results.retrain_curves(self._engine, self._study)
+        points = self._contents.retrain_curves
         for index, test_mse in enumerate(self.test_mse):
             own = [point[2:] for point in points if point.seed_index == index]
             train, validation, accuracy = (numbers(each) for each in zip(*own, strict=True))

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -70,15 +69,10 @@ def check_one_of(name: str, value: str, choices: Collection[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
-def check_population(members: Sequence[Member], images: Tensor, architecture: str) -> None:
-    """Raise ValueError for members or images that cannot make a population."""
+def check_population(members: Sequence[Member], n_images: int, architecture: str) -> None:
+    """Raise ValueError for members that cannot make a population."""
     if not members:
         raise ValueError("members must not be empty, got []")
-    if images.dtype != torch.uint8 or images.ndim != 4:
-        raise ValueError(
-            "images must be uint8 (image, channel, height, width), "
-            f"got {images.dtype} {tuple(images.shape)}"
-        )
     depths = sorted({len(member.hidden) for member in members})
     if architecture == "dense" and len(depths) > 1:
         raise ValueError(
@@ -88,8 +82,8 @@ def check_population(members: Sequence[Member], images: Tensor, architecture: st
     for position, member in enumerate(members):
         for name in ("train_indices", "validation_indices"):
             indices = getattr(member, name)
-            if not len(indices) or int(indices.min()) < 0 or int(indices.max()) >= len(images):
+            if not len(indices) or int(indices.min()) < 0 or int(indices.max()) >= n_images:
                 raise ValueError(
-                    f"{name} of member {position} must be in [0, {len(images)}) and not empty, "
+                    f"{name} of member {position} must be in [0, {n_images}) and not empty, "
                     f"got {indices!r}"
                 )

@@ -1,6 +1,6 @@
 """Which images a population sees in which step: each member's own order, as indices."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -109,25 +109,17 @@ def index_table(orders: Sequence[Tensor], batch_size: int) -> Tensor:
     return table.view(len(orders), n_steps, batch_size).transpose(0, 1).contiguous()
 
 
-def gather_images(
-    images: Tensor, indices: Tensor, *, sample_first: bool, dtype: torch.dtype
-) -> Tensor:
+def intensities(rows_at: Callable[[Tensor], Tensor], places: Tensor, dtype: torch.dtype) -> Tensor:
     """The images of a minibatch, with intensities in [0, 1].
 
     Parameters
     ----------
-    images : Tensor, (image, pixel), uint8
-        With 255 as the largest intensity.
-    indices : Tensor, (member, sample), int64
-    sample_first : bool
-        Layout of the result.
+    rows_at : callable
+        From places (image,) to the bytes of their images (image, pixel).
+    places : Tensor, (sample, member) or (member, sample), int64
 
     Returns
     -------
     Tensor, (sample, member, pixel) or (member, sample, pixel)
     """
-    if sample_first:
-        indices = indices.t()
-    # index_select of uint8 rows is ten times faster here than indexing with brackets.
-    rows = images.index_select(0, indices.reshape(-1))
-    return rows.to(dtype).mul_(1.0 / 255.0).view(*indices.shape, -1)
+    return rows_at(places.reshape(-1)).to(dtype).mul_(1.0 / 255.0).view(*places.shape, -1)

@@ -20,13 +20,14 @@ from aesearch.models.precision import PRECISIONS, sum_dtype
 from aesearch.models.principal import Principal, principal_components
 from aesearch.models.shortcut import set_mean, start_at
 from aesearch.models.training.denoising import Denoising, InputCorruption
+from aesearch.models.training.device_images import DeviceImages
 from aesearch.models.training.losses import binary_accuracies, sample_errors, squared_errors
 from aesearch.models.training.member import EpochLosses, Member, check_one_of, check_population
 from aesearch.models.training.member_states import MemberStates
 from aesearch.models.training.minibatches import (
     Minibatch,
-    gather_images,
     index_table,
+    intensities,
     training_order,
 )
 from aesearch.models.training.optimisers import OPTIMISERS, Optimiser
@@ -58,8 +59,9 @@ class Population:
     ----------
     members : sequence of Member
         Not empty; with hidden widths of equal depth.
-    images : Tensor, (image, channel, height, width), uint8
-        What the members give back; kept on the device.
+    images : Tensor, (image, channel, height, width), uint8, or DeviceImages
+        What the members give back. As ``DeviceImages`` they may have noisy ones beside them, which
+        the members see in their place, and need not all be on the device at once.
     architecture : {"dense", "conv"}
     channels : sequence of int
     conv_hidden : int
@@ -84,14 +86,12 @@ class Population:
     batch_size : int
         >= 1; the last minibatch of an epoch holds the rest.
     device : str
+        Where a tensor of images is put.
     precision : {"float32", "float64", "bfloat16"}
         ``bfloat16`` computes with a bfloat16 copy of float32 weights.
     denoising : Denoising, optional
         How the inputs are corrupted; targets are always the clean images. Without it
-        nothing is, whatever level the members have.
-    noisy : Tensor, (image, channel, height, width), uint8, optional
-        What the members see in the place of each image; not beside ``denoising``. None for
-        the images themselves.
+        nothing is, whatever level the members have. Not beside noisy images.
 
     Attributes
     ----------
@@ -115,7 +115,7 @@ class Population:
     def __init__(
         self,
         members: Sequence[Member],
-        images: Tensor,
+        images: Tensor | DeviceImages,
         *,
         architecture: str,
         channels: Sequence[int],
@@ -137,10 +137,12 @@ class Population:
         device: str = "cpu",
         precision: str = "float32",
         denoising: Denoising | None = None,
-        noisy: Tensor | None = None,
     ) -> None:
-        check_population(members, images, architecture)
-        _check_noisy(noisy, images, denoising)
+        if isinstance(images, Tensor):
+            images = DeviceImages(images, device)
+        check_population(members, len(images), architecture)
+        if denoising is not None and images.has_noisy:
+            raise ValueError("denoising must be None beside noisy images, got both")
         check_one_of("optimizer", optimizer, OPTIMISERS)
         check_one_of("precision", precision, PRECISIONS)
         for name, value in (("batch_size", batch_size), ("epochs", epochs)):
@@ -152,7 +154,8 @@ class Population:
         self.epoch = 0
         self._epochs = epochs
         self._batch_size = batch_size
-        self._device = torch.device(device)
+        self._images = images
+        self._device = images.device
         self._dtype, self._compute_dtype = PRECISIONS[precision]
         self._optimizer = optimizer
         self._momentum = momentum
@@ -161,7 +164,7 @@ class Population:
         self.starts_as_pca = shortcut == "pca"
         self._network_settings: dict[str, Any] = {
             "architecture": architecture,
-            "image_shape": tuple(images.shape[1:]),
+            "image_shape": images.image_shape,
             "channels": tuple(channels),
             "conv_hidden": conv_hidden,
             "code_activation": code_activation,
@@ -170,8 +173,6 @@ class Population:
             "output": output,
             "initialization": initialization,
         }
-        self._images = images.reshape(len(images), -1).to(self._device)
-        self._noisy = None if noisy is None else noisy.reshape(len(noisy), -1).to(self._device)
         self._denoising = denoising
         self._schedule = Schedule(
             schedule,
@@ -208,7 +209,7 @@ class Population:
         """Components of images; those of a fold come from the device once."""
         key = (indices.numpy().tobytes(), n_components)
         if key not in self._components:
-            self._components[key] = principal_components(self._images, indices, n_components)
+            self._components[key] = principal_components(self._images.rows, indices, n_components)
         return self._components[key]
 
     @property
@@ -279,14 +280,13 @@ class Population:
         taken = torch.arange(self._training.n_steps)[:, None] + self._states.steps[live]
         rates = self._schedule.learning_rates(self.epoch)[live]
         tables = self._states.optimiser.tables(rates, taken + 1)
-        tables["indices"] = index_table(orders, self._batch_size)
         if self._has_dropout or self._corruption is not None:
             tables["keys"] = step_keys([self.members[p].seed for p in live], taken)
         if self._averaging is not None:
             counts = taken.double()
             decays = ((1.0 + counts) / (10.0 + counts)).clamp(max=self._averaging)
             tables["fresh"] = (1.0 - decays).unsqueeze(-1).to(self._dtype)
-        self._training.load(tables)
+        self._training.load(index_table(orders, self._batch_size), tables)
         self._train_totals.zero_()
         self._training.run(self._train_step)
         n_steps = [-(-len(order) // self._batch_size) for order in orders]
@@ -305,10 +305,9 @@ class Population:
 
     def _train_step(self, minibatch: Minibatch, row: Mapping[str, Tensor]) -> None:
         """Take one step of all live members, and add up their losses."""
-        indices, keys = row["indices"][:, : minibatch.width], row.get("keys")
-        inputs, targets = self._inputs_and_targets(indices, keys)
+        inputs, targets = self._inputs_and_targets(row, minibatch.width)
         sums, gradient = squared_errors(
-            self._network.forward(inputs, keys).view(targets.shape),
+            self._network.forward(inputs, row.get("keys")).view(targets.shape),
             targets,
             output=self._output,
             sample_first=self._network.sample_first,
@@ -334,20 +333,17 @@ class Population:
             self._compute_weights.copy_(weights)
         self._train_totals += sums
 
-    def _inputs_and_targets(
-        self, indices: Tensor, keys: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def _inputs_and_targets(self, row: Mapping[str, Tensor], width: int) -> tuple[Tensor, Tensor]:
         """What the network sees, and what it must give back; in the weights' type."""
-        how: dict[str, Any] = {
-            "sample_first": self._network.sample_first,
-            "dtype": self._dtype,
-        }
-        targets = gather_images(self._images, indices, **how)
+        places = row["places"][:, :width]
+        if self._network.sample_first:
+            places = places.t()
+        targets = intensities(self._images.targets, places, self._dtype)
         inputs = targets
-        if self._noisy is not None:
-            inputs = gather_images(self._noisy, indices, **how)
+        if self._images.has_noisy:
+            inputs = intensities(self._images.noisy, places, self._dtype)
         elif self._corruption is not None:
-            inputs = self._corruption.apply(targets, indices, keys)
+            inputs = self._corruption.apply(targets, row["indices"][:, :width], row.get("keys"))
         if self._network.sample_first:
             _, height, width = self._network.image_shape
             inputs = inputs.view(len(inputs), -1, height, width)
@@ -384,10 +380,10 @@ class Population:
         """
         network = self._network_of(range(self.n_members), self._states.rows())
         pools = [member.validation_indices for member in self.members]
-        table = index_table(pools, evaluation_size(self._batch_size, self._images.shape[1]))
+        table = index_table(pools, self._evaluation_size)
         found = []
-        for indices in table.to(self._device):
-            inputs, targets = self._inputs_and_targets(indices)
+        for row in self._images.each_step(table):
+            inputs, targets = self._inputs_and_targets(row, table.shape[-1])
             outputs = network.forward(inputs, None).view(targets.shape)
             found.append(
                 sample_errors(
@@ -426,7 +422,7 @@ class Population:
         accuracies: Tensor | None = None,
     ) -> None:
         """Add up the members' losses, and binary accuracies where they are asked for."""
-        inputs, targets = self._inputs_and_targets(row["indices"][:, : minibatch.width])
+        inputs, targets = self._inputs_and_targets(row, minibatch.width)
         how: dict[str, Any] = {
             "output": self._output,
             "sample_first": network.sample_first,
@@ -439,10 +435,14 @@ class Population:
 
     def _evaluation_pass(self, pools: Sequence[Tensor]) -> Pass:
         """Lay out steps over the images at ``pools``, one of (sample,) for each member."""
-        size = evaluation_size(self._batch_size, self._images.shape[1])
-        steps = Pass([len(pool) for pool in pools], size, self._device, self._dtype)
-        steps.load({"indices": index_table(pools, size)})
+        size = self._evaluation_size
+        steps = Pass([len(pool) for pool in pools], size, self._images, self._dtype)
+        steps.load(index_table(pools, size), {})
         return steps
+
+    @property
+    def _evaluation_size(self) -> int:
+        return evaluation_size(self._batch_size, math.prod(self._images.image_shape))
 
     def _new_totals(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=sum_dtype(self._device), device=self._device)
@@ -538,7 +538,7 @@ class Population:
         if live:
             sizes = [len(member.train_indices) for member in live]
             self._n_train = torch.tensor(sizes)
-            self._training = Pass(sizes, self._batch_size, self._device, self._dtype)
+            self._training = Pass(sizes, self._batch_size, self._images, self._dtype)
             self._validation = self._evaluation_pass([m.validation_indices for m in live])
 
     def _network_of(
@@ -613,18 +613,6 @@ class Population:
             name: state[f"schedule.{name}"].clone() for name in self._schedule.state
         }
         self._assemble()
-
-
-def _check_noisy(noisy: Tensor | None, images: Tensor, denoising: Denoising | None) -> None:
-    if noisy is None:
-        return
-    if denoising is not None:
-        raise ValueError("denoising must be None beside noisy images, got both")
-    if noisy.shape != images.shape or noisy.dtype != torch.uint8:
-        raise ValueError(
-            f"noisy must be uint8 of the shape of the images, {tuple(images.shape)}, got "
-            f"{noisy.dtype} {tuple(noisy.shape)}"
-        )
 
 
 def _means(totals: Tensor, pools: Sequence[Tensor]) -> Tensor:

@@ -13,6 +13,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aesearch.models.autoencoder import Autoencoder
+from aesearch.models.autoencoder import Autoencoder, BuildArguments
 from aesearch.studies.errors import AesearchError, RunFailedError
 from aesearch.studies.results.output_files import make_folder, write_whole
 
@@ -155,7 +156,7 @@ def _example(part: _Part) -> dict[str, Any]:
     return {"args": (example,), "dynamic_shapes": ({0: torch.export.Dim("batch")},)}
 
 
-def _pt2(part: _Part, configuration: dict[str, Any]) -> tuple[bytes, Callable[[Path], Run]]:
+def _pt2(part: _Part, configuration: BuildArguments) -> tuple[bytes, Callable[[Path], Run]]:
     content = io.BytesIO()
     extra = {"aesearch.json": json.dumps(configuration, sort_keys=True)}
     with _quiet():
@@ -173,9 +174,8 @@ def _pt2(part: _Part, configuration: dict[str, Any]) -> tuple[bytes, Callable[[P
     return content.getvalue(), load
 
 
-def _onnx(part: _Part, configuration: dict[str, Any]) -> tuple[bytes, Callable[[Path], Run]]:
-    import onnx  # noqa: PLC0415 - an extra
-    import onnxruntime  # noqa: PLC0415 - an extra
+def _onnx(part: _Part, configuration: BuildArguments) -> tuple[bytes, Callable[[Path], Run]]:
+    from aesearch.artifacts import onnx_format  # noqa: PLC0415 - an extra
 
     with _quiet():
         program = torch.onnx.export(
@@ -187,21 +187,11 @@ def _onnx(part: _Part, configuration: dict[str, Any]) -> tuple[bytes, Callable[[
             verbose=False,
         )
     assert program is not None, "torch.onnx.export returns a program where no file is named"
-    document = program.model_proto
-    for node in document.graph.node:
-        # It names the files of the machine that this runs on.
-        node.ClearField("metadata_props")
-    onnx.helper.set_model_props(document, {"aesearch": json.dumps(configuration, sort_keys=True)})
-    onnx.checker.check_model(document)
-
-    def load(path: Path) -> Run:
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        return lambda batch: session.run([part.output_name], {part.input_name: batch})[0]
-
-    return document.SerializeToString(deterministic=True), load
+    content = onnx_format.content(program.model_proto, configuration)
+    return content, partial(onnx_format.load, part.input_name, part.output_name)
 
 
-_FORMATS: dict[str, Callable[[_Part, dict[str, Any]], tuple[bytes, Callable[[Path], Run]]]] = {
+_FORMATS: dict[str, Callable[[_Part, BuildArguments], tuple[bytes, Callable[[Path], Run]]]] = {
     "onnx": _onnx,
     "pt2": _pt2,
 }

@@ -14,12 +14,10 @@ from aesearch.studies.files import one_writer
 from aesearch.studies.report.stored import report_of
 from aesearch.studies.report.words import reproducing_commands
 from aesearch.studies.results import evaluation_files, frames
-from aesearch.studies.results.best_result import Origin, Result
+from aesearch.studies.results.best_result import Origin, Result, best_yaml, chosen_spec
 from aesearch.studies.results.output_files import (
     SPECIFICATION,
     OutputError,
-    best_yaml,
-    chosen_spec,
     make_folder,
     write_whole,
 )

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Engine
 
 from aesearch.studies.errors import AesearchError
-from aesearch.studies.results.best_result import DataResult, Origin
-from aesearch.studies.results.output_files import chosen_spec
+from aesearch.studies.results.best_result import DataResult, Origin, chosen_spec
 from aesearch.studies.results.records import StudySnapshot, TrialRecord
 from aesearch.studies.results.selection import eligible_trials
-from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store import study_rows
 
@@ -55,16 +53,15 @@ def best_of_size(engine: Engine, name: str, encoding_dim: int) -> TrialToDeliver
         None of its complete, stable trials has that size.
     """
     snapshot = study_rows.snapshot(engine, name)
-    spec = snapshot.spec
     ranked = eligible_trials(snapshot.trials)
-    sizes = [spec.configuration(trial.params).encoding_dim for trial in ranked]
+    sizes = [snapshot.spec.configuration(trial.params).encoding_dim for trial in ranked]
     if encoding_dim not in sizes:
         found = ", ".join(map(str, sorted(set(sizes)))) or "none"
         raise SizeError(
             f"encoding-dim must be a size of which study {name!r} has a complete, stable trial "
             f"({found}), got {encoding_dim!r}"
         )
-    return _to_deliver(snapshot, spec, ranked[sizes.index(encoding_dim)])
+    return _to_deliver(snapshot, ranked[sizes.index(encoding_dim)])
 
 
 def trial_of_study(engine: Engine, name: str, number: int) -> TrialToDeliver:
@@ -86,11 +83,11 @@ def trial_of_study(engine: Engine, name: str, number: int) -> TrialToDeliver:
             f"trial must be complete and stable in study {name!r} of {snapshot.n_trials} trials, "
             f"got {got}; 'aesearch show {name}' lists the best"
         )
-    spec = study_rows.stored_spec(study_rows.find_study(engine, name))
-    return _to_deliver(snapshot, spec, found[0])
+    return _to_deliver(snapshot, found[0])
 
 
-def _to_deliver(snapshot: StudySnapshot, spec: ResolvedSpec, trial: TrialRecord) -> TrialToDeliver:
+def _to_deliver(snapshot: StudySnapshot, trial: TrialRecord) -> TrialToDeliver:
+    spec = snapshot.spec
     return TrialToDeliver(
         spec=chosen_spec(spec, spec.configuration(trial.params)),
         origin=Origin.of(snapshot, trial),

@@ -1,37 +1,32 @@
 """Arguments and options that several commands share, each declared once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
+import aesearch
 from aesearch.options import STORAGE_VARIABLE
+from aesearch.studies.errors import AesearchError
+from aesearch.studies.presets import preset_names
 
 
 def complete_study(context: typer.Context, incomplete: str) -> list[str]:
     """Names of the studies in the store that the command line names so far; for Tab."""
-    from aesearch.options import storage_or_default  # noqa: PLC0415 - only where Tab is pressed
-    from aesearch.studies.errors import AesearchError  # noqa: PLC0415
-    from aesearch.studies.store.study_rows import existing_store, study_names  # noqa: PLC0415
-
     try:
-        with existing_store(storage_or_default(context.params.get("storage"))) as engine:
-            return [name for name in study_names(engine) if name.startswith(incomplete)]
+        found = aesearch.list_studies(context.params.get("storage"))
     except AesearchError:
         return []
+    return [study.name for study in found if study.name.startswith(incomplete)]
 
 
 def complete_preset(incomplete: str) -> list[str]:
     """Names of presets; for Tab."""
-    from aesearch.studies.spec.load import preset_names  # noqa: PLC0415 - imports pydantic
-
     return [name for name in preset_names() if name.startswith(incomplete)]
 
 
 def complete_sampler(incomplete: str) -> list[str]:
     """Names of samplers; for Tab."""
-    from typing import get_args  # noqa: PLC0415 - only where Tab is pressed
-
     from aesearch.studies.spec.sections import SearchSpec  # noqa: PLC0415 - imports pydantic
 
     names = get_args(SearchSpec.model_fields["sampler"].annotation)

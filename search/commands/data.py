@@ -10,6 +10,7 @@ from aesearch.commands.arguments import Debug, Json, Quiet
 from aesearch.commands.ending import ending
 from aesearch.commands.run import RunCommand
 from aesearch.options import OptionError
+from aesearch.studies.presets import preset_names, preset_text
 
 # Described by the specification, as in ``run``.
 _FLAG: Any = typer.Option(show_default=False)
@@ -40,7 +41,7 @@ def fetch(
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
         from aesearch.data.load import fetch_named  # noqa: PLC0415 - imports NumPy
-        from aesearch.terminal.display import make_display  # noqa: PLC0415
+        from aesearch.terminal.display import make_display  # noqa: PLC0415 - imports Rich
 
         with make_display(quiet=quiet) as display:
             files = fetch_named(name, data_dir, progress=display.download)
@@ -99,24 +100,14 @@ def check(  # noqa: PLR0917 - Typer calls it by name
         "bad_files": bad_files,
     }
     with ending(debug=debug):
-        from aesearch import settings  # noqa: PLC0415 - imports pydantic, NumPy
-        from aesearch.data.contact_sheet import draw_sheet  # noqa: PLC0415 - imports torch
-        from aesearch.data.load import load  # noqa: PLC0415 - imports numpy
-        from aesearch.data.readers.tree import SHEET_SUFFIX  # noqa: PLC0415
-        from aesearch.outputs import CheckedImages  # noqa: PLC0415
-        from aesearch.studies.results.output_files import check_output  # noqa: PLC0415
+        from aesearch.data import contact_sheet  # noqa: PLC0415 - imports pydantic, NumPy
 
-        spec = settings.study_spec(options, overrides=overrides or ())
-        found = load(dataset, data_dir, how=spec.data)
-        path = sheet or Path(f"{found.name}{SHEET_SUFFIX}")
-        check_output(path, is_folder=False, force=force or sheet is None, name="--sheet")
-        n_drawn = draw_sheet(found, path)
+        found, n_drawn = contact_sheet.checked(options, overrides or (), path=sheet, force=force)
         if as_json:
-            checked = CheckedImages(**found.facts(), sheet=str(path))
-            typer.echo(json.dumps(checked.to_dict()))
+            typer.echo(json.dumps(found.to_dict()))
         else:
-            typer.echo(f"{found.name}: {found.described}")
-            typer.echo(f"{path}: {n_drawn} of them as a network will see them")
+            typer.echo(f"{found.dataset}: {found.read}")
+            typer.echo(f"{found.sheet}: {n_drawn} of them as a network will see them")
 
 
 def presets(
@@ -138,7 +129,7 @@ def presets(
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
         from aesearch.settings import check_preset  # noqa: PLC0415 - imports NumPy, pydantic
-        from aesearch.studies.spec import load, strict_yaml  # noqa: PLC0415
+        from aesearch.studies.spec import load, strict_yaml  # noqa: PLC0415 - imports pydantic
 
         if schema and name is not None:
             raise OptionError(
@@ -149,10 +140,10 @@ def presets(
             return
         if name is not None:
             check_preset(name)
-            typer.echo(load.preset_text(name), nl=False)
+            typer.echo(preset_text(name), nl=False)
             return
-        names = load.preset_names()
+        names = preset_names()
         widest = max(map(len, names))
         for each in names:
-            document, _ = strict_yaml.parse(load.preset_text(each), each)
+            document, _ = strict_yaml.parse(preset_text(each), each)
             typer.echo(f"{each:{widest}}  {document.get('description', '').strip()}")

@@ -9,6 +9,7 @@ import aesearch
 from aesearch.commands.arguments import Debug, Storage, Study
 from aesearch.commands.ending import ending
 from aesearch.options import OptionError
+from aesearch.studies.results.output_files import check_output, write_whole
 
 _SHOWN = 5
 
@@ -65,10 +66,8 @@ def import_trials(  # noqa: PLR0917 - Typer calls it by name
       aesearch run mnist --enqueue known.yaml
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.studies.results import output_files  # noqa: PLC0415 - imports pydantic
-
         if out is not None:
-            output_files.check_output(out, is_folder=False, force=force, name="--out")
+            check_output(out, is_folder=False, force=force, name="--out")
         found = aesearch.import_trials(source, study, top=top, map=_map(renamed or []), spec=spec)
         for line in found.left_out[:_SHOWN]:
             typer.echo(f"left out {line}", err=True)
@@ -77,7 +76,7 @@ def import_trials(  # noqa: PLR0917 - Typer calls it by name
         if out is None:
             typer.echo(found.to_yaml(), nl=False)
         else:
-            output_files.write_whole(out, found.to_yaml())
+            write_whole(out, found.to_yaml())
             typer.echo(f"{out}: {len(found.configurations)} configurations of {found.study!r}")
 
 
@@ -122,8 +121,6 @@ def track(
     with ending(debug=debug, interrupted="interrupted; the same command goes on"):
         if to not in _TRACKERS:
             raise OptionError(f"--to must be one of {', '.join(_TRACKERS)}, got {to!r}")
-        from importlib import import_module  # noqa: PLC0415 - imports pandas, and then the tracker
-
-        tracker = import_module(f"aesearch.trackers.{to}")
+        tracker = getattr(aesearch.trackers, to)
         done = tracker.log_study(aesearch.open_study(study, storage), project=project)
         typer.echo(f"{done.project}: {done.written} runs written, {done.there} were there")

@@ -33,10 +33,7 @@ def init(
       aesearch init --storage postgresql://me@host/studies --retry 60
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.studies.store import study_rows, tables  # noqa: PLC0415 - imports SQLAlchemy
-        from aesearch.studies.store.connection import driver_errors, retry  # noqa: PLC0415 - imports SQLAlchemy
+        from aesearch.studies.store import study_rows  # noqa: PLC0415 - imports SQLAlchemy
 
-        engine = study_rows.open_store(storage_or_default(storage), retry.Patience(wait))
-        engine.dispose()
-        where = driver_errors.describe(engine.url)
-        typer.echo(f"The store {where} has its tables (schema {tables.SCHEMA_VERSION}).")
+        where, schema = study_rows.make_store(storage_or_default(storage), wait)
+        typer.echo(f"The store {where} has its tables (schema {schema}).")

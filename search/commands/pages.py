@@ -90,7 +90,6 @@ def dashboard(  # noqa: PLR0917 - Typer calls it by name
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
         from aesearch.dashboard import server  # noqa: PLC0415 - imports pandas, plotly, Optuna
-        from aesearch.studies.store.study_rows import existing_store  # noqa: PLC0415
 
         logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
 
@@ -105,16 +104,15 @@ def dashboard(  # noqa: PLR0917 - Typer calls it by name
             typer.echo(f"dashboard on {url} (Ctrl-C ends it)", err=True)
 
         try:
-            with existing_store(storage_or_default(storage)) as engine:
-                server.serve(
-                    engine,
-                    study=study,
-                    host=host,
-                    port=port,
-                    allowed_hosts=allow_host or (),
-                    writable=writable,
-                    artifact_folder=artifact_dir,
-                    on_listening=on_listening,
-                )
+            server.serve(
+                storage_or_default(storage),
+                study=study,
+                host=host,
+                port=port,
+                allowed_hosts=allow_host or (),
+                writable=writable,
+                artifact_folder=artifact_dir,
+                on_listening=on_listening,
+            )
         except KeyboardInterrupt:  # SIGTERM too: both are how a server is meant to end
             typer.echo("dashboard ended", err=True)

@@ -203,37 +203,35 @@ def run(  # noqa: PLR0917 - Typer calls it by name
             texts = [resolved_yaml(each, detach=detach, **how) for each in specs]
             typer.echo("---\n".join(texts), nl=False)
             return
-        how |= {"storage": storage, "out": out, "workers": workers, "quiet": quiet}
+        how |= {"storage": storage, "workers": workers, "quiet": quiet}
         how["enqueue"] = enqueue or []
-        (_detach if detach else _run)(specs, as_json=as_json, **how)
+        _carry_out(specs, detach=detach, out=out, as_json=as_json, **how)
 
 
-def _run(specs: "list[aesearch.StudySpec]", *, out: Path | None, as_json: bool, **how: Any) -> None:
-    from aesearch.driver.run_series import document, run_series  # noqa: PLC0415 - imports torch
+def _carry_out(
+    specs: "list[aesearch.StudySpec]", *, detach: bool, out: Path | None, as_json: bool, **how: Any
+) -> None:
+    from aesearch.driver import detached, run_series  # noqa: PLC0415 - imports torch
 
+    if detach:
+        left = [detached.detach(spec, out=out, **how) for spec in specs]
+        words = "\n".join(map(detached.text, left))
+        typer.echo(json.dumps(detached.document(left).to_dict()) if as_json else words)
+        return
     if len(specs) == 1:
         results = [aesearch.search(spec=specs[0], out=out, **how)]
     else:
-        results = run_series(
+        results = run_series.run_series(
             specs,
             out=out,
             finished=lambda result: None if as_json else typer.echo(_text(result) + "\n"),
             **how,
         )
     if as_json:
-        typer.echo(json.dumps(document(results, is_series=len(specs) > 1)))
+        printed = run_series.document(results, is_series=len(specs) > 1)
+        typer.echo(json.dumps(printed.to_dict()))
     elif len(specs) == 1:
         typer.echo(_text(results[0]))
-
-
-def _detach(specs: "list[aesearch.StudySpec]", *, as_json: bool, **how: Any) -> None:
-    from aesearch.driver import detached  # noqa: PLC0415 - imports torch
-
-    left = [detached.detach(spec, **how) for spec in specs]
-    if as_json:
-        typer.echo(json.dumps(detached.document(left)))
-    else:
-        typer.echo("\n".join(map(detached.text, left)))
 
 
 def _text(result: "aesearch.SearchResult") -> str:

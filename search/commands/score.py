@@ -107,11 +107,7 @@ def score(
 
 
 def _say(found: "Scores", path: Path, maps: Path | None, *, as_json: bool) -> None:
-    from aesearch.inference.scores import NOT_CALIBRATED  # noqa: PLC0415 - imports torch
-    from aesearch.studies.results.calibration import THRESHOLDS  # noqa: PLC0415
-
-    table, areas = found.table, found.areas
-    below = {f"{level:g}": int((table.p_value <= level).sum()) for level in THRESHOLDS}
+    table, areas, below = found.table, found.areas, found.at_most
     if as_json:
         document: dict[str, Any] = {
             "output": str(path),
@@ -119,7 +115,7 @@ def _say(found: "Scores", path: Path, maps: Path | None, *, as_json: bool) -> No
             "n_images": len(table),
             "n_ordinary": found.n_ordinary,
             "n_trained_on": found.n_known,
-            "at_most": below if found.n_ordinary else None,
+            "at_most": below or None,
             "auroc": areas.images,
             "auroc_of_pixels": areas.pixels,
             "ordinary": list(areas.ordinary),
@@ -129,9 +125,9 @@ def _say(found: "Scores", path: Path, maps: Path | None, *, as_json: bool) -> No
     typer.echo(f"{path}: scores of {len(table)} image{'s' * (len(table) > 1)}")
     if maps is not None:
         typer.echo(f"{maps}: where each of them errs")
-    if not found.n_ordinary:
-        typer.echo(f"warning: {NOT_CALIBRATED}", err=True)
-    for level, count in below.items() if found.n_ordinary else ():
+    if found.warning is not None:
+        typer.echo(f"warning: {found.warning}", err=True)
+    for level, count in below.items():
         typer.echo(
             f"  p <= {level}: {count} ({count / len(table):.1%}); of ordinary images about "
             f"{float(level):.0%}"
@@ -141,10 +137,10 @@ def _say(found: "Scores", path: Path, maps: Path | None, *, as_json: bool) -> No
             f"  {found.n_known} of them are training images: judged by networks that did not see "
             "them"
         )
-    if found.n_ordinary and found.n_ordinary + 1 < 1 / THRESHOLDS[0]:
+    if below and found.smallest > min(map(float, below)):
         typer.echo(
             f"  the smallest p-value that {found.n_ordinary} ordinary images can give is "
-            f"{1 / (found.n_ordinary + 1):.2g}"
+            f"{found.smallest:.2g}"
         )
     typer.echo("The oddest:")
     oddest = table.nlargest(_SHOWN, "error")

@@ -13,6 +13,7 @@ from aesearch.artifacts.model_path import find_model
 from aesearch.commands.arguments import Debug, Json, Storage, Study
 from aesearch.commands.ending import ending
 from aesearch.options import OptionError, storage_or_default
+from aesearch.studies.results.output_files import check_output, write_whole
 from aesearch.studies.results.text import trial_table
 
 
@@ -89,13 +90,11 @@ def show(
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
         found = aesearch.open_study(study, storage)
-        best = found.best_trials(BEST_SHOWN)
         if as_json:
-            from aesearch.outputs import ShownStudy  # noqa: PLC0415
-
-            typer.echo(json.dumps(ShownStudy.of(found.summary(), best).to_dict()))
+            typer.echo(json.dumps(found.printed(BEST_SHOWN).to_dict()))
             return
         typer.echo(repr(found))
+        best = found.best_trials(BEST_SHOWN)
         if best:
             typer.echo("Best trials:\n" + trial_table(best))
 
@@ -139,7 +138,7 @@ def export(
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
         if formats:
-            from aesearch.artifacts import export_formats, model_file  # noqa: PLC0415 - torch
+            from aesearch.artifacts import export_formats  # noqa: PLC0415 - imports torch
 
             export_formats.check_formats(formats)
         if formats and _is_model(study):
@@ -150,7 +149,7 @@ def export(
             model = folder / "model.safetensors"
             typer.echo(str(folder))
         if formats:
-            for done in export_formats.export_formats(model_file.load(model), folder, formats):
+            for done in export_formats.export_formats(aesearch.load(model), folder, formats):
                 typer.echo(
                     f"{done.path}: checked on 1 and 7 random images, largest difference "
                     f"{done.largest_difference:.1g}"
@@ -191,18 +190,17 @@ def trials(
       aesearch trials digits --out trials.parquet
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.artifacts import table_file  # noqa: PLC0415 - pandas
-        from aesearch.studies.results import output_files  # noqa: PLC0415 - pydantic
+        from aesearch.artifacts import table_file  # noqa: PLC0415 - imports pandas
 
         chosen = table_format or (out.suffix[1:].lower() if out is not None else "") or "csv"
         table_file.check_format(chosen)
         if out is None and chosen == "parquet":
             raise OptionError("parquet must be written to a file, got none; name one with --out")
         if out is not None:
-            output_files.check_output(out, is_folder=False, force=force, name="--out")
+            check_output(out, is_folder=False, force=force, name="--out")
         content = table_file.table_bytes(aesearch.frames.trials(study, storage=storage), chosen)
         if out is None:
             sys.stdout.write(content.decode())
         else:
-            output_files.write_whole(out, content)
+            write_whole(out, content)
             typer.echo(str(out))

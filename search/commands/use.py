@@ -1,5 +1,7 @@
 """The commands ``encode``, ``reconstruct``, ``denoise``, ``interpolate``: the model in use."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,6 +69,15 @@ BadFiles = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace an OUTPUT that exists.")]
 
 
+@contextmanager
+def open_job(model: str, images: str, output: str, **how: Any) -> Iterator["Job"]:
+    """Open what goes through which model, and where to: see ``aesearch.inference.stream``."""
+    from aesearch.inference import stream  # noqa: PLC0415 - imports torch
+
+    with stream.open_job(model, images, output, **how) as job:
+        yield job
+
+
 def encode(
     model: Model,
     images: Input,
@@ -91,14 +102,12 @@ def encode(
       aesearch encode runs/mnist mnist codes.npz --part test
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted=_INTERRUPTED):
-        from aesearch.inference import stream  # noqa: PLC0415 - imports torch
-
         how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "force": force}
         how["bad_files"] = bad_files
-        with stream.open_job(
+        with open_job(
             model, images, output, holds="codes", batch_size=batch_size, quiet=quiet, **how
         ) as job:
-            shape = stream.encode_to(job)
+            shape = job.encode()
         _announce(job, f"codes of {job.images.described}", shape)
 
 
@@ -126,14 +135,12 @@ def reconstruct(
       aesearch reconstruct runs/mnist digits.npy reconstructed.npy
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted=_INTERRUPTED):
-        from aesearch.inference import stream  # noqa: PLC0415 - imports torch
-
         how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "force": force}
         how["bad_files"] = bad_files
-        with stream.open_job(
+        with open_job(
             model, images, output, holds="pictures", batch_size=batch_size, quiet=quiet, **how
         ) as job:
-            shape = stream.reconstruct_to(job)
+            shape = job.reconstruct()
         _announce(job, f"reconstructions of {job.images.described}", shape)
 
 
@@ -164,17 +171,15 @@ def denoise(
       aesearch denoise runs/mnist noisy/ clean/
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted=_INTERRUPTED):
-        from aesearch.inference import denoiser, stream  # noqa: PLC0415 - imports torch
-
         how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "force": force}
         how["bad_files"] = bad_files
-        with stream.open_job(
+        with open_job(
             model, images, output, holds="pictures", batch_size=batch_size, quiet=quiet, **how
         ) as job:
-            answer, sentence = denoiser.trained_to_denoise(model)
+            answer, sentence = job.trained_to_denoise()
             if answer != "yes" or not quiet:
                 typer.echo(sentence if answer == "yes" else f"warning: {sentence}", err=True)
-            shape = stream.reconstruct_to(job, unclamped=unclamped)
+            shape = job.reconstruct(unclamped=unclamped)
         _announce(job, f"{job.images.described} denoised", shape)
 
 
@@ -211,13 +216,11 @@ def interpolate(
       aesearch interpolate runs/mnist mnist line.png --pairs 3,7 10,12 --steps 9
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug, interrupted=_INTERRUPTED):
-        from aesearch.inference import stream  # noqa: PLC0415 - imports torch
-
         wanted = parse_pairs([*(pairs or []), *(more_pairs or [])])
         how: dict[str, Any] = {"part": part, "data_dir": data_dir, "device": device, "force": force}
         how["bad_files"] = "stop"  # numbers are of all images
-        with stream.open_job(model, images, output, holds="pictures", quiet=quiet, **how) as job:
-            shape = stream.interpolate_to(job, wanted, steps)
+        with open_job(model, images, output, holds="pictures", quiet=quiet, **how) as job:
+            shape = job.interpolate(wanted, steps)
         _announce(job, f"{shape[0]} x {shape[1]} interpolated images", shape)
 
 

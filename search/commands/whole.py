@@ -4,8 +4,10 @@ from typing import Annotated
 
 import typer
 
+import aesearch
 from aesearch.commands.arguments import Debug, Storage, Study
 from aesearch.commands.ending import ending
+from aesearch.options import OptionError
 
 _NewName = Annotated[str, typer.Argument(metavar="NEW", help="Its new name.", show_default=False)]
 
@@ -18,9 +20,7 @@ def rename(study: Study, new: _NewName, storage: Storage = None, *, debug: Debug
       aesearch rename digits digits-first
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.administration import rename_study  # noqa: PLC0415 - imports torch
-
-        rename_study(study, new, storage)
+        aesearch.rename_study(study, new, storage)
         typer.echo(f"study {study!r} is {new!r} now")
 
 
@@ -39,16 +39,13 @@ def delete(
       aesearch delete digits
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.administration import delete_study  # noqa: PLC0415 - imports torch
-        from aesearch.study import open_study  # noqa: PLC0415
-
-        found = open_study(study, storage)
+        found = aesearch.open_study(study, storage)
         held = sum(worker.alive for worker in found.status().workers)
         what = f"study {study!r} with {len(found.trials())} trials and its models"
         at_work = f"; {held} workers are on it" if held else ""
         if not yes:
             typer.confirm(f"Delete {what} for good{at_work}?", abort=True, err=True)
-        delete_study(study, storage)
+        aesearch.delete_study(study, storage)
         typer.echo(f"{what} is deleted")
 
 
@@ -74,9 +71,7 @@ def copy(
       aesearch copy mnist --storage postgresql://me@host/studies --to mnist.db
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.administration import copy_study  # noqa: PLC0415 - imports torch
-
-        copied = copy_study(study, to, storage, new_name=new_name)
+        copied = aesearch.copy_study(study, to, storage, new_name=new_name)
         how = "was there already, the same" if copied.there else "is copied"
         typer.echo(
             f"study {study!r} {how}: {copied.rows.get('trials', 0)} trials, "
@@ -102,13 +97,9 @@ def exclude(
       aesearch exclude digits --trial 17 --reason "its code has dead units"
     """  # noqa: D301 - \b is Typer's
     with ending(debug=debug):
-        from aesearch.options import OptionError  # noqa: PLC0415 - beside its only use
-
         if undo == (reason is not None):
             raise OptionError("--reason must be given, or --undo; got both or none of them")
-        from aesearch.administration import exclude_trial  # noqa: PLC0415 - imports torch
-
-        found = exclude_trial(study, trial, reason, storage)
+        found = aesearch.exclude_trial(study, trial, reason, storage)
         done = "may be chosen again" if undo else "is excluded"
         if found.winner is None:
             then = "there is no winner"

@@ -24,6 +24,7 @@ from aesearch.studies.errors import AesearchError, SpecError, StudyNotFoundError
 from aesearch.studies.results.output_files import OutputError, make_folder
 from aesearch.studies.store import study_rows
 from aesearch.studies.store.connection import database
+from aesearch.studies.store.study_rows import existing_store
 
 log = logging.getLogger("aesearch.dashboard")
 
@@ -185,7 +186,7 @@ def address(host: str, port: int) -> str:
 
 
 def serve(
-    engine: Engine,
+    storage: str,
     *,
     study: str | None,
     host: str,
@@ -199,6 +200,8 @@ def serve(
 
     Parameters
     ----------
+    storage : str
+        Database URL or SQLite file that is there.
     on_listening : callable(url)
         Told once a browser may come.
 
@@ -206,29 +209,30 @@ def serve(
     ------
     DashboardError, StudyNotFoundError, StoreError
     """
-    if artifact_folder is not None:
-        try:
-            make_folder(artifact_folder)
-        except OutputError as error:
-            raise DashboardError(
-                "artifact-dir must be a folder that can be written, got "
-                f"{str(artifact_folder)!r}; name another"
-            ) from error
-    path = "/dashboard"
-    if study is not None:
-        path = f"/dashboard/studies/{study_rows.find_study(engine, study).study_id}"
-    names = [host, socket.gethostname(), *allowed_hosts]
-    with (
-        listening(host, port) as server,
-        dashboard_application(
-            engine, hosts=names, writable=writable, artifact_folder=artifact_folder
-        ) as application,
-    ):
-        server.set_app(application)
-        publisher = Publisher(engine, study, artifact_folder)
-        publisher.start()
-        on_listening(address(host, server.server_port) + path)
-        try:
-            server.serve_forever()
-        finally:
-            publisher.stop()
+    with existing_store(storage) as engine:
+        if artifact_folder is not None:
+            try:
+                make_folder(artifact_folder)
+            except OutputError as error:
+                raise DashboardError(
+                    "artifact-dir must be a folder that can be written, got "
+                    f"{str(artifact_folder)!r}; name another"
+                ) from error
+        path = "/dashboard"
+        if study is not None:
+            path = f"/dashboard/studies/{study_rows.find_study(engine, study).study_id}"
+        names = [host, socket.gethostname(), *allowed_hosts]
+        with (
+            listening(host, port) as server,
+            dashboard_application(
+                engine, hosts=names, writable=writable, artifact_folder=artifact_folder
+            ) as application,
+        ):
+            server.set_app(application)
+            publisher = Publisher(engine, study, artifact_folder)
+            publisher.start()
+            on_listening(address(host, server.server_port) + path)
+            try:
+                server.serve_forever()
+            finally:
+                publisher.stop()

@@ -10,21 +10,43 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, cast
 
 import numpy as np
 import platformdirs
+
+from aesearch.studies.results.records import Facts
 
 CACHE_VARIABLE = "AESEARCH_CACHE_DIR"
 # Smaller sets are read anew by every process: that takes no longer.
 SMALLEST_BYTES = 1 << 26
 _OLDEST_S = 30 * 24 * 3600.0
-_ARRAYS = ("images", "test_images")
-_PAIRED = ("noisy", "test_noisy")  # where images have noisy ones beside them
-_SMALL = ("labels", "test_labels", "groups", "fold_of_sample")
+_Array = Literal["images", "test_images", "noisy", "test_noisy"]
+_Small = Literal["labels", "test_labels", "groups", "fold_of_sample"]
+_ARRAYS: tuple[_Array, ...] = ("images", "test_images")
+_PAIRED: tuple[_Array, ...] = ("noisy", "test_noisy")  # where images have noisy ones beside them
+_SMALL: tuple[_Small, ...] = ("labels", "test_labels", "groups", "fold_of_sample")
+
+
+class StudyImages(TypedDict):
+    """What a ``study_data.Problem`` has beside its specification; its fields are said there."""
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray | None
+    test_images: np.ndarray
+    test_labels: np.ndarray | None
+    test_description: str
+    fold_of_sample: np.ndarray
+    fingerprint: str
+    split_sha256: str
+    class_names: tuple[str, ...] | None
+    read: str
+    groups: np.ndarray | None
+    noisy: np.ndarray | None
+    test_noisy: np.ndarray | None
 
 
 def cache_folder() -> Path:
@@ -46,19 +68,19 @@ def user_cache() -> Path:
         return Path(tempfile.gettempdir()) / f"aesearch-{os.getuid()}"
 
 
-def opened(facts: Mapping[str, Any]) -> dict[str, Any] | None:
+def opened(facts: Facts) -> StudyImages | None:
     """Open the images of a study, without reading them.
 
     Parameters
     ----------
-    facts : mapping
-        ``fingerprint``, ``split_sha256`` and ``n_images``.
+    facts : Facts
+        Of which ``fingerprint``, ``split_sha256`` and ``n_images`` are read.
 
     Returns
     -------
-    dict or None
-        The parts that ``keep`` was given, images as maps whose pages all processes share; None
-        where they are not in the cache.
+    StudyImages or None
+        What ``keep`` was given, images as maps whose pages all processes share; None where they
+        are not in the cache.
     """
     folder = _folder_of(facts)
     try:
@@ -76,7 +98,8 @@ def opened(facts: Mapping[str, Any]) -> dict[str, Any] | None:
     with suppress(OSError):
         os.utime(folder)
     names = told.pop("class_names")
-    return {**told, **maps, **small, "class_names": None if names is None else tuple(names)}
+    whole = {**told, **maps, **small, "class_names": None if names is None else tuple(names)}
+    return cast("StudyImages", whole)
 
 
 def is_mapped(array: np.ndarray | None) -> bool:
@@ -87,21 +110,18 @@ def is_mapped(array: np.ndarray | None) -> bool:
     return found is not None
 
 
-def keep(parts: dict[str, Any]) -> dict[str, Any]:
+def keep(parts: StudyImages) -> StudyImages:
     """Put the images of a large set into the cache, once, and give them back as maps.
 
     Small sets, and those for which the disk has no room, are given back as they are.
-
-    Parameters
-    ----------
-    parts : dict
-        ``images``, ``test_images``, ``noisy``, ``test_noisy``, ``labels``, ``test_labels``,
-        ``groups``, ``fold_of_sample``, and plain values: ``fingerprint``, ``split_sha256``,
-        ``class_names`` and others.
     """
     if sum(array.nbytes for array in _arrays(parts).values()) < SMALLEST_BYTES:
         return parts
-    facts = {**parts, "n_images": len(parts["images"])}
+    facts: Facts = {
+        "fingerprint": parts["fingerprint"],
+        "split_sha256": parts["split_sha256"],
+        "n_images": len(parts["images"]),
+    }
     if (found := opened(facts)) is not None:
         return found
     try:
@@ -111,17 +131,17 @@ def keep(parts: dict[str, Any]) -> dict[str, Any]:
     return opened(facts) or parts
 
 
-def _arrays(parts: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    names = (*_ARRAYS, *(name for name in _PAIRED if parts.get(name) is not None))
-    return {name: parts[name] for name in names}
+def _arrays(parts: StudyImages) -> dict[str, np.ndarray]:
+    found = {name: parts.get(name) for name in (*_ARRAYS, *_PAIRED)}
+    return {name: array for name, array in found.items() if array is not None}
 
 
-def _folder_of(facts: Mapping[str, Any]) -> Path:
+def _folder_of(facts: Facts) -> Path:
     named = f"{facts['fingerprint']} {facts['split_sha256']} {facts['n_images']}"
     return cache_folder() / hashlib.sha256(named.encode()).hexdigest()[:32]
 
 
-def _write(parts: Mapping[str, Any], folder: Path) -> None:
+def _write(parts: StudyImages, folder: Path) -> None:
     """Write all files beside each other, and give their folder its name when it is whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     _forget_old(folder.parent)
@@ -129,10 +149,8 @@ def _write(parts: Mapping[str, Any], folder: Path) -> None:
     try:
         for name, array in _arrays(parts).items():
             np.save(temporary / f"{name}.npy", array)
-        np.savez(
-            temporary / "rest.npz",
-            **{name: parts[name] for name in _SMALL if parts[name] is not None},
-        )
+        small: dict[str, Any] = {n: parts[n] for n in _SMALL if parts[n] is not None}
+        np.savez(temporary / "rest.npz", **small)
         plain = {
             key: value for key, value in parts.items() if key not in _ARRAYS + _PAIRED + _SMALL
         }

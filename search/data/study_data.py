@@ -1,12 +1,10 @@
 """What a study trains on: images, folds and test set, the same in every process; no training."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
-import torch
 
 from aesearch import __version__
 from aesearch.data import cache
@@ -65,8 +63,6 @@ class Problem:
     groups: np.ndarray | None = None
     noisy: np.ndarray | None = None
     test_noisy: np.ndarray | None = None
-    # By the name of the device; shared with copies that differ in the specification.
-    _on_device: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def inputs(self) -> np.ndarray:
@@ -77,15 +73,6 @@ class Problem:
     def test_inputs(self) -> np.ndarray:
         """What networks see of the test set."""
         return self.test_images if self.test_noisy is None else self.test_noisy
-
-    def noisy_on(self, device: torch.device) -> torch.Tensor | None:
-        """Noisy images on a device, where they are put once; None where there are none."""
-        if self.noisy is None:
-            return None
-        name = str(device)
-        if name not in self._on_device:
-            self._on_device[name] = torch.from_numpy(self.noisy).to(device)
-        return self._on_device[name]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -144,7 +131,7 @@ def load_problem(
     *,
     device: str,
     progress: Progress | None = None,
-    facts: Mapping[str, Any] | None = None,
+    facts: Facts | None = None,
 ) -> Problem:
     """Load the images of a spec, split them, and resolve the spec for this size and device.
 
@@ -152,7 +139,7 @@ def load_problem(
     ----------
     device : {"cpu", "cuda"}
         Where the study trains; decided by the caller.
-    facts : mapping, optional
+    facts : Facts, optional
         Of the stored study with this spec: its images are opened in the cache where they are
         there, instead of being read again.
 
@@ -175,8 +162,8 @@ def load_problem(
     return Problem(spec=resolved, asked=spec, **parts)
 
 
-def _read(spec: StudySpec, progress: Progress | None) -> dict[str, Any]:
-    """Read and split images: what a ``Problem`` has beside its specification."""
+def _read(spec: StudySpec, progress: Progress | None) -> cache.StudyImages:
+    """Read and split images."""
     found = load_images(spec.data.dataset, spec.data.data_dir, progress=progress, how=spec.data)
     parts = split_test(
         found,

@@ -66,9 +66,9 @@ def _where(storage: str, shown: str) -> str:
     return f" --storage {shlex.quote(shown)}"
 
 
-def document(left: list[DetachedStudy]) -> dict[str, Any]:
+def document(left: list[DetachedStudy]) -> DetachedStudy | DetachedSeries:
     """Give what ``--json`` prints of one study or several."""
-    return (left[0] if len(left) == 1 else DetachedSeries(left)).to_dict()
+    return left[0] if len(left) == 1 else DetachedSeries(left)
 
 
 def text(left: DetachedStudy) -> str:

@@ -66,7 +66,7 @@ def run_series(
     return results
 
 
-def document(results: Sequence[SearchResult], *, is_series: bool) -> dict[str, Any]:
+def document(results: Sequence[SearchResult], *, is_series: bool) -> FinishedStudy | FinishedSeries:
     """Give what ``aesearch run --json`` prints of one study or several."""
     found = [FinishedStudy(**vars(r.summary), files=RunFiles.of(r.folder)) for r in results]
-    return (FinishedSeries(found) if is_series else found[0]).to_dict()
+    return FinishedSeries(found) if is_series else found[0]

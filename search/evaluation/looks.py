@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ from aesearch.studies.results.output_files import OverwriteError, make_folder
 from aesearch.studies.spec.load import load_spec
 from aesearch.studies.spec.sections import RobustnessSpec
 from aesearch.studies.spec.strict_yaml import Flags
-from aesearch.studies.spec.study import Configuration, StudySpec
+from aesearch.studies.spec.study import Configuration
 from aesearch.studies.store.contents import StudyContents, read_contents
 from aesearch.studies.store.evaluation_results import write_look
 from aesearch.studies.store.study_rows import existing_store
@@ -237,7 +238,7 @@ def evaluate_folder(folder: Path, changes: Flags) -> Look:
     best = folder / BEST
     spec, result = load_best(best)
     model = model_file.load(folder / MODEL_NAME)
-    spec = _with(spec, changes)
+    spec = load_spec(spec=spec, flags=changes)
     problem = load_problem(spec, device=spec.compute.device)
     check_same_images(problem, result.data, str(best))
     evaluation = measured(
@@ -267,7 +268,7 @@ def evaluate_study(engine: Engine, name: str, changes: Flags, *, save: bool) -> 
     """
     contents = read_contents(engine, name, weights=True)
     exported = tested_seed(contents)
-    spec = _with(contents.spec, changes)
+    spec = load_spec(spec=contents.spec, flags=changes)
     problem = load_problem(spec, device=spec.compute.device)
     check_same_data(problem, contents.row.facts, name)
     assert contents.snapshot.chosen is not None, "only what was chosen is retrained"
@@ -285,13 +286,23 @@ def evaluate_study(engine: Engine, name: str, changes: Flags, *, save: bool) -> 
     return Look(evaluation, looks, saved)
 
 
+def stored_model(contents: StudyContents) -> Autoencoder:
+    """Give the retrained winner of a study that was read with weights, on the CPU.
+
+    Raises
+    ------
+    RunFailedError
+        It has not been retrained and tested yet.
+    """
+    row = tested_seed(contents)
+    model = model_file.from_bytes(row.weights)
+    model.find_calibration = partial(stored_calibration, contents, row.weights_sha256)
+    return model
+
+
 def stored_calibration(contents: StudyContents, weights_sha256: str) -> Calibration | None:
     """Give the calibration of a model that its evaluation left in the store, if it did."""
     found = contents.evaluation and contents.evaluation.calibration
     if not found or found.weights_sha256 != weights_sha256:
         return None
     return from_document(found.to_dict())
-
-
-def _with(spec: StudySpec, changes: Flags) -> StudySpec:
-    return load_spec(spec=spec, flags=changes)

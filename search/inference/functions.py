@@ -4,11 +4,12 @@ Samples go through the network in batches. A sample's result does not depend on 
 it is in but for rounding: less than 1e-6 in an intensity (float32, sums in another order).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from aesearch.data.arrays.containers import (
@@ -39,9 +40,6 @@ from aesearch.models.autoencoder import Autoencoder
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.sections import DataSpec
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 Model = Autoencoder | str | Path
 
 
@@ -59,6 +57,29 @@ def images_array(images: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
     how = DataSpec(colour="rgb") if image_shape[0] == 3 else DataSpec()
     pictures = pictures_of(images, "images", how)
     return array_of(images, "images") if pictures is None else pictures
+
+
+class GivenImages:
+    """Images that somebody gives to a network, as ``encode`` is told them, a range at a time."""
+
+    def __init__(self, network: Autoencoder, images: Any, batch_size: int | None) -> None:
+        self._image_shape = network.image_shape
+        self._values = images_array(images, network.image_shape)
+        self.layout = layout_of(self._values.shape, network.image_shape, "images")
+        self._size = check_batch_size(batch_size, network.image_shape)
+        check_integer_range((self._values[rows] for rows in self.ranges()), "images")
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def ranges(self) -> Iterator[slice]:
+        """Cut them into batches."""
+        return batches(len(self._values), self._size)
+
+    def block(self, rows: slice, *, unclamped: bool = False) -> np.ndarray:
+        """Intensities of a range: float32, (sample, channel, height, width)."""
+        block = intensities(self._values[rows], "images", unclamped=unclamped)
+        return to_channel_first(block, self.layout, self._image_shape)
 
 
 def encode(
@@ -101,16 +122,11 @@ def encode(
     >>> codes = aesearch.encode("runs/mnist/model.safetensors", images)    # doctest: +SKIP
     """
     network = the_model(model)
-    values = images_array(images, network.image_shape)
-    layout = layout_of(values.shape, network.image_shape, "images")
-    size = check_batch_size(batch_size, network.image_shape)
-    check_integer_range((values[rows] for rows in batches(len(values), size)), "images")
-    codes = np.empty((len(values), network.encoding_dim), np.float32)
+    given = GivenImages(network, images, batch_size)
+    codes = np.empty((len(given), network.encoding_dim), np.float32)
     with ready(network, device) as tensor:
-        for rows in batches(len(values), size):
-            block = intensities(values[rows], "images")
-            batch = tensor(to_channel_first(block, layout, network.image_shape))
-            codes[rows] = array(network.encode(batch))
+        for rows in given.ranges():
+            codes[rows] = array(network.encode(tensor(given.block(rows))))
     return codes
 
 
@@ -146,16 +162,12 @@ def reconstruct(
     >>> error = ((aesearch.reconstruct(model, x) - x) ** 2).mean()    # doctest: +SKIP
     """
     network = the_model(model)
-    values = images_array(images, network.image_shape)
-    layout = layout_of(values.shape, network.image_shape, "images")
-    size = check_batch_size(batch_size, network.image_shape)
-    check_integer_range((values[rows] for rows in batches(len(values), size)), "images")
-    found = np.empty(shape_in(layout, len(values), network.image_shape), np.float32)
+    given = GivenImages(network, images, batch_size)
+    found = np.empty(shape_in(given.layout, len(given), network.image_shape), np.float32)
     with ready(network, device) as tensor:
-        for rows in batches(len(values), size):
-            block = intensities(values[rows], "images", unclamped=unclamped)
-            batch = tensor(to_channel_first(block, layout, network.image_shape))
-            found[rows] = from_channel_first(array(network(batch)), layout)
+        for rows in given.ranges():
+            batch = tensor(given.block(rows, unclamped=unclamped))
+            found[rows] = from_channel_first(array(network(batch)), given.layout)
     return found
 
 
@@ -165,7 +177,7 @@ def evaluate(
     *,
     batch_size: int | None = None,
     device: str | torch.device | None = None,
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """Measure the reconstruction of each image: the worst are those that the model does not know.
 
     Parameters
@@ -190,19 +202,13 @@ def evaluate(
     --------
     >>> aesearch.evaluate(model, images).mse.nlargest(10)    # doctest: +SKIP
     """
-    import pandas as pd  # noqa: PLC0415 - beside its only use, and a while to import
-
     network = the_model(model)
-    values = images_array(images, network.image_shape)
-    layout = layout_of(values.shape, network.image_shape, "images")
-    size = check_batch_size(batch_size, network.image_shape)
-    check_integer_range((values[rows] for rows in batches(len(values), size)), "images")
+    given = GivenImages(network, images, batch_size)
     found: list[pd.DataFrame] = []
     with ready(network, device) as tensor:
         # No images at all are one empty batch.
-        for rows in list(batches(len(values), size)) or [slice(0, 0)]:
-            block = intensities(values[rows], "images")
-            batch = tensor(to_channel_first(block, layout, network.image_shape))
+        for rows in list(given.ranges()) or [slice(0, 0)]:
+            batch = tensor(given.block(rows))
             measured = image_metrics(network(batch), batch)
             found.append(pd.DataFrame({name: array(column) for name, column in measured.items()}))
     return pd.concat(found, ignore_index=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from aesearch.data.readers.folder import ORDINARY
 from aesearch.inference.inputs import Input
@@ -97,8 +98,6 @@ class Masks:
         path = self._masks[number]
         if path is None:
             return np.zeros(shape, bool) if self._is_ordinary[number] else None
-        from PIL import Image  # noqa: PLC0415 - only masks need it
-
         try:
             with Image.open(path) as image:
                 mask = np.asarray(image.convert("L")) > 0

@@ -4,27 +4,19 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from aesearch.evaluation.metrics import squared_errors
-from aesearch.inference.functions import Model, images_array
+from aesearch.inference.functions import GivenImages, Model
 from aesearch.inference.known_oddities import Masks, RocAreas
-from aesearch.inference.layouts import (
-    check_integer_range,
-    intensities,
-    layout_of,
-    to_channel_first,
-)
 from aesearch.inference.network import array, batches, check_batch_size, ready, the_model
 from aesearch.inference.outputs import Add, table_output
-from aesearch.inference.stream import Job, array_output, picture_output, sample_columns
-from aesearch.studies.results.calibration import Calibration, image_fingerprints
-
-if TYPE_CHECKING:
-    import pandas as pd
+from aesearch.inference.stream import Columns, Job, array_output, picture_output, sample_columns
+from aesearch.studies.results.calibration import THRESHOLDS, Calibration, image_fingerprints
 
 NOT_CALIBRATED = (
     "this model comes without errors of ordinary images (calibration.json beside it): no p-values; "
@@ -39,7 +31,7 @@ def score_samples(
     *,
     batch_size: int | None = None,
     device: str | torch.device | None = None,
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """Say how odd each image is.
 
     Parameters
@@ -74,15 +66,11 @@ def score_samples(
     >>> scores[scores.p_value <= 0.01].sort_values("error")      # doctest: +SKIP
     """
     network = the_model(model)
-    values = images_array(images, network.image_shape)
-    layout = layout_of(values.shape, network.image_shape, "images")
-    size = check_batch_size(batch_size, network.image_shape)
-    check_integer_range((values[rows] for rows in batches(len(values), size)), "images")
-    errors, prints = np.empty(len(values)), np.empty(len(values), np.uint32)
+    given = GivenImages(network, images, batch_size)
+    errors, prints = np.empty(len(given)), np.empty(len(given), np.uint32)
     with ready(network, device) as tensor:
-        for rows in batches(len(values), size):
-            block = intensities(values[rows], "images")
-            block = to_channel_first(block, layout, network.image_shape)
+        for rows in given.ranges():
+            block = given.block(rows)
             batch, prints[rows] = tensor(block), image_fingerprints(block)
             errors[rows] = array(squared_errors(network(batch), batch))
     calibration = network.find_calibration()
@@ -108,10 +96,27 @@ class Scores:
         How well errors tell the odd from the ordinary, where INPUT says which is which.
     """
 
-    table: "pd.DataFrame"
+    table: pd.DataFrame
     n_ordinary: int
     n_known: int
     areas: RocAreas
+
+    @property
+    def at_most(self) -> dict[str, int]:
+        """How many images have a p-value of at most 0.01 and so on; empty without p-values."""
+        if not self.n_ordinary:
+            return {}
+        return {f"{level:g}": int((self.table.p_value <= level).sum()) for level in THRESHOLDS}
+
+    @property
+    def smallest(self) -> float:
+        """The smallest p-value that so many ordinary images can give."""
+        return 1 / (self.n_ordinary + 1)
+
+    @property
+    def warning(self) -> str | None:
+        """Why there are no p-values."""
+        return None if self.n_ordinary else NOT_CALIBRATED
 
 
 def score_to(
@@ -170,9 +175,7 @@ def _judged(
     return calibration.judged(errors, prints)
 
 
-def _table(errors: np.ndarray, p_values: np.ndarray, columns: dict[str, Any]) -> "pd.DataFrame":
-    import pandas as pd  # noqa: PLC0415 - beside its only use, and a while to import
-
+def _table(errors: np.ndarray, p_values: np.ndarray, columns: Columns) -> pd.DataFrame:
     return pd.DataFrame(columns | {"error": errors, "p_value": p_values})
 
 

@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from aesearch.artifacts import model_file
 from aesearch.artifacts.model_path import find_model
 from aesearch.data.notes import shown
+from aesearch.inference.denoiser import Answer, trained_to_denoise
 from aesearch.inference.functions import between, check_pairs
 from aesearch.inference.inputs import PARTS, Input, open_input
 from aesearch.inference.layouts import Layout, from_channel_first, layout_of, shape_in
@@ -33,10 +35,8 @@ from aesearch.options import OptionError
 from aesearch.studies.results.output_files import check_output
 from aesearch.terminal.display import make_display
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 Tell = Callable[[int, int], None]
+Columns = dict[str, Sequence[Any] | np.ndarray]  # of a table, by name
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Job:
 
     Attributes
     ----------
+    named : str
+        A model file, or the run folder or best.yaml that it lies beside.
     batch_size : int or None
         Samples at once; None for what a few dozen megabytes hold.
     device : str or None
@@ -53,6 +55,7 @@ class Job:
         Told after every batch; may raise to stop.
     """
 
+    named: str
     model: Autoencoder
     images: Input
     path: Path
@@ -67,6 +70,66 @@ class Job:
         if self.images.files:
             return "channel_first"
         return layout_of(self.images.shape, self.model.image_shape, self.images.source)
+
+    def encode(self) -> tuple[int, ...]:
+        """Write the codes of all images; returns the shape of their array.
+
+        A ``.npz`` holds ``codes``, and ``files``, ``labels`` and ``class_names`` where they are
+        known; a table the columns of ``sample_columns`` and ``code_0``, ``code_1`` and so on.
+        """
+        shape = (self.images.n_samples, self.model.encoding_dim)
+        output = array_output(self, "codes", shape)
+        if self.kind not in ("npy", "npz"):
+            output = table_output(
+                self.path, self.kind, lambda codes: _code_table(self.images, codes)
+            )
+        with output as add:
+            for batch in _results(self, decoded=False, unclamped=False):
+                add(batch)
+        return shape
+
+    def reconstruct(self, *, unclamped: bool = False) -> tuple[int, ...]:
+        """Write the reconstructions of all images; returns the shape of their array.
+
+        A ``.npz`` holds ``images``, and ``labels`` and ``class_names`` where they are known, so
+        that ``aesearch run`` can read it.
+        """
+        n_samples, layout = self.images.n_samples, self.image_layout
+        shape = shape_in(layout, n_samples, self.model.image_shape)
+        output: AbstractContextManager[Add]
+        if self.kind in ("png", "folder"):
+            output, layout = picture_output(self), "channel_first"
+        else:
+            output = array_output(self, "images", shape)
+        with output as add:
+            for batch in _results(self, decoded=True, unclamped=unclamped):
+                add(from_channel_first(batch, layout))
+        return shape
+
+    def trained_to_denoise(self) -> tuple[Answer, str]:
+        """Tell whether the model learned to remove a corruption, and what to say about it."""
+        return trained_to_denoise(self.named)
+
+    def interpolate(self, pairs: list[tuple[int, int]], steps: int) -> tuple[int, ...]:
+        """Write the images on the lines between pairs; returns the shape of their array.
+
+        Arrays are (pair, step, channel, height, width), ``images`` in a ``.npz`` with ``pairs``
+        beside them; a PNG has a row for each pair.
+        """
+        model = self.model
+        ends = check_pairs(pairs, self.images.n_samples)
+        # One row at a time: the pairs may lie anywhere in an input that is larger than memory.
+        rows = [slice(int(index), int(index) + 1) for index in ends.reshape(-1)]
+        with ready(model, self.device) as tensor:
+            inputs = [self.images.read(row, model.image_shape) for row in rows]
+            codes = array(model.encode(tensor(np.concatenate(inputs))))
+            points = between(codes.reshape(len(ends), 2, -1), steps)
+            with _line_output(self, ends, steps) as add:
+                for done, line in enumerate(points, start=1):
+                    images = array(model.decode(tensor(line)))
+                    add(images if self.kind in ("png", "folder") else images[None])
+                    self.tell(done, len(points))
+        return (*points.shape[:2], *model.image_shape)
 
 
 @contextmanager
@@ -126,7 +189,7 @@ def open_job(
         if found.notes:
             display.message(f"read {found.described}; {'; '.join(found.notes)}")
         found.check(network.image_shape)
-        yield Job(network, found, path, kind, batch_size, device, display.images)
+        yield Job(model, network, found, path, kind, batch_size, device, display.images)
 
 
 def output_of(
@@ -150,30 +213,12 @@ def output_of(
     return path, kind
 
 
-def encode_to(job: Job) -> tuple[int, ...]:
-    """Write the codes of all images; returns the shape of their array.
-
-    A ``.npz`` holds ``codes``, and ``files``, ``labels`` and ``class_names`` where they are known;
-    a table the columns of ``sample_columns`` and ``code_0``, ``code_1`` and so on.
-    """
-    shape = (job.images.n_samples, job.model.encoding_dim)
-    output = array_output(job, "codes", shape)
-    if job.kind not in ("npy", "npz"):
-        output = table_output(job.path, job.kind, lambda codes: _code_table(job.images, codes))
-    with output as add:
-        for batch in _results(job, decoded=False, unclamped=False):
-            add(batch)
-    return shape
-
-
-def _code_table(images: Input, codes: np.ndarray) -> "pd.DataFrame":
-    import pandas as pd  # noqa: PLC0415 - beside its only use, and a while to import
-
+def _code_table(images: Input, codes: np.ndarray) -> pd.DataFrame:
     columns = {f"code_{unit}": codes[:, unit] for unit in range(codes.shape[1])}
     return pd.DataFrame(sample_columns(images) | columns)
 
 
-def sample_columns(images: Input) -> dict[str, Sequence[Any] | np.ndarray]:
+def sample_columns(images: Input) -> Columns:
     """Say which image a row is of, as columns of a table.
 
     Returns
@@ -182,7 +227,7 @@ def sample_columns(images: Input) -> dict[str, Sequence[Any] | np.ndarray]:
         ``file``, its path within INPUT, where images are files, else ``index``, from 0;
         ``label`` where it is known: the name of its class, else its number.
     """
-    found: dict[str, Sequence[Any] | np.ndarray]
+    found: Columns
     found = {"file": file_names(images)} if images.files else {"index": range(images.n_samples)}
     if images.labels is not None:
         names = images.class_names
@@ -198,47 +243,6 @@ def file_names(images: Input) -> list[str]:
     else:
         inside = [file.relative_to(root).as_posix() for file in images.files]
     return [shown(name) for name in inside]
-
-
-def reconstruct_to(job: Job, *, unclamped: bool = False) -> tuple[int, ...]:
-    """Write the reconstructions of all images; returns the shape of their array.
-
-    A ``.npz`` holds ``images``, and ``labels`` and ``class_names`` where they are known, so
-    that ``aesearch run`` can read it.
-    """
-    n_samples, layout = job.images.n_samples, job.image_layout
-    shape = shape_in(layout, n_samples, job.model.image_shape)
-    output: AbstractContextManager[Add]
-    if job.kind in ("png", "folder"):
-        output, layout = picture_output(job), "channel_first"
-    else:
-        output = array_output(job, "images", shape)
-    with output as add:
-        for batch in _results(job, decoded=True, unclamped=unclamped):
-            add(from_channel_first(batch, layout))
-    return shape
-
-
-def interpolate_to(job: Job, pairs: list[tuple[int, int]], steps: int) -> tuple[int, ...]:
-    """Write the images on the lines between pairs; returns the shape of their array.
-
-    Arrays are (pair, step, channel, height, width), ``images`` in a ``.npz`` with ``pairs``
-    beside them; a PNG has a row for each pair.
-    """
-    model = job.model
-    ends = check_pairs(pairs, job.images.n_samples)
-    # One row at a time: the pairs may lie anywhere in an input that is larger than memory.
-    rows = [slice(int(index), int(index) + 1) for index in ends.reshape(-1)]
-    with ready(model, job.device) as tensor:
-        inputs = [job.images.read(row, model.image_shape) for row in rows]
-        codes = array(model.encode(tensor(np.concatenate(inputs))))
-        points = between(codes.reshape(len(ends), 2, -1), steps)
-        with _line_output(job, ends, steps) as add:
-            for done, line in enumerate(points, start=1):
-                images = array(model.decode(tensor(line)))
-                add(images if job.kind in ("png", "folder") else images[None])
-                job.tell(done, len(points))
-    return (*points.shape[:2], *model.image_shape)
 
 
 def _line_output(job: Job, ends: np.ndarray, steps: int) -> AbstractContextManager[Add]:

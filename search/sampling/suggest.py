@@ -125,7 +125,7 @@ def is_enqueued(trial: FrozenTrial) -> bool:
     return ENQUEUED in trial.system_attrs
 
 
-def _running(params: Mapping[str, Any], kinds: Mapping[str, BaseDistribution]) -> FrozenTrial:
+def _running(params: Params, kinds: Mapping[str, BaseDistribution]) -> FrozenTrial:
     own = {name: kinds[name] for name in params}
     return create_trial(state=TrialState.RUNNING, params=dict(params), distributions=own)
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from aesearch.studies.errors import AesearchError, SpecError
-from aesearch.studies.spec.dimensions import Dimension
+from aesearch.studies.spec.dimensions import Dimension, Params
 from aesearch.studies.spec.load import spec_from_mapping
 from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.spec.space import SEARCHABLE, Range, hidden_name, hidden_widths
@@ -112,7 +112,7 @@ def _from_table(path: Path, text: str) -> list[dict[str, Any]]:
 
 def completed(
     spec: ResolvedSpec, wish: Mapping[str, Any], image_shape: tuple[int, int, int]
-) -> dict[str, Any]:
+) -> Params:
     """Give a configuration a value for each dimension that its architecture has.
 
     What it leaves out is as in the study's default configuration, or nearest to it where that

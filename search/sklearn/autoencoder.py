@@ -24,6 +24,7 @@ from aesearch.sklearn.tables import from_unit, layout_of, problem_of, range_of, 
 from aesearch.studies.errors import DataError
 from aesearch.studies.spec.load import spec_from_mapping
 from aesearch.studies.spec.study import StudySpec
+from aesearch.training.memory import images_for
 from aesearch.training.retrain import retrain
 
 # Every default is the specification's.
@@ -192,7 +193,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         with training_process(int(problem.spec.compute.threads)):
             (found,) = retrain(
                 problem,
-                torch.from_numpy(problem.images).to(device),
+                images_for(problem, device),
                 problem.spec.configuration({}),
                 [0],
                 on_epoch=lambda _epoch, _n_members: None,

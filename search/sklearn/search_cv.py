@@ -3,7 +3,7 @@
 import tempfile
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ from aesearch.sampling.suggest import cut_grid
 from aesearch.sklearn.autoencoder import Autoencoder, plain, seed_of, training_process
 from aesearch.sklearn.tables import layout_of, problem_of, range_of
 from aesearch.studies.errors import DataError
+from aesearch.studies.results.frames import front
 from aesearch.studies.results.records import StudySnapshot, TrialRecord
 from aesearch.studies.spec.load import spec_from_mapping
 from aesearch.studies.spec.study import StudySpec
@@ -61,7 +62,11 @@ class AutoencoderSearchCV(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         the estimator has an ``image_shape``.
     sampler : {"auto", "gp", "tpe", "random", "grid", "qmc"}
     pruner : {"none", "median", "halving", "hyperband"}
-    select : {"best", "one-se"}
+    select : {"best", "one-se", "knee"}
+    objectives : sequence of {"mse", "encoding_dim", "n_parameters"}
+        What counts beside the MSE, which is always one of them; fills ``front_``.
+    max_parameters : int, optional
+        Weights that a network may have at most; larger ones are not tried.
     unstable_loss : float
         A trial whose last loss (data range 1) is above it on any fold is never chosen. The
         default allows all: what is bad for images need not be for other rows.
@@ -88,6 +93,9 @@ class AutoencoderSearchCV(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         folds, ``rank_test_score`` (1 is the best; trials without scores share the last);
         ``state`` (complete, pruned, failed), ``eligible`` (complete and stable). Scores are
         negative mean squared errors in units of X; NaN for a trial that was not completed.
+    front_ : DataFrame
+        Trials on the Pareto front of the objectives (of MSE and code size where there is one):
+        ``number``, ``mse`` (data range 1), ``encoding_dim``, ``n_parameters`` and ``knee``.
     n_splits_ : int
     n_features_in_ : int
     feature_names_in_ : ndarray of str
@@ -111,6 +119,8 @@ class AutoencoderSearchCV(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         sampler: str = _SEARCH.sampler,
         pruner: str = _SEARCH.pruner,
         select: str = _SEARCH.select,
+        objectives: Sequence[str] = _SEARCH.objectives,
+        max_parameters: int | None = _SEARCH.max_parameters,
         unstable_loss: float = 1.0,
         refit: bool = True,
         n_jobs: int | None = None,
@@ -124,6 +134,8 @@ class AutoencoderSearchCV(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self.sampler = sampler
         self.pruner = pruner
         self.select = select
+        self.objectives = objectives
+        self.max_parameters = max_parameters
         self.unstable_loss = unstable_loss
         self.refit = refit
         self.n_jobs = n_jobs
@@ -166,6 +178,7 @@ class AutoencoderSearchCV(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self.best_index_ = snapshot.chosen
         self.best_params_ = dict(snapshot.trials[snapshot.chosen].params)
         self.best_score_ = float(self.cv_results_["mean_test_score"][self.best_index_])
+        self.front_ = front(snapshot)
         self.n_splits_ = spec.search.folds
         if self.refit:
             self.best_estimator_ = clone(template).set_params(**self.best_params_).fit(X)
@@ -210,6 +223,8 @@ class AutoencoderSearchCV(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             "sampler": self.sampler,
             "pruner": self.pruner,
             "select": self.select,
+            "objectives": plain(self.objectives),
+            "max_parameters": plain(self.max_parameters),
             "unstable_loss": plain(self.unstable_loss),
         }
         document["space"] = dict(self.space or {})

@@ -14,6 +14,7 @@ import torch
 from optuna.trial import TrialState
 
 from aesearch.data.study_data import Problem
+from aesearch.models.training.device_images import DeviceImages
 from aesearch.models.training.early_stopping import EarlyStopping
 from aesearch.sampling.suggest import Pruner
 from aesearch.studies.results.records import Picture
@@ -27,7 +28,7 @@ from aesearch.training.rungs import Rung, diverged, pictures
 
 def train_as_delivered(
     problem: Problem,
-    images: torch.Tensor,
+    images: DeviceImages,
     configurations: Mapping[int, Configuration],
     *,
     population: int,

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import torch
 from optuna.trial import TrialState
 
 from aesearch.data.study_data import Problem
+from aesearch.models.training.device_images import DeviceImages
 from aesearch.sampling.suggest import Pruner
 from aesearch.studies.results.records import Picture
 from aesearch.studies.results.selection import fold_scores, mean_and_standard_error
@@ -19,7 +19,7 @@ from aesearch.training.rungs import Rung, diverged, pictures
 
 def train_fixed_epochs(
     problem: Problem,
-    images: torch.Tensor,
+    images: DeviceImages,
     configurations: Mapping[int, Configuration],
     *,
     population: int,

@@ -3,11 +3,10 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
-
 from aesearch.data.study_data import Problem
 from aesearch.models.runtime import is_out_of_memory
 from aesearch.models.training.capture import release_memory
+from aesearch.models.training.device_images import DeviceImages
 from aesearch.sampling.suggest import Pruner
 from aesearch.studies.spec.study import Configuration
 from aesearch.training.delivery import train_as_delivered
@@ -19,7 +18,7 @@ log = logging.getLogger("aesearch.worker")
 
 def train_generation(
     problem: Problem,
-    images: torch.Tensor,
+    images: DeviceImages,
     configurations: Mapping[int, Configuration],
     *,
     population: int,
@@ -35,8 +34,8 @@ def train_generation(
 
     Parameters
     ----------
-    images : Tensor, (sample, channel, height, width), uint8
-        ``problem.images`` on the device.
+    images : DeviceImages
+        Those of ``problem``.
     configurations : mapping of trial number to Configuration
     population : int
         Members that train as one batch, at most; >= 1.

@@ -11,6 +11,7 @@ from scipy.special import stdtrit
 
 from aesearch.data.study_data import Problem
 from aesearch.models.training.denoising import Denoising, InputCorruption
+from aesearch.models.training.device_images import DeviceImages
 from aesearch.models.training.early_stopping import EarlyStopping
 from aesearch.models.training.member import Member
 from aesearch.models.training.population import Population
@@ -52,7 +53,7 @@ class Group:
 
 def populations(
     problem: Problem,
-    images: torch.Tensor,
+    images: DeviceImages,
     configurations: Mapping[int, Configuration],
     *,
     folds: Sequence[int],
@@ -65,8 +66,8 @@ def populations(
 
     Parameters
     ----------
-    images : Tensor, (sample, channel, height, width), uint8
-        ``problem.images`` on the device.
+    images : DeviceImages
+        Those of ``problem``.
     configurations : mapping of trial number to Configuration
     folds : sequence of int
         Each trial has a member for each of them.
@@ -76,12 +77,10 @@ def populations(
     kinds: dict[tuple[Any, ...], list[tuple[int, int]]] = {}
     for number, configuration in configurations.items():
         kinds.setdefault(_kind(configuration), []).extend((number, fold) for fold in folds)
-    # Before the memory is counted that is left.
-    problem.noisy_on(images.device)
     train, validation = parts(folds[0])
     population = bounded_population(
         problem,
-        images.device,
+        images,
         [[configurations[number] for number, _ in members] for members in kinds.values()],
         population=population,
         n_train=len(train),
@@ -143,7 +142,7 @@ def build_member(
 
 def build_population(
     problem: Problem,
-    images: torch.Tensor,
+    images: DeviceImages,
     members: Sequence[Member],
     configuration: Configuration,
     *,
@@ -171,10 +170,8 @@ def build_population(
         averaging=training.averaging_decay if training.averaging == "ema" else None,
         epochs=epochs,
         batch_size=configuration.batch_size,
-        device=str(images.device),
         precision=compute.precision,
         denoising=denoising_of(problem.spec),
-        noisy=problem.noisy_on(images.device),
     )
 
 

@@ -1,4 +1,4 @@
-"""How many members of a study train as one population where a device's memory bounds them."""
+"""What a device's memory bounds: how many images stay on it, how many members train as one."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -9,6 +9,7 @@ import torch
 from aesearch.data.study_data import Problem
 from aesearch.models.autoencoder import build_autoencoder
 from aesearch.models.training.capture import can_capture
+from aesearch.models.training.device_images import DeviceImages
 from aesearch.models.training.memory import (
     MemberBytes,
     fitting_members,
@@ -20,10 +21,40 @@ from aesearch.studies.spec.study import Configuration
 
 log = logging.getLogger("aesearch.worker")
 
+# Share of a device's free memory that images may take, the window for those that come and go
+# included; the rest is for the populations.
+IMAGE_SHARE = 0.5
+# Of that, what the window takes.
+WINDOW_SHARE = 0.25
+
+
+def images_for(problem: Problem, device: str) -> DeviceImages:
+    """Put the images of a study on a device: as many as it has room for.
+
+    The others come to it as steps need them, which changes no number. On a CPU nothing is copied.
+    """
+    images = torch.from_numpy(problem.images)
+    noisy = None if problem.noisy is None else torch.from_numpy(problem.noisy)
+    free = free_bytes(torch.device(device))
+    n_bytes = images.nbytes + (0 if noisy is None else noisy.nbytes)
+    if free is None or n_bytes <= IMAGE_SHARE * free:
+        return DeviceImages(images, device, noisy=noisy)
+    n_places = int(IMAGE_SHARE * free * len(images) / n_bytes)
+    window = max(1, int(WINDOW_SHARE * n_places))
+    n_resident = max(0, n_places - window)
+    log.info(
+        "%d of %d images stay on the device, which has %d MB free; the others come as steps need "
+        "them",
+        n_resident,
+        len(images),
+        free // 10**6,
+    )
+    return DeviceImages(images, device, noisy=noisy, n_resident=n_resident, window=window)
+
 
 def bounded_population(
     problem: Problem,
-    device: torch.device,
+    images: DeviceImages,
     kinds: Iterable[Sequence[Configuration]],
     *,
     population: int,
@@ -31,6 +62,8 @@ def bounded_population(
     n_validation: int,
 ) -> int:
     """Bound a population by the memory that is free now; unbounded where nobody says.
+
+    And by the window of images that do not all stay on the device.
 
     Parameters
     ----------
@@ -41,7 +74,7 @@ def bounded_population(
     n_train, n_validation : int
         Images of a member.
     """
-    free = free_bytes(device)
+    free = free_bytes(images.device)
     if free is None:
         return population
     members = [
@@ -49,7 +82,9 @@ def bounded_population(
         for kind in kinds
         for each in [_bytes(problem, kind, n_train, n_validation)] * len(kind)
     ]
-    fitting = fitting_members(free, members, recorded=can_capture(device))
+    fitting = fitting_members(free, members, recorded=can_capture(images.device))
+    if images.streams:
+        fitting = min(fitting, max(1, images.window // _images_of_a_step(problem)))
     if fitting < min(population, len(members)):
         log.info("populations of %d: %d MB of memory are free", fitting, free // 10**6)
     return min(population, fitting)
@@ -73,7 +108,6 @@ def _bytes(
         shortcut=one.shortcut,
         output=one.output,
     )
-    evaluated = evaluation_size(training.batch_size, prod(problem.image_shape))
     return member_bytes(
         widest,
         optimizer=training.optimizer,
@@ -81,7 +115,12 @@ def _bytes(
         precision=problem.spec.compute.precision,
         corrupted=training.corruption != "none" or problem.noisy is not None,
         batch_size=min(training.batch_size, n_train),
-        evaluation_size=min(evaluated, n_validation),
+        evaluation_size=min(_images_of_a_step(problem), n_validation),
         n_train=n_train,
         n_validation=n_validation,
     )
+
+
+def _images_of_a_step(problem: Problem) -> int:
+    """Images of a member that a step sees at most: one of an evaluation."""
+    return evaluation_size(int(problem.spec.training.batch_size), prod(problem.image_shape))

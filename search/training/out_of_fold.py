@@ -13,8 +13,8 @@ from aesearch.evaluation.metrics import image_errors
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.models.runtime import is_out_of_memory
 from aesearch.models.shortcut import is_pca
+from aesearch.models.training.device_images import DeviceImages
 from aesearch.seeds import derive_seed
-from aesearch.studies.errors import RunFailedError
 from aesearch.studies.results.calibration import (
     ENOUGH_HELD_OUT,
     Calibration,
@@ -23,6 +23,7 @@ from aesearch.studies.results.calibration import (
 )
 from aesearch.studies.spec.study import Configuration
 from aesearch.training.members import build_member, build_population, early_stopping
+from aesearch.training.memory import images_for
 
 log = logging.getLogger("aesearch.worker")
 
@@ -32,6 +33,7 @@ def calibrate(
     problem: Problem,
     configuration: Configuration,
     check: Callable[[], None] = lambda: None,
+    out_of_fold: Callable[[], np.ndarray | None] | None = None,
 ) -> Calibration | None:
     """Measure a delivered network on images that it did not train on.
 
@@ -47,12 +49,13 @@ def calibrate(
         That the model was trained with.
     check : callable
         Called every few seconds; may raise to stop.
+    out_of_fold : callable, optional
+        Gives what ``out_of_fold_errors`` does, where somebody has it already.
 
     Returns
     -------
     Calibration or None
-        None where a network of a fold diverges or memory runs out, which is logged: the model is
-        as good without.
+        None where a network of a fold diverges or memory runs out: the model is as good without.
     """
     train, held_out = problem.holdout_indices()
     unseeing = unseeing_of(model, problem, configuration, train, held_out)
@@ -62,17 +65,22 @@ def calibrate(
         "weights_sha256": weights_sha256(model),
         "seed": derive_seed(problem.spec.seed, "calibration"),
     }
-    if len(held_out) >= ENOUGH_HELD_OUT:
+    if not needs_networks(problem):
         return calibration_of("held-out", delivered, held_out, problem.inputs, **about)
-    try:
+    if out_of_fold is None:
         errors = out_of_fold_errors(problem, configuration, check)
-    except RuntimeError as error:
-        if not isinstance(error, RunFailedError) and not is_out_of_memory(error):
-            raise
-        log.warning("scores of new images get no p-values: %s", error)
+    else:
+        errors = out_of_fold()
+    if errors is None:
         return None
     scaled = scaled_to(errors, delivered, errors[held_out])
     return calibration_of("out-of-fold", scaled, np.arange(len(errors)), problem.inputs, **about)
+
+
+def needs_networks(problem: Problem) -> bool:
+    """Whether too few images stop the training for p-values, so that folds are trained for them."""
+    _, held_out = problem.holdout_indices()
+    return len(held_out) < ENOUGH_HELD_OUT
 
 
 def unseeing_of(
@@ -89,39 +97,50 @@ def unseeing_of(
     """
     if not is_pca(model.encoder, model.decoder):
         return model
-    images = torch.from_numpy(problem.images)
+    images = images_for(problem, "cpu")
     member = build_member(configuration, problem.spec.seed, train, held_out)
     return build_population(problem, images, [member], configuration, epochs=1).extract(0)
 
 
 def out_of_fold_errors(
-    problem: Problem, configuration: Configuration, check: Callable[[], None] = lambda: None
-) -> np.ndarray:
+    problem: Problem,
+    configuration: Configuration,
+    check: Callable[[], None] = lambda: None,
+    images: DeviceImages | None = None,
+) -> np.ndarray | None:
     """Mean squared error of each image by a network that was trained without its fold.
+
+    Parameters
+    ----------
+    images : DeviceImages, optional
+        Those of ``problem``, where they are on a device already.
 
     Returns
     -------
-    ndarray of float64, (sample,)
-
-    Raises
-    ------
-    RunFailedError
-        A network diverged.
+    ndarray of float64, (sample,), or None
+        None where a network diverges or memory runs out, which is logged.
     """
     errors = np.empty(len(problem.images))
-    for fold, network in fold_networks(problem, configuration, check):
-        _, held_out = problem.fold_indices(fold)
-        errors[held_out] = image_errors(network, problem.inputs[held_out], check)
+    try:
+        for fold, network in fold_networks(problem, configuration, check, images):
+            _, held_out = problem.fold_indices(fold)
+            errors[held_out] = image_errors(network, problem.inputs[held_out], check)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        log.warning("scores of new images get no p-values: %s", error)
+        return None
     if not np.isfinite(errors).all():
-        raise RunFailedError(
-            "the networks of the folds must reach finite errors, got one that diverged; choose a "
-            "smaller learning rate"
-        )
+        log.warning("scores of new images get no p-values: a network of a fold diverged")
+        return None
     return errors
 
 
 def fold_networks(
-    problem: Problem, configuration: Configuration, check: Callable[[], None] = lambda: None
+    problem: Problem,
+    configuration: Configuration,
+    check: Callable[[], None] = lambda: None,
+    images: DeviceImages | None = None,
 ) -> Iterator[tuple[int, Autoencoder]]:
     """Train a network on the other folds than each, less an inner share that stops it early.
 
@@ -135,9 +154,9 @@ def fold_networks(
         On the CPU.
     """
     spec = problem.spec
-    images = torch.from_numpy(problem.images)
-    if spec.compute.device == "cuda" and torch.cuda.is_available():
-        images = images.cuda()
+    if images is None:
+        on_gpu = spec.compute.device == "cuda" and torch.cuda.is_available()
+        images = images_for(problem, "cuda" if on_gpu else "cpu")
     folds, max_epochs = range(spec.search.folds), spec.retrain.max_epochs
     for start in range(0, len(folds), spec.compute.population):
         part = folds[start : start + spec.compute.population]

@@ -1,10 +1,8 @@
 """Retraining a configuration from several seeds with early stopping; no store, no files."""
 
-import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from hashlib import sha256
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,12 +13,11 @@ from aesearch.data.study_data import Problem
 from aesearch.models.autoencoder import Autoencoder
 from aesearch.models.runtime import is_out_of_memory
 from aesearch.models.training.capture import release_memory
+from aesearch.models.training.device_images import DeviceImages
 from aesearch.models.training.early_stopping import EarlyStopping
 from aesearch.models.training.population import Population
 from aesearch.seeds import derive_seed
 from aesearch.studies.errors import RunFailedError
-from aesearch.studies.spec.former import MEANT
-from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.spec.study import Configuration
 from aesearch.training.members import build_member, build_population, early_stopping
 
@@ -58,55 +55,9 @@ class RetrainedSeed:
         return model_file.weights_sha256(self.model)
 
 
-def retrain_key(spec: ResolvedSpec, configuration: Configuration) -> str:
-    """Name everything a retraining depends on besides the data: equal keys, equal weights."""
-    chosen = asdict(configuration)
-    training = spec.training.model_dump(mode="json", exclude={"epochs"})
-    for name in ("optimizer", "schedule", "batch_size"):  # as the trial has them
-        training[name] = chosen.pop(name)
-    if spec.training.corruption == "none":
-        # A key from before there were corruptions still names the same weights.
-        chosen = {name: value for name, value in chosen.items() if "corruption" not in name}
-        training = {name: value for name, value in training.items() if "corruption" not in name}
-    # Keys from before there were these settings still name the same weights.
-    for name, former in MEANT["model"].items():
-        if chosen[name] == former:
-            del chosen[name]
-    if spec.training.averaging == "none":
-        training = {name: v for name, v in training.items() if not name.startswith("averaging")}
-    how = spec.retrain.model_dump(mode="json")
-    if spec.retrain.min_delta_mode == "absolute":
-        del how["min_delta_mode"]
-    parts = {
-        "seed": spec.seed,
-        "configuration": chosen,
-        "training": training,
-        "retrain": how,
-        "compute": spec.compute.model_dump(mode="json"),
-        "limit": spec.data.limit,
-    }
-    # The same settings, but other weights since then; all others keep their keys.
-    if configuration.code_activation == "relu" and configuration.dropout and _hides(configuration):
-        parts["dropout"] = "behind the code too"
-    in_bfloat16 = (spec.compute.device, spec.compute.precision) == ("cpu", "bfloat16")
-    if configuration.architecture == "conv" and in_bfloat16:
-        parts["convolutions"] = "in bfloat16"
-    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _hides(configuration: Configuration) -> bool:
-    return configuration.architecture == "conv" or bool(configuration.hidden)
-
-
-def seed_chunks(spec: ResolvedSpec) -> list[range]:
-    """Split the seeds into populations by the same rule as the search: never by the workers."""
-    step, n_seeds = spec.compute.population, spec.retrain.seeds
-    return [range(start, min(start + step, n_seeds)) for start in range(0, n_seeds, step)]
-
-
 def retrain(
     problem: Problem,
-    images: torch.Tensor,
+    images: DeviceImages,
     configuration: Configuration,
     seed_indices: Sequence[int],
     *,
@@ -121,8 +72,8 @@ def retrain(
 
     Parameters
     ----------
-    images : Tensor, (sample, channel, height, width), uint8
-        ``problem.images`` on the device; the held-out part of them stops the training.
+    images : DeviceImages
+        Those of ``problem``; the held-out part of them stops the training.
     seed_indices : sequence of int
         Which of the study's retraining seeds.
     on_epoch : callable(epoch, seeds still training)
@@ -157,7 +108,7 @@ def retrain(
 
 def _together(
     problem: Problem,
-    images: torch.Tensor,
+    images: DeviceImages,
     configuration: Configuration,
     seed_indices: Sequence[int],
     on_epoch: Callable[[int, int], None],

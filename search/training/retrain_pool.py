@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Protocol
 
-import torch
-
 from aesearch.artifacts import model_file
 from aesearch.data.study_data import Problem, load_problem
 from aesearch.evaluation.metrics import mean_squared_error
@@ -20,8 +18,10 @@ from aesearch.models.runtime import prepare_process
 from aesearch.studies.errors import RunFailedError
 from aesearch.studies.results.records import TrainedSeed
 from aesearch.studies.spec.resolved import ResolvedSpec
+from aesearch.training.memory import images_for
 from aesearch.training.pool_process import StoppedError, begin, shared
-from aesearch.training.retrain import retrain, seed_chunks
+from aesearch.training.retrain import retrain
+from aesearch.training.retrain_key import seed_chunks
 
 _SAY_S = 0.5
 
@@ -115,7 +115,7 @@ def _train_chunk(document: dict[str, Any], seed_indices: list[int]) -> list[Trai
     tell = _teller(seed_indices, spec)
     done = retrain(
         problem,
-        torch.from_numpy(problem.images).to(spec.compute.device),
+        images_for(problem, spec.compute.device),
         spec.configuration({}),
         seed_indices,
         on_epoch=tell,

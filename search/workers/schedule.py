@@ -15,7 +15,7 @@ from aesearch.studies.results.selection import choose, selection_sizes
 from aesearch.studies.spec.resolved import ResolvedSpec
 from aesearch.studies.spec.study import Configuration
 from aesearch.studies.store import ledger, retrain_results, search_results, status, study_rows
-from aesearch.training.retrain import retrain_key, seed_chunks
+from aesearch.training.retrain_key import retrain_key, seed_chunks
 
 log = logging.getLogger("aesearch.worker")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-import torch
+import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -38,6 +38,8 @@ from aesearch.studies.store import ledger, retrain_results, search_results, stud
 from aesearch.studies.store.ledger import ALL_KINDS, Lease, LeaseLostError
 from aesearch.studies.store.search_results import Outcome
 from aesearch.training.generation import train_generation
+from aesearch.training.memory import images_for
+from aesearch.training.out_of_fold import calibrate, needs_networks, out_of_fold_errors
 from aesearch.training.retrain import retrain
 from aesearch.training.rungs import Rung
 from aesearch.versions import check_versions
@@ -57,6 +59,10 @@ POLL_S = 0.25
 CHECKPOINT_S = 30.0
 LARGEST_CHECKPOINT = LARGEST_WEIGHTS["postgresql"]
 KINDS = {"search": ("search",), "retrain": ("retrain", "evaluate")}
+
+
+class _TooEarlyError(Exception):
+    """What the work waits for is held by nobody any more; it goes back."""
 
 
 class Worker:
@@ -100,6 +106,8 @@ class Worker:
         self._parent = parent
         self._hopeless = False
         self._finished: dict[int, FrozenTrial] = {}
+        # Errors for the p-values, and of which retraining's configuration they are.
+        self._out_of_fold: tuple[str | None, np.ndarray | None] = None, None
         self._study = study_rows.find_study(engine, name)
         check_versions(self._study)
         spec = study_rows.stored_spec(self._study)
@@ -122,8 +130,7 @@ class Worker:
         log.info("study %r: read %s", name, self._problem.read)
         check_same_data(self._problem, self._study.facts, name)
         try:
-            self._images = torch.from_numpy(self._problem.images).to(device)
-            self._problem.noisy_on(self._images.device)
+            self._images = images_for(self._problem, device)
         except RuntimeError as error:
             if is_broken_device(error):
                 raise DeviceLostError.of(error) from error
@@ -160,17 +167,33 @@ class Worker:
             False when there was nothing to take at this moment.
         """
         study = self._present()
-        lease = ledger.claim(
-            self._engine,
-            study,
-            owner=worker_name(os.getpid()),
-            lookahead=int(study.spec["search"]["lookahead"]),
-            kinds=self._kinds,
-        )
+        lease = self._claim(study, self._kinds)
+        if lease is None and self._could_calibrate(study):
+            lease = self._claim(study, ("evaluate",), beside_retraining=True)
         if lease is not None:
             self._hopeless = False
             self._do(lease)
         return lease is not None
+
+    def _claim(
+        self, study: study_rows.StudyRow, kinds: tuple[str, ...], *, beside_retraining: bool = False
+    ) -> Lease | None:
+        return ledger.claim(
+            self._engine,
+            study,
+            owner=worker_name(os.getpid()),
+            lookahead=int(study.spec["search"]["lookahead"]),
+            kinds=kinds,
+            beside_retraining=beside_retraining,
+        )
+
+    def _could_calibrate(self, study: study_rows.StudyRow) -> bool:
+        """Whether the look at the test set has networks to train that wait for no retrained one."""
+        return (
+            "evaluate" in self._kinds
+            and study.retrain_key not in {None, self._out_of_fold[0]}
+            and needs_networks(self._problem)
+        )
 
     def is_over(self) -> bool:
         """Choose the winner if the search is over; whether nothing of its kinds is left then."""
@@ -235,7 +258,7 @@ class Worker:
             except ChoiceReopenedError as error:
                 log.warning("%s", error)
                 ledger.release(self._engine, lease)
-            except StoppedError:
+            except (StoppedError, _TooEarlyError):
                 ledger.release(self._engine, lease)
             except RunFailedError:
                 # Whoever mends the cause must not wait for the lease of who gave up.
@@ -406,10 +429,28 @@ class Worker:
     ) -> None:
         # Half a second, of scikit-learn, that only the worker that measures has to spend.
         from aesearch.evaluation.evaluate import evaluate  # noqa: PLC0415
-        from aesearch.training.out_of_fold import calibrate  # noqa: PLC0415
 
+        key = study.retrain_key
+        if key is None:
+            raise ChoiceReopenedError.of(study.name)
+        problem = replace(self._problem, spec=spec)
+        configuration = chosen_configuration(self._engine, study, spec)
+
+        def out_of_fold() -> np.ndarray | None:
+            if self._out_of_fold[0] != key:
+                errors = out_of_fold_errors(problem, configuration, beat.check, self._images)
+                self._out_of_fold = key, errors
+            return self._out_of_fold[1]
+
+        # A model that kills its evaluation each time still has its test error, and is exported.
+        survives = lease.attempt <= ledger.MAX_ATTEMPTS
+        if ledger.open_work(self._engine, study)["retrain"]:
+            if survives:
+                with self._costing_no_model():
+                    out_of_fold()
+            self._wait_for_retraining(study, beat)
         rows = retrain_results.retrained(self._engine, study)
-        if study.retrain_key is None or len(rows) != lease.size:
+        if len(rows) != lease.size:
             raise ChoiceReopenedError.of(study.name)
         mse = {
             row.seed_index: mean_squared_error(
@@ -421,26 +462,37 @@ class Worker:
             for row in rows
         }
         found = None
-        # A model that kills its evaluation each time still has its test error, and is exported.
-        if lease.attempt <= ledger.MAX_ATTEMPTS:
+        if survives:
             exported = best_seed(rows)
-            try:
+            with self._costing_no_model():
                 model = model_file.from_bytes(exported.weights)
-                problem = replace(self._problem, spec=spec)
-                configuration = chosen_configuration(self._engine, study, spec)
                 evaluation = evaluate(
                     model,
                     problem,
                     seed_index=exported.seed_index,
-                    calibration=calibrate(model, problem, configuration, beat.check),
+                    calibration=calibrate(model, problem, configuration, beat.check, out_of_fold),
                     check=beat.check,
                 )
                 found = (evaluation.document, evaluation.pictures)
-            except (AesearchError, LeaseLostError, StoppedError, SQLAlchemyError):
-                raise
-            except Exception:  # whatever it is, it costs the study no model
-                log.exception("the evaluation of study %r failed", study.name)
-        retrain_results.write_test(self._engine, lease, study.retrain_key, mse, found)
+        retrain_results.write_test(self._engine, lease, key, mse, found)
+
+    @contextmanager
+    def _costing_no_model(self) -> Iterator[None]:
+        """Log what goes wrong in an evaluation: whatever it is, the study has its model."""
+        try:
+            yield
+        except (AesearchError, LeaseLostError, StoppedError, SQLAlchemyError):
+            raise
+        except Exception:
+            log.exception("the evaluation of study %r failed", self._name)
+
+    def _wait_for_retraining(self, study: study_rows.StudyRow, beat: Heartbeat) -> None:
+        """Wait until others have retrained; _TooEarlyError where nobody holds what is left."""
+        while ledger.open_work(self._engine, study)["retrain"]:
+            beat.check()
+            if ledger.claimable(self._engine, study, lookahead=1, kinds=("retrain",)):
+                raise _TooEarlyError
+            self._stop.wait(POLL_S)
 
 
 def _in_one_line(error: BaseException) -> str:

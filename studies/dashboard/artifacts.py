@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import sqlalchemy as sa
 from optuna.artifacts.exceptions import ArtifactNotFound
@@ -134,28 +134,35 @@ def trial_files(connection: Connection, contents: StudyContents) -> list[TrialFi
     for number, fold, epoch, train, validation in contents.curves:
         curves.setdefault(number, []).append(CurvePoint(fold, epoch, train, validation))
     files = []
-    for trial_id, number, meta in _stored_metas(connection, row.study_id):
+    for stored in _stored_files(connection, row.study_id):
+        number = stored.number
         trial = FinishedTrial(
-            trial_id, records[number], tuple(curves.get(number, ())), pictures.get(number, {})
+            stored.trial_id,
+            records[number],
+            tuple(curves.get(number, ())),
+            pictures.get(number, {}),
         )
-        filename = str(meta["filename"])
-        if any(each.filename == filename for each in artifacts(row.name, trial)):
-            files.append(TrialFile(str(meta["artifact_id"]), filename, trial))
+        if any(each.filename == stored.filename for each in artifacts(row.name, trial)):
+            files.append(TrialFile(stored.artifact_id, stored.filename, trial))
     return files
 
 
 def stored_artifacts(connection: Connection, study_id: int) -> dict[str, tuple[int, str]]:
     """Map every artifact id of a study's trials to its trial id and file name."""
-    return {
-        str(meta["artifact_id"]): (trial_id, str(meta["filename"]))
-        for trial_id, _, meta in _stored_metas(connection, study_id)
-    }
+    stored = _stored_files(connection, study_id)
+    return {file.artifact_id: (file.trial_id, file.filename) for file in stored}
 
 
-def _stored_metas(
-    connection: Connection, study_id: int
-) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Trial id, trial number and description of every file of a study's trials."""
+class _StoredFile(NamedTuple):
+    """A file of a trial that the store lists: the trial's id and number, and what it is called."""
+
+    trial_id: int
+    number: int
+    artifact_id: str
+    filename: str
+
+
+def _stored_files(connection: Connection, study_id: int) -> Iterator[_StoredFile]:
     attributes, trials = optuna_tables.SYSTEM_ATTRIBUTES, optuna_tables.TRIALS
     rows = connection.execute(
         sa.select(attributes.c.trial_id, trials.c.number, attributes.c.value_json)
@@ -164,14 +171,17 @@ def _stored_metas(
         .order_by(attributes.c.trial_id, attributes.c.trial_system_attribute_id)
     )
     for row in rows:
-        meta = _meta(row.value_json)
-        if meta is not None:
-            yield row.trial_id, row.number, meta
+        names = _names(row.value_json)
+        if names is not None:
+            yield _StoredFile(row.trial_id, row.number, *names)
 
 
-def _meta(value_json: str) -> dict[str, Any] | None:
+def _names(value_json: str) -> tuple[str, str] | None:
+    """Id and name of a file from its attribute; the dashboard writes null when it deletes it."""
     meta = json.loads(json.loads(value_json))
-    return meta if isinstance(meta, dict) else None  # the dashboard writes null when it deletes
+    if not isinstance(meta, dict):
+        return None
+    return str(meta["artifact_id"]), str(meta["filename"])
 
 
 class StoredArtifacts:
@@ -198,12 +208,12 @@ class StoredArtifacts:
                 .join(trials, trials.c.trial_id == attributes.c.trial_id)
                 .where(attributes.c.key == KEY_PREFIX + artifact_id)
             ).first()
-            meta = None if row is None else _meta(row.value_json)
-            if row is None or meta is None:
+            names = None if row is None else _names(row.value_json)
+            if row is None or names is None:
                 raise ArtifactNotFound(artifact_id)
             found = finished_trials(connection, row.study_id, [row.trial_id])
         try:
-            return io.BytesIO(content(found[0], str(meta["filename"])))
+            return io.BytesIO(content(found[0], names[1]))
         except (IndexError, KeyError):
             raise ArtifactNotFound(artifact_id) from None
 

@@ -12,6 +12,7 @@ from typing import Any
 from aesearch.studies.dashboard.finished import CurvePoint
 from aesearch.studies.results.records import TrialRecord
 from aesearch.studies.results.selection import eligible_trials
+from aesearch.studies.results.summary import Front
 from aesearch.studies.results.text import parameter_text, value_text
 
 Plotly = dict[str, Any]  # a part of a figure, as plotly's JSON has it
@@ -31,6 +32,7 @@ def study_figures(
     ties: Sequence[int] | None,
     winner: int | None,
     curve: Sequence[CurvePoint],
+    front: Front | None = None,
 ) -> dict[str, str]:
     """Draw what Optuna's own plots do not show; a figure without anything to show is left out.
 
@@ -42,6 +44,8 @@ def study_figures(
         The trial that was chosen; None before that.
     curve : sequence of CurvePoint
         Of the winner, or of the best trial so far.
+    front : Front, optional
+        Of a study with more than one objective.
 
     Returns
     -------
@@ -54,6 +58,7 @@ def study_figures(
     figures = {
         "best-trials": _best_trials(ranked[:BEST_SHOWN], ties, winner),
         "encoding-dimension": _encoding_dimension(ranked, shown),
+        "pareto-front": _pareto_front(trials, front, shown),
         "fold-curves": _fold_curves(curve, shown, chosen=winner is not None),
     }
     return {
@@ -139,6 +144,29 @@ def _encoding_dimension(ranked: Sequence[TrialRecord], shown: int) -> Plotly | N
         figure["layout"]["xaxis"] |= {"type": "log"}
     if len(dims) <= _DIMENSIONS_NAMED:
         figure["layout"]["xaxis"] |= {"tickvals": dims, "ticktext": list(map(str, dims))}
+    return figure
+
+
+def _pareto_front(trials: Sequence[TrialRecord], front: Front | None, shown: int) -> Plotly | None:
+    """Loss against weights; by the encoding dimension every study has a figure."""
+    if front is None or "n_parameters" not in front.objectives:
+        return None
+    weights = {row.number: row.n_parameters for row in front.trials}
+    on_front = [trial for trial in trials if trial.number in weights]
+    groups = [
+        ("on the front", _BLUE, [t for t in on_front if t.number not in {front.knee, shown}]),
+        ("its knee", _GREY, [t for t in on_front if t.number == front.knee != shown]),
+        (f"trial {shown}", _ORANGE, [t for t in on_front if t.number == shown]),
+    ]
+    traces = [
+        _points([weights[t.number] for t in group], group, name=name, colour=colour)
+        for name, colour, group in groups
+        if group
+    ]
+    title = "What more weights buy: the trials on the Pareto front"
+    figure = _figure(traces, title, "weights", "validation MSE per pixel")
+    if max(weights.values()) >= 8 * min(weights.values()):
+        figure["layout"]["xaxis"] |= {"type": "log"}
     return figure
 
 

@@ -231,6 +231,7 @@ def _publish_study(engine: Engine, study_id: int, snapshot: StudySnapshot) -> bo
             snapshot.trials,
             ties=None if ties is None else [tie.number for tie in ties.trials],
             winner=snapshot.chosen,
+            front=found.front,
             curve=[
                 point
                 for trial in finished_trials(connection, study_id, best)

@@ -1,14 +1,17 @@
-"""What a ``best.yaml`` says was reached: its part ``result``."""
+"""A ``best.yaml``: the chosen specification, and what it reached, its part ``result``."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import yaml
 from pydantic import BaseModel, ConfigDict
 
 from aesearch.studies.results.evaluation import Evaluation
 from aesearch.studies.results.records import Facts, RetrainRecord, StudySnapshot, TrialRecord
 from aesearch.studies.results.summary import front_of
+from aesearch.studies.spec.space import hidden_name
+from aesearch.studies.spec.study import Configuration, StudySpec
 
 
 class _Part(BaseModel):
@@ -211,3 +214,50 @@ class Result(Origin):
     def exported(self) -> RetrainedResult:
         """The seed whose model is exported."""
         return next(s for s in self.retrained if s.seed_index == self.test.seed_index)
+
+
+def chosen_spec(spec: StudySpec, configuration: Configuration) -> StudySpec:
+    """Give the spec whose defaults are the chosen configuration: ``train`` needs no more."""
+    model = spec.model.model_dump()
+    model |= {
+        "architecture": configuration.architecture,
+        "encoding_dim": configuration.encoding_dim,
+        "dropout": configuration.dropout,
+        "code_activation": configuration.code_activation,
+        "shortcut": configuration.shortcut,
+        "initialization": configuration.initialization,
+        "activation": configuration.activation,
+    }
+    model["conv"]["channels"] = configuration.channels
+    if configuration.architecture == "dense":
+        model["dense"] = {"hidden": hidden_name(configuration.hidden)}
+    document = spec.model_dump()
+    document["model"] = model
+    document["training"] |= {
+        "learning_rate": configuration.learning_rate,
+        "weight_decay": configuration.weight_decay,
+        "corruption_level": configuration.corruption_level,
+        "optimizer": configuration.optimizer,
+        "schedule": configuration.schedule,
+        "batch_size": configuration.batch_size,
+    }
+    return StudySpec.model_validate(document)
+
+
+def best_yaml(spec_yaml: str, result: Result) -> str:
+    """Join the chosen spec and what came of it into one file.
+
+    Parameters
+    ----------
+    spec_yaml : str
+        ``chosen_spec`` as YAML.
+    result : Result
+        Without times, so that the same study gives the same bytes.
+    """
+    head = (
+        "# The best configuration of a study, and what it reached.\n"
+        "#   aesearch train best.yaml     retrains it from this file alone\n"
+        "#   aesearch verify best.yaml    retrains it and compares the test number\n"
+    )
+    tail = yaml.safe_dump({"result": result.to_dict()}, sort_keys=False, allow_unicode=True)
+    return head + spec_yaml + tail

@@ -1,7 +1,6 @@
 """What a model reached on the test set, as the store and ``evaluation.json`` hold it."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Self
@@ -317,11 +316,6 @@ class Evaluation(Document):
     def from_json(cls, text: str) -> "Evaluation":
         """Read what ``to_json`` wrote."""
         return _adapter().validate_json(text)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Evaluation":
-        """Read what ``to_dict`` gave."""
-        return _adapter().validate_python(values)
 
     def to_json(self, indent: int | None = None) -> str:
         """Write it; equal evaluations give equal text.

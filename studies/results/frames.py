@@ -1,4 +1,4 @@
-"""A study as pandas tables with documented columns; how they are written to files is elsewhere.
+"""A study as pandas tables; how they are written to files is elsewhere.
 
 Types are pandas': what is missing is NaN in a float64 column, NA in an Int64 or string column.
 """
@@ -30,21 +30,7 @@ _SCORE_TYPES = {"number": "int64", "fold": "int64", "score": "float64"}
 
 
 def trials(snapshot: StudySnapshot) -> pd.DataFrame:
-    """One row per trial, in number order.
-
-    Returns
-    -------
-    DataFrame
-        ``number`` : int64, from 0.
-        ``state`` : string; waiting, running, complete, pruned, failed.
-        ``value`` : float64; mean over folds, MSE per pixel; for a pruned trial its last mean.
-        ``standard_error`` : float64; of ``value``, over folds.
-        ``fold_0``, ``fold_1``, … : float64; score of each fold of a complete trial.
-        ``epochs`` : int64; trained so far.
-        ``unstable``, ``reason`` : string; why it is never chosen, why it was pruned or failed.
-        One column per searched name, missing where it did not apply or the trial waits:
-        Int64 (``encoding_dim``), float64 (``learning_rate``) or string (``architecture``).
-    """
+    """One row per trial, in number order; columns as of ``aesearch.frames.trials``."""
     n_folds = snapshot.spec.search.folds
     rows = snapshot.trials
     columns: dict[str, pd.Series] = {
@@ -93,27 +79,12 @@ def _of_one_type(values: Sequence[Any]) -> pd.Series:
 
 
 def curves(rows: Sequence[tuple[int, int, int, float, float]]) -> pd.DataFrame:
-    """One row per trial, fold and epoch, from ``store.curves``.
-
-    Returns
-    -------
-    DataFrame
-        ``number``, ``fold``, ``epoch`` : int64; the epoch from 1.
-        ``train_loss`` : float64; mean over the epoch's samples, with dropout.
-        ``validation_loss`` : float64; after the epoch. Both MSE per pixel.
-    """
+    """One row per trial, fold and epoch; columns as of ``aesearch.frames.curves``."""
     return pd.DataFrame(list(rows), columns=list(_CURVE_TYPES)).astype(_CURVE_TYPES)
 
 
 def scores(snapshot: StudySnapshot) -> pd.DataFrame:
-    """One row per fold of each complete trial.
-
-    Returns
-    -------
-    DataFrame
-        ``number``, ``fold`` : int64.
-        ``score`` : float64; MSE per pixel.
-    """
+    """One row per fold of each complete trial; columns as of ``aesearch.frames.scores``."""
     rows = [
         (trial.number, fold, score)
         for trial in snapshot.trials

@@ -5,13 +5,8 @@ import os
 import tempfile
 from pathlib import Path
 
-import yaml
-
 from aesearch.studies.errors import AesearchError
 from aesearch.studies.files import whole_file
-from aesearch.studies.results.best_result import Result
-from aesearch.studies.spec.space import hidden_name
-from aesearch.studies.spec.study import Configuration, StudySpec
 
 SPECIFICATION = "study.yaml"  # of a run folder: what the whole study was asked for
 
@@ -89,50 +84,3 @@ def write_whole(path: Path, content: bytes | str, *, durable: bool = True) -> No
             stream.write(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def chosen_spec(spec: StudySpec, configuration: Configuration) -> StudySpec:
-    """Give the spec whose defaults are the chosen configuration: ``train`` needs no more."""
-    model = spec.model.model_dump()
-    model |= {
-        "architecture": configuration.architecture,
-        "encoding_dim": configuration.encoding_dim,
-        "dropout": configuration.dropout,
-        "code_activation": configuration.code_activation,
-        "shortcut": configuration.shortcut,
-        "initialization": configuration.initialization,
-        "activation": configuration.activation,
-    }
-    model["conv"]["channels"] = configuration.channels
-    if configuration.architecture == "dense":
-        model["dense"] = {"hidden": hidden_name(configuration.hidden)}
-    document = spec.model_dump()
-    document["model"] = model
-    document["training"] |= {
-        "learning_rate": configuration.learning_rate,
-        "weight_decay": configuration.weight_decay,
-        "corruption_level": configuration.corruption_level,
-        "optimizer": configuration.optimizer,
-        "schedule": configuration.schedule,
-        "batch_size": configuration.batch_size,
-    }
-    return StudySpec.model_validate(document)
-
-
-def best_yaml(spec_yaml: str, result: Result) -> str:
-    """Join the chosen spec and what came of it into one file.
-
-    Parameters
-    ----------
-    spec_yaml : str
-        ``chosen_spec`` as YAML.
-    result : Result
-        Without times, so that the same study gives the same bytes.
-    """
-    head = (
-        "# The best configuration of a study, and what it reached.\n"
-        "#   aesearch train best.yaml     retrains it from this file alone\n"
-        "#   aesearch verify best.yaml    retrains it and compares the test number\n"
-    )
-    tail = yaml.safe_dump({"result": result.to_dict()}, sort_keys=False, allow_unicode=True)
-    return head + spec_yaml + tail

@@ -2,19 +2,18 @@
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from aesearch.studies.errors import SpecError
+from aesearch.studies.presets import preset_text
 from aesearch.studies.spec.problems import validated
 from aesearch.studies.spec.space import SEARCHABLE, SpaceSpec
 from aesearch.studies.spec.strict_yaml import Flags, KeyPath, StrictDumper, Tree, parse, read_text
 from aesearch.studies.spec.study import L2_WEIGHT_DECAYS, StudySpec, adds_decay
 
-_PRESETS = "aesearch.studies.presets"
 RESULT = "result"
 _RANGE_KEYS = {"low", "high", "log", "step"}
 # Sections that may be left empty in a file, which YAML reads as null.
@@ -66,28 +65,6 @@ StrictDumper.add_representer(
         "tag:yaml.org,2002:map", data.items(), flow_style=True
     ),
 )
-
-
-def preset_names() -> list[str]:
-    """List the presets that come with the package, sorted."""
-    entries = resources.files(_PRESETS).iterdir()
-    return sorted(
-        entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml")
-    )
-
-
-def preset_text(name: str) -> str:
-    """Give the YAML of a preset.
-
-    Raises
-    ------
-    SpecError
-        If there is none of that name; the names are listed.
-    """
-    names = preset_names()
-    if name not in names:
-        raise SpecError("preset", [f"preset: must be one of {', '.join(names)}, got {name!r}"])
-    return resources.files(_PRESETS).joinpath(f"{name}.yaml").read_text("utf-8")
 
 
 def load_spec(

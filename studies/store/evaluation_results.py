@@ -44,15 +44,8 @@ def read_evaluation_in(connection: Connection, study: StudyRow) -> Evaluation | 
     return None if text is None else Evaluation.from_json(text)
 
 
-@repeatable
-def read_pictures(engine: Engine, study: StudyRow) -> list[Picture]:
-    """Read the pictures of the evaluation, by name."""
-    with reading(engine) as connection:
-        return read_pictures_in(connection, study)
-
-
 def read_pictures_in(connection: Connection, study: StudyRow) -> list[Picture]:
-    """Read the pictures, as ``read_pictures``, inside a transaction."""
+    """Read the pictures of the evaluation, by name."""
     table = tables.picture
     query = (
         sa.select(table.c.name, table.c.alt, table.c.png)

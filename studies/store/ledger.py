@@ -58,6 +58,7 @@ def claim(
     owner: str,
     lookahead: int,
     kinds: Iterable[str] = ALL_KINDS,
+    beside_retraining: bool = False,
     seconds: float | None = None,
 ) -> Lease | None:
     """Take the first unit of work that is free.
@@ -69,6 +70,9 @@ def claim(
 
     Parameters
     ----------
+    beside_retraining : bool
+        Take the test also while others hold all retraining that is left: much of it needs no
+        retrained network.
     seconds : float, optional
         Until the lease expires; None for ``lease_s()``.
 
@@ -86,6 +90,7 @@ def claim(
         study.study_id,
         tuple(kinds),
         lookahead=lookahead,
+        beside_retraining=beside_retraining,
         owner=owner,
         seconds=duration,
         token=token,
@@ -99,6 +104,7 @@ def _claim(
     kinds: tuple[str, ...],
     *,
     lookahead: int,
+    beside_retraining: bool,
     owner: str,
     seconds: float,
     token: str,
@@ -110,7 +116,14 @@ def _claim(
         ).one_or_none()
         if mine is not None:
             return _lease(mine)
-        row = _first_free(connection, study_id, kinds, lookahead, lock=True)
+        row = _first_free(
+            connection,
+            study_id,
+            kinds,
+            lookahead,
+            beside_retraining=beside_retraining,
+            lock=True,
+        )
         if row is None:
             return None
         connection.execute(
@@ -134,6 +147,7 @@ def _first_free(
     kinds: Iterable[str],
     lookahead: int,
     *,
+    beside_retraining: bool = False,
     lock: bool,
 ) -> Any | None:
     """Find the row of the first free unit of work, if asked for locked against other claims."""
@@ -144,14 +158,9 @@ def _first_free(
         ).scalar()
         if first_open is None:
             continue
+        free = sa.or_(table.c.expires.is_(None), table.c.expires < clock(connection))
         query = (
-            sa.select(table)
-            .where(
-                *_open(study_id, kind),
-                sa.or_(table.c.expires.is_(None), table.c.expires < clock(connection)),
-            )
-            .order_by(table.c.position)
-            .limit(1)
+            sa.select(table).where(*_open(study_id, kind), free).order_by(table.c.position).limit(1)
         )
         if kind == "search":
             if not _searching(connection, study_id, lock=lock):
@@ -160,13 +169,12 @@ def _first_free(
         if lock:
             # A row that is locked is being taken or renewed: not waited for.
             query = query.with_for_update(skip_locked=True)
-        if (
-            kind == "evaluate"
-            and connection.execute(
-                sa.select(table.c.position).where(*_open(study_id, "retrain")).limit(1)
-            ).first()
-        ):
-            continue
+        if kind == "evaluate":
+            retraining = sa.select(table.c.position).where(*_open(study_id, "retrain")).limit(1)
+            if beside_retraining:
+                retraining = retraining.where(free)
+            if connection.execute(retraining).first():
+                continue
         row = connection.execute(query).one_or_none()
         if row is not None:
             return row

@@ -260,15 +260,8 @@ def _delete_checkpoint(connection: Connection, lease: Lease) -> None:
     )
 
 
-@repeatable
-def retrain_curves(engine: Engine, study: StudyRow) -> list[RetrainPoint]:
-    """Every epoch of the retraining of the chosen configuration, by seed and epoch."""
-    with reading(engine) as connection:
-        return retrain_curves_in(connection, study)
-
-
 def retrain_curves_in(connection: Connection, study: StudyRow) -> list[RetrainPoint]:
-    """Every epoch of the retraining, as ``retrain_curves``, inside a transaction."""
+    """Every epoch of the retraining of the chosen configuration, by seed and epoch."""
     table = tables.retrain_curve
     query = (
         sa.select(

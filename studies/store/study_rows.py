@@ -89,6 +89,13 @@ def open_store(storage: str, patience: Patience | None = None) -> Engine:
     return engine
 
 
+def make_store(storage: str, wait_s: float) -> tuple[str, int]:
+    """Make the tables of a store; returns where it is, without a password, and its schema."""
+    engine = open_store(storage, Patience(wait_s))
+    engine.dispose()
+    return describe(engine.url), tables.SCHEMA_VERSION
+
+
 @contextmanager
 def existing_store(storage: str, patience: Patience | None = None) -> Iterator[Engine]:
     """Open a store that must be there already, and close it behind the block.
@@ -399,7 +406,7 @@ def snapshot(engine: Engine, name: str) -> StudySnapshot:
 def snapshot_in(
     connection: Connection, row: StudyRow, retrained: Sequence[RetrainRecord] | None = None
 ) -> StudySnapshot:
-    """Read a study as it is inside a transaction, with nine statements at most.
+    """Read a study as it is inside a transaction, with eight statements at most.
 
     Parameters
     ----------

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from forked_command import PROGRAM, ForkedCommand
 from patience import PATIENCE_S
 from postgres import PASSWORD, find_programs
 
@@ -187,7 +188,7 @@ class Stack:
         word = word.replace("/srv/aesearch", str(self.folder)).replace("0.0.0.0", "127.0.0.1")
         return word.replace("8080", str(self.port))
 
-    def start(self, service, *extra, command=None):
+    def start(self, service, *extra, command=None, popen=subprocess.Popen):
         """Start a service's own command, or another in its place; ``extra`` follows it."""
         found = SERVICES[service]
         entrypoint = found.get("entrypoint", ["aesearch"])
@@ -199,8 +200,8 @@ class Stack:
             name: self._translated(value) for name, value in found["environment"].items()
         }
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG")}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "aesearch", *words, *extra],
+        process = popen(
+            [*PROGRAM, *words, *extra],
             cwd=self.folder,
             env=kept | environment | {"HOME": str(self.folder), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
@@ -212,7 +213,7 @@ class Stack:
 
     def run(self, service, *extra, command=None):
         """Run a one-off to its end; returns what it said."""
-        process = self.start(service, *extra, command=command)
+        process = self.start(service, *extra, command=command, popen=ForkedCommand)
         said, _ = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, said
         return said

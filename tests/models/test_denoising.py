@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from aesearch.models.autoencoder import build_autoencoder
 from aesearch.models.training.corruptions import CORRUPTIONS, Corruption, corrupt, training_keys
 from aesearch.models.training.denoising import Denoising
+from aesearch.models.training.device_images import DeviceImages
 from aesearch.models.training.population import Member, Population
 from aesearch.models.training.randomness import minibatch_order, step_keys
 
@@ -81,7 +82,8 @@ def build(device):
 
     def build(members, images=None, **changes):
         images = random_images() if images is None else images
-        settings = SETTINGS | {"device": device, "denoising": denoising()} | changes
+        settings = SETTINGS | {"denoising": denoising()} | changes
+        images = DeviceImages(images, device, noisy=settings.pop("noisy", None))
         return Population(members, images, **settings)
 
     return build

@@ -1,10 +1,13 @@
 """The memory of a population, from shapes, against what fake tensors of a GPU add up to."""
 
+from math import prod
+
 import pytest
 import torch
 from pretend_gpu import pretended_gpu
 
 from aesearch.models.training.denoising import Denoising
+from aesearch.models.training.device_images import DeviceImages
 from aesearch.models.training.early_stopping import EarlyStopping
 from aesearch.models.training.memory import MemberBytes, fitting_members, member_bytes
 from aesearch.models.training.population import Member, Population, evaluation_size
@@ -68,10 +71,10 @@ def test_memory_from_shapes_is_that_of_fake_tensors(monkeypatch, case, captures)
     ]
     with pretended_gpu(monkeypatch, captures=captures) as (device, _):
         images = torch.zeros((max(n_train, n_validation), *shape), dtype=torch.uint8).to("cuda")
-        if "noisy" in settings:
-            settings["noisy"] = images.clone()
+        noisy = images.clone() if settings.pop("noisy", False) else None
+        images = DeviceImages(images, "cuda", noisy=noisy)
         before = device.bytes
-        population = Population(members, images, **settings, batch_size=batch_size, device="cuda")
+        population = Population(members, images, **settings, batch_size=batch_size)
         stopping = EarlyStopping(N_MEMBERS, patience=3, min_delta=0.0)
         device.peak_bytes = 0
         for _ in range(2):
@@ -82,9 +85,9 @@ def test_memory_from_shapes_is_that_of_fake_tensors(monkeypatch, case, captures)
         optimizer=settings["optimizer"],
         averaged=settings["averaging"] is not None,
         precision=settings["precision"],
-        corrupted="denoising" in settings or "noisy" in settings,
+        corrupted="denoising" in settings or images.has_noisy,
         batch_size=batch_size,
-        evaluation_size=min(evaluation_size(batch_size, images[0].numel()), n_validation),
+        evaluation_size=min(evaluation_size(batch_size, prod(shape)), n_validation),
         n_train=n_train,
         n_validation=n_validation,
     )

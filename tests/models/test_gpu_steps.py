@@ -11,6 +11,7 @@ from pretend_gpu import RecordedCalls, pretended_gpu
 from aesearch.models.training import capture, optimisers
 from aesearch.models.training.corruptions import CORRUPTIONS
 from aesearch.models.training.denoising import Denoising
+from aesearch.models.training.device_images import DeviceImages
 from aesearch.models.training.early_stopping import EarlyStopping
 from aesearch.models.training.population import Member, Population
 
@@ -65,10 +66,10 @@ def members():
     return made
 
 
-def population_of(device="cpu", **changes):
+def population_of(device="cpu", *, noisy=None, n_resident=None, window=0, **changes):
     """Three members on a device."""
-    settings = SETTINGS | changes
-    return Population(members(), images(), **settings, device=device)
+    where = DeviceImages(images(), device, noisy=noisy, n_resident=n_resident, window=window)
+    return Population(members(), where, **SETTINGS | changes)
 
 
 def live_through(population):
@@ -124,6 +125,13 @@ KINDS = {
     },
     "dense, adam, noisy": {**START, "noisy": images().flip(0)},
     "conv, sgd, noisy": {"architecture": "conv", "optimizer": "sgd", "noisy": images().flip(0)},
+}
+NOISY = [kind for kind in KINDS if "noisy" in kind]
+# Of 60 images; a step takes up to 58 of them, and of those that come and go more than half.
+STREAMED = {
+    "few stay": {"n_resident": 7, "window": 52},
+    "none stays": {"n_resident": 0, "window": 58},
+    "most stay": {"n_resident": 44, "window": 16},
 }
 EACH_KIND = pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
 
@@ -187,6 +195,43 @@ def test_recorded_steps_give_the_numbers_of_steps_that_are_launched(monkeypatch,
         assert torch.equal(found.nan_to_num(nan=-1), expected.nan_to_num(nan=-1))
 
 
+@pytest.mark.parametrize("kind", ["conv, sgd, shortcut", "dense, adam, gaussian", *NOISY])
+@pytest.mark.parametrize("streamed", STREAMED.values(), ids=STREAMED)
+@pytest.mark.parametrize("records", [False, True])
+def test_images_that_come_and_go_give_the_numbers_of_those_that_stay(
+    monkeypatch, kind, streamed, records
+):
+    """Bit for bit: launched, recorded, after members left, for corrupted and for noisy images."""
+    if records:
+        monkeypatch.setattr(optimisers, "goes_by_member", lambda _: False)
+    expected = live_through(population_of(**KINDS[kind]))
+    if records:
+        calls = RecordedCalls()
+        monkeypatch.setattr(capture, "can_capture", lambda _: True)
+        monkeypatch.setattr(capture, "place_of", lambda _: calls)
+    found = live_through(population_of(**KINDS[kind], **streamed))
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.nan_to_num(nan=-1), other.nan_to_num(nan=-1))
+
+
+@pytest.mark.parametrize("streamed", STREAMED.values(), ids=STREAMED)
+def test_a_gpu_holds_no_more_images_than_it_has_places_for(monkeypatch, streamed):
+    """And nothing crosses in a recorded step: images come between steps."""
+    everything = KINDS["dense, adam, noisy"]
+    with pretended_gpu(monkeypatch) as (device, place):
+        images_ = DeviceImages(images(), "cuda", noisy=images().flip(0), **streamed)
+        assert device.bytes == 2 * 99 * sum(streamed.values())
+        settings = {name: value for name, value in everything.items() if name != "noisy"}
+        live_through(Population(members(), images_, **SETTINGS | settings))
+    assert place.recorded > 4
+
+
+def test_a_window_that_is_too_small_for_a_step_is_memory_that_ran_out():
+    """So that fewer members are tried, as for any other memory."""
+    with pytest.raises(torch.OutOfMemoryError, match="at most 20 images"):
+        population_of(n_resident=10, window=20)
+
+
 def test_a_device_that_refuses_to_record_is_told_every_step(monkeypatch, caplog):
     """The numbers are the same; memory that runs out is no refusal."""
 
@@ -213,8 +258,8 @@ def test_the_stand_in_notices(monkeypatch):
     forward = Population._inputs_and_targets
 
     def planted(what):
-        def inputs_and_targets(population, indices, keys=None):
-            inputs, targets = forward(population, indices, keys)
+        def inputs_and_targets(population, row, width):
+            inputs, targets = forward(population, row, width)
             return what(inputs), targets
 
         monkeypatch.setattr(Population, "_inputs_and_targets", inputs_and_targets)

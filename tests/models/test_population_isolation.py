@@ -261,7 +261,7 @@ def test_extracted_module_gives_the_measured_loss(build, architecture):
     assert module.encoding_dim == members[3].encoding_dim
     assert module.configuration["dropout"] == members[3].dropout
     assert not module.training
-    images = population._images.cpu().view(N_IMAGES, 1, 9, 11)[members[3].validation_indices] / 255
+    images = population._images.rows.view(N_IMAGES, 1, 9, 11)[members[3].validation_indices] / 255
     assert images.dtype == torch.float32
     loss = (module(images) - images).square().mean().double()
     torch.testing.assert_close(loss, losses[3, -1, 1], atol=1e-7, rtol=1e-5)  # float32 sums

@@ -20,6 +20,7 @@ from aesearch.seeds import derive_seed
 from aesearch.studies.spec.resolved import resolve
 from aesearch.studies.spec.series import load_series
 from aesearch.studies.store import retrain_results, study_rows
+from aesearch.studies.store.contents import read_contents
 from aesearch.terminal.display import make_display
 from aesearch.workers.worker import Worker
 from reproduction import measures, recording
@@ -586,9 +587,13 @@ def test_records_of_other_settings_are_left_out(quick_store, tmp_path):
     assert path.exists()
 
 
+def curves_of(engine, name):
+    return read_contents(engine, name, curves=True)
+
+
 def test_a_picture_that_is_missing_costs_no_page(quick_store, tmp_path, monkeypatch):
     """A study whose evaluation failed has no pictures; its curves are drawn all the same."""
-    monkeypatch.setattr(recording, "read_pictures", lambda *_: [])
+    monkeypatch.setattr(recording, "read_contents", lambda *which, **_: curves_of(*which))
     page = make_page(recorded(quick_store[0], tmp_path), "reports")
     written = {path.name.rpartition("-")[2] for path in tmp_path.glob("*.png")}
     assert written == {"curves.png"}

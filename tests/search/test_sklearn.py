@@ -418,3 +418,29 @@ def test_a_contamination_that_is_none_is_refused(digits, contamination):
     """Before anything is trained."""
     with pytest.raises(AesearchError, match=r"contamination must be in \(0, 0\.5\], got"):
         Autoencoder(contamination=contamination).fit(digits)
+
+
+def test_a_search_with_two_objectives_gives_its_front(digits):
+    """The knee is chosen of it where that is asked for, and no larger network is tried."""
+    search = AutoencoderSearchCV(
+        Autoencoder(hidden=(16,), max_epochs=3),
+        folds=2,
+        trials=3,
+        epochs=3,
+        space=dict.fromkeys(("learning_rate", "weight_decay", "dropout"))
+        | {"encoding_dim": {"choices": [2, 4, 8, 16]}},
+        sampler="grid",
+        pruner="none",
+        objectives=("mse", "n_parameters"),
+        max_parameters=4000,
+        refit=False,
+    ).fit(digits)
+    front = search.front_.set_index("number")
+    params = {number: search.cv_results_["params"][number] for number in front.index}
+    assert {p["encoding_dim"] for p in search.cv_results_["params"]} == {2, 4, 8}
+    assert [params[number]["encoding_dim"] for number in front.index] == list(front["encoding_dim"])
+    assert front["n_parameters"].is_monotonic_increasing
+    assert front["mse"].is_monotonic_decreasing
+    assert set(front["n_parameters"]) <= set(range(4001))
+    with pytest.raises(ValueError, match="objectives"):
+        AutoencoderSearchCV(objectives=["size"]).fit(digits)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from aesearch.data.arrays.transform import level_of
 from aesearch.studies.errors import DataError
@@ -217,8 +218,6 @@ def _page(
     image: Any, turn: str | None, file: Path, how: DataSpec, number: int
 ) -> tuple[np.ndarray, bool]:
     """Read the page that an image stands at."""
-    from PIL import Image  # noqa: PLC0415 - only files need it
-
     if how.white is not None and _bits(image, file) > 8 and image.mode not in (*_WIDE_MODES, "F"):
         return _without_alpha(_deep_colours(image, file, number), image.mode, file, how)
     if _n_samples(image):
@@ -242,8 +241,6 @@ def _without_alpha(
 @contextmanager
 def _opened(file: Path) -> Iterator[Any]:
     """Open a file by PIL; whatever that raises becomes a ``BadFileError``."""
-    from PIL import Image  # noqa: PLC0415 - only files need it
-
     try:
         if file.stat().st_size == 0:
             found = "an empty file (0 bytes)"
@@ -266,8 +263,6 @@ def _opened(file: Path) -> Iterator[Any]:
 
 def _bad(file: Path, error: Exception) -> BadFileError:
     """Say why a file was not read, and what helps."""
-    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - as above
-
     if isinstance(error, FileNotFoundError):
         return BadFileError(file, "stay where it was found", "nothing there", "put it back")
     if isinstance(error, PermissionError):
@@ -359,15 +354,11 @@ def _deep_png(file: Path) -> np.ndarray:
 
 def _raw_mode(file: Path) -> str:
     """How Pillow takes the bytes of a file: ``RGB;16B``, say."""
-    from PIL import Image  # noqa: PLC0415 - only files need it
-
     with Image.open(file) as image:
         return str(image.tile[0].args)
 
 
 def _decoded_as(file: Path, raw_mode: str) -> np.ndarray:
-    from PIL import Image  # noqa: PLC0415 - only files need it
-
     with Image.open(file) as image:
         image.tile = [image.tile[0]._replace(args=raw_mode)]
         return np.asarray(image)
@@ -377,8 +368,6 @@ def _unknown_tiff(file: Path) -> Header | None:
     """Open a TIFF that PIL has no mode for, of five channels, say; None for all other files."""
     if file.suffix.lower() not in (".tif", ".tiff"):
         return None
-    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - only files need it
-
     try:
         with file.open("rb") as stream:
             if stream.read(4) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):

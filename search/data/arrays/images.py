@@ -84,27 +84,6 @@ class ImageSet:
             parts.append("each beside its noisy one")
         return "; ".join([", ".join(parts), *self.notes])
 
-    def facts(self) -> dict[str, Any]:
-        """What was read, in values that JSON can hold."""
-        labels, names = self.labels, self.class_names
-        counts: dict[str, int] = {}
-        if labels is not None:
-            for number, count in zip(*np.unique(labels, return_counts=True), strict=True):
-                known = names is not None and 0 <= number < len(names)
-                counts[names[number] if names and known else str(number)] = int(count)
-        return {
-            "dataset": self.name,
-            "read": self.described,
-            "n_images": self.n_samples,
-            "image_shape": list(self.image_shape),
-            "classes": counts,
-            "n_groups": None if self.groups is None else len(np.unique(self.groups)),
-            "n_test": None if self.test_images is None else len(self.test_images),
-            "has_noisy": self.noisy is not None,
-            "notes": list(self.notes),
-            "fingerprint": self.fingerprint,
-        }
-
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """``(channel, height, width)`` of every image."""

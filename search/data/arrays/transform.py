@@ -1,6 +1,7 @@
 """Pixels brought to a number of channels and to a size; which ones is the specification's."""
 
 import numpy as np
+from PIL import Image
 
 from aesearch.studies.spec.sections import ResizeSpec
 
@@ -50,8 +51,6 @@ def resized(image: np.ndarray, resize: ResizeSpec, background: str) -> np.ndarra
     ndarray of uint8, (side, side, channel)
         An image that has that size already is not changed.
     """
-    from PIL import Image  # noqa: PLC0415 - only this needs it
-
     height, width, n_channels = image.shape
     side = resize.side
     if (height, width) == (side, side):

@@ -22,7 +22,8 @@ class Hdf5Arrays:
         As those of ``archive.Arrays``. Links to other files are not followed.
     """
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, h5py: Any, file: Any) -> None:
+        self._h5py = h5py
         self._file = file
         self.keys: dict[str, str] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -30,8 +31,7 @@ class Hdf5Arrays:
         self._add(file, "", set())
 
     def _add(self, group: Any, path: str, seen: set[int]) -> None:
-        import h5py  # noqa: PLC0415 - an extra
-
+        h5py = self._h5py
         address = h5py.h5o.get_info(group.id).addr
         if address in seen:  # a link back
             return
@@ -45,10 +45,15 @@ class Hdf5Arrays:
             self.keys[key.lower()] = key
             if not isinstance(found, h5py.Dataset):
                 self.others[key] = "a link that leads nowhere here"
-            elif found.shape is None or found.dtype.names or _is_opaque(found):
+            elif found.shape is None or found.dtype.names or self._is_opaque(found):
                 self.others[key] = "no array of numbers or text"
             else:
                 self.shapes[key] = tuple(found.shape)
+
+    def _is_opaque(self, dataset: Any) -> bool:
+        """Whether values are neither numbers nor text: references, rows of unequal lengths."""
+        is_text = self._h5py.check_string_dtype(dataset.dtype) is not None
+        return dataset.dtype.kind in "OV" and not is_text
 
     def read(self, key: str, path: Path) -> np.ndarray:
         """Read one array; raises DataError for what is none."""
@@ -72,13 +77,6 @@ def _reached(group: Any, name: str) -> Any:
         return None
 
 
-def _is_opaque(dataset: Any) -> bool:
-    """Whether values are neither numbers nor text: references, rows of unequal lengths."""
-    import h5py  # noqa: PLC0415 - an extra
-
-    return dataset.dtype.kind in "OV" and h5py.check_string_dtype(dataset.dtype) is None
-
-
 @contextmanager
 def hdf5_arrays(path: Path) -> Iterator[Hdf5Arrays]:
     """Open a file.
@@ -98,4 +96,4 @@ def hdf5_arrays(path: Path) -> Iterator[Hdf5Arrays]:
             "install 'aesearch[hdf5]'"
         ) from error
     with h5py.File(path, "r") as file:
-        yield Hdf5Arrays(file)
+        yield Hdf5Arrays(h5py, file)

@@ -136,7 +136,7 @@ def start_trial(
 
 
 def _param_rows(
-    trial_id: int, params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]
+    trial_id: int, params: Params, distributions: Mapping[str, BaseDistribution]
 ) -> list[dict[str, Any]]:
     return [
         {
@@ -265,8 +265,18 @@ def _set_params(connection: Connection, trial_id: int, rows: list[dict[str, Any]
     insert_new(connection, PARAMS, rows)
 
 
+def of_study(study_id: int, only: Sequence[int] | None) -> list[sa.ColumnElement[bool]]:
+    """Give the condition that a row of ``TRIALS`` is of a study and, if given, of these ids."""
+    wanted = [TRIALS.c.study_id == study_id]
+    return wanted if only is None else [*wanted, TRIALS.c.trial_id.in_(only)]
+
+
 def frozen_trials(
-    connection: Connection, study_id: int, *, only: Sequence[int] | None = None
+    connection: Connection,
+    study_id: int,
+    *,
+    only: Sequence[int] | None = None,
+    heads: Sequence[sa.Row[Any]] | None = None,
 ) -> list[FrozenTrial]:
     """Read the trials of a study in number order, with six statements however many there are.
 
@@ -274,11 +284,12 @@ def frozen_trials(
     ----------
     only : sequence of int or None
         Ids of the trials to read; None for every trial of the study.
+    heads : sequence of Row, optional
+        Their rows of ``TRIALS``, where they were read already.
     """
-    wanted = [TRIALS.c.study_id == study_id]
-    if only is not None:
-        wanted.append(TRIALS.c.trial_id.in_(only))
-    heads = connection.execute(sa.select(TRIALS).where(*wanted).order_by(TRIALS.c.number)).all()
+    wanted = of_study(study_id, only)
+    if heads is None:
+        heads = connection.execute(sa.select(TRIALS).where(*wanted).order_by(TRIALS.c.number)).all()
 
     def grouped(table: sa.Table, *order: sa.Column[Any]) -> dict[int, list[Any]]:
         rows = defaultdict(list)

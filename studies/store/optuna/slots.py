@@ -22,7 +22,7 @@ from aesearch.studies.results.stability import STABILITY
 from aesearch.studies.spec.dimensions import Params
 from aesearch.studies.store import tables
 from aesearch.studies.store.optuna import optuna_tables
-from aesearch.studies.store.optuna.optuna_tables import TRIALS
+from aesearch.studies.store.optuna.optuna_tables import TRIALS, Attributes
 from aesearch.studies.store.optuna.triggers import IDENTITY
 
 # What a trial says of its end: where another program wrote one of them, it is not kept.
@@ -121,8 +121,8 @@ def finish(
     state: TrialState,
     *,
     value: float | None,
-    user_attributes: Mapping[str, Any] | None,
-    system_attributes: Mapping[str, Any] | None,
+    user_attributes: Attributes | None,
+    system_attributes: Attributes | None,
 ) -> bool:
     """End a trial of ours, with exactly what was trained.
 
@@ -197,27 +197,26 @@ def split(
 
     ``count`` is that of ``n_slots``.
     """
-    table = tables.trial
+    record = tables.trial.c
     query = (
-        sa.select(table.c.trial_id, table.c.params, table.c.finished, table.c.excluded)
-        .join(TRIALS, TRIALS.c.trial_id == table.c.trial_id)
-        .where(TRIALS.c.study_id == study_id)
+        sa.select(TRIALS, record.params, record.finished, record.excluded)
+        .outerjoin(tables.trial, record.trial_id == TRIALS.c.trial_id)
+        .where(*optuna_tables.of_study(study_id, only))
+        .order_by(TRIALS.c.number)
     )
-    if only is not None:
-        query = query.where(table.c.trial_id.in_(only))
-    records = {row.trial_id: row for row in connection.execute(query)}
-    found = optuna_tables.frozen_trials(connection, study_id, only=only)
-    ours = [_as_recorded(t, records.get(t._trial_id)) for t in found if t.number < count]  # noqa: SLF001
+    rows = connection.execute(query).all()
+    found = optuna_tables.frozen_trials(connection, study_id, only=only, heads=rows)
+    ours = [_as_recorded(*pair) for pair in zip(found, rows, strict=True) if pair[1].number < count]
     return ours, [trial for trial in found if trial.number >= count]
 
 
-def _as_recorded(trial: FrozenTrial, record: Any | None) -> FrozenTrial:
-    if record is not None and record.finished:  # which Optuna does not change
+def _as_recorded(trial: FrozenTrial, record: sa.Row[Any]) -> FrozenTrial:
+    if record.finished:  # which Optuna does not change
         if record.excluded is not None:
             trial.system_attrs = trial.system_attrs | {EXCLUDED: record.excluded}
         return trial
-    params, distributions = ({}, {}) if record is None else _recorded(record.params)
-    waiting = record is None
+    waiting = record.finished is None
+    params, distributions = ({}, {}) if waiting else _recorded(record.params)
     return FrozenTrial(
         number=trial.number,
         state=TrialState.WAITING if waiting else TrialState.RUNNING,
@@ -233,7 +232,7 @@ def _as_recorded(trial: FrozenTrial, record: Any | None) -> FrozenTrial:
     )
 
 
-def _recorded(text: str) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+def _recorded(text: str) -> tuple[Params, dict[str, BaseDistribution]]:
     stored = json.loads(text)
     params = {name: value for name, (value, _) in stored.items()}
     return params, {name: json_to_distribution(kind) for name, (_, kind) in stored.items()}

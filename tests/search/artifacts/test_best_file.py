@@ -12,8 +12,7 @@ from patience import PATIENCE_S
 
 from aesearch.artifacts.best_file import check_same_images, compare, load_best, load_trainable
 from aesearch.studies.errors import SpecError, StudyMismatchError
-from aesearch.studies.results.best_result import Result
-from aesearch.studies.results.output_files import best_yaml
+from aesearch.studies.results.best_result import Result, best_yaml
 from aesearch.studies.spec.load import to_yaml
 from aesearch.studies.spec.study import StudySpec
 

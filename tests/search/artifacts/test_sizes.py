@@ -98,7 +98,6 @@ def test_principal_components_copy_no_part_of_the_images(monkeypatch):
         assert row["mse"] == sum(of_fold.curve[number].mse / 2 for of_fold in expected)
 
 
-@pytest.mark.usefixtures("forked_retraining")
 @pytest.mark.parametrize("size", [4, 8])
 def test_the_best_of_a_size_is_trained_and_verified(studied, size, tmp_path):
     """Its best.yaml names the trial, and gives the same weights again."""
@@ -124,7 +123,6 @@ def test_the_best_of_a_size_is_trained_and_verified(studied, size, tmp_path):
     assert json.loads(verified.stdout)["verdict"] == "identical"
 
 
-@pytest.mark.usefixtures("forked_retraining")
 def test_the_winners_size_is_delivered_as_the_run_did(studied, tmp_path):
     """The same configuration and seeds: the same weights."""
     won = yaml.safe_load((studied / "run" / "best.yaml").read_text())

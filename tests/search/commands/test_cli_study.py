@@ -13,7 +13,7 @@ import weakref
 
 import pytest
 import yaml
-from forked_command import forked_command
+from forked_command import PROGRAM, ForkedCommand, forked_command
 from patience import PATIENCE_S
 from typer.testing import CliRunner
 
@@ -28,7 +28,6 @@ from aesearch.outputs import json_schema
 from aesearch.studies.results.records import TrainedSeed
 from aesearch.studies.store import study_rows
 
-COMMAND = [sys.executable, "-m", "aesearch"]
 SMALL = [
     "run",
     "--epochs=2",
@@ -316,7 +315,6 @@ def test_a_model_of_somebody_else_is_never_replaced(inside):
     assert (mine / "model.safetensors").read_bytes() == b"of another library"
 
 
-@pytest.mark.usefixtures("forked_retraining")
 def test_an_interrupted_measurement_costs_no_model(inside, monkeypatch):
     """What took hours is whole before it is measured; what is there of another goes first."""
     again = inside / "again"
@@ -372,7 +370,6 @@ def test_what_is_left_out_of_a_grid_is_said(tmp_path, monkeypatch):
     assert "the grid has" not in done.stderr
 
 
-@pytest.mark.usefixtures("forked_retraining")
 def test_train_gives_the_same_weights_from_the_file_alone(inside):
     """Bit for bit the model of the study; only the number of looks differs."""
     done = invoke("train", "runs/digits/best.yaml", "--json")
@@ -396,7 +393,6 @@ def test_train_never_replaces_what_it_read(inside):
     assert "out must be another folder" in done.stderr
 
 
-@pytest.mark.usefixtures("forked_retraining")
 def test_train_never_replaces_another_model(inside):
     """Neither that of a study nor one that it wrote itself; it says so before it trains."""
     shutil.copytree(inside / "runs/digits", inside / "other")
@@ -410,7 +406,6 @@ def test_train_never_replaces_another_model(inside):
     assert "looks: 2" in (inside / "other/best.yaml").read_text()
 
 
-@pytest.mark.usefixtures("forked_retraining")
 def test_a_failed_evaluation_costs_no_retrained_model(inside, monkeypatch):
     """The model and its best.yaml are written, and it is said that nothing was measured."""
 
@@ -425,7 +420,6 @@ def test_a_failed_evaluation_costs_no_retrained_model(inside, monkeypatch):
     assert sorted(path.name for path in folder.iterdir()) == ["best.yaml", "model.safetensors"]
 
 
-@pytest.mark.usefixtures("forked_retraining")
 @pytest.mark.parametrize("what", ["runs/digits/best.yaml", "runs/digits"])
 def test_verify_says_identical(inside, what):
     """On the machine that made it, the weights come out the same."""
@@ -482,15 +476,13 @@ def test_an_interrupted_run_keeps_what_is_finished_and_says_how_to_go_on(number,
     arguments = [*SMALL, "--trials=500", "--epochs=30", "--out=my results"]
     said = tmp_path / "stderr"
     with said.open("w") as stream:
-        process = subprocess.Popen(
-            [*COMMAND, *arguments],
+        process = ForkedCommand(
+            [*PROGRAM, *arguments],
             cwd=tmp_path,
             env=ENVIRONMENT,
             stdout=subprocess.PIPE,
             stderr=stream,
             text=True,
-            # A test run in the background ignores SIGINT, and so would its children.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
         try:
             wait_for(process, tmp_path / "my results" / "worker-1.log", "search 0: attempt")
@@ -549,7 +541,7 @@ def test_a_terminal_that_is_not_utf_8_shows_what_it_can(finished, encoding):
     environment = ENVIRONMENT | {"PYTHONIOENCODING": encoding}
     for arguments in (["show", "digits"], ["list"], ["status"], ["--help"]):
         done = subprocess.run(
-            [*COMMAND, *arguments],
+            [*PROGRAM, *arguments],
             cwd=finished[0],
             env=environment,
             capture_output=True,

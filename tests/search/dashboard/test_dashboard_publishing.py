@@ -26,7 +26,7 @@ from aesearch.studies.dashboard.publishing import publish
 from aesearch.studies.dashboard.rows import CHUNK, write_figures
 from aesearch.studies.report.figures_search import importances
 from aesearch.studies.results.records import Picture, TrialRecord
-from aesearch.studies.results.summary import summary
+from aesearch.studies.results.summary import Front, FrontTrial, summary
 from aesearch.studies.store import (
     ledger,
     retrain_results,
@@ -402,6 +402,27 @@ def test_the_figure_of_the_encoding_dimension_shows_every_dimension():
     assert best["x"] == [8, 64]
     assert winner["x"] == [8]
     assert "the 150 best trials of each" in figure["layout"]["title"]["text"]
+
+
+def test_the_front_is_drawn_by_weights_where_those_are_an_objective():
+    """With its knee and the winner told apart, and nothing that is not on it."""
+    values = {0: 0.05, 1: 0.012, 2: 0.01, 3: 0.06}
+    trials = [
+        TrialRecord(n, "complete", {"encoding_dim": 2 + n}, value, 0.0, (value,))
+        for n, value in values.items()
+    ]
+    rows = [FrontTrial(n, values[n], 2 + n, 100 * 10**n) for n in (0, 1, 2)]
+    about = {"ties": None, "winner": 2, "curve": ()}
+    front = Front(["mse", "n_parameters"], rows, knee=1)
+    figure = json.loads(study_figures(trials, **about, front=front)["pareto-front"])
+    assert [(trace["name"], trace["x"], trace["y"]) for trace in figure["data"]] == [
+        ("on the front", [100], [0.05]),
+        ("its knee", [1000], [0.012]),
+        ("trial 2", [10000], [0.01]),
+    ]
+    assert figure["layout"]["xaxis"]["type"] == "log"
+    by_code = Front(["mse", "encoding_dim"], rows, knee=1)
+    assert "pareto-front" not in study_figures(trials, **about, front=by_code)
 
 
 def test_the_notes_of_a_denoiser_say_which_images_are_clean(make_study, tiny_spec, tmp_path):

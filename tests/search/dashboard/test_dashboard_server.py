@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from forked_command import PROGRAM, ForkedCommand
 from patience import PATIENCE_S
 from typer.testing import CliRunner
 
@@ -27,8 +28,8 @@ class Dashboard:
     """A running server and what it said."""
 
     def __init__(self, *options):
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "aesearch", "dashboard", "--port", "0", *map(str, options)],
+        self.process = ForkedCommand(
+            [*PROGRAM, "dashboard", "--port", "0", *map(str, options)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -31,9 +31,10 @@ from aesearch.studies.store import (
     tables,
     whole_studies,
 )
+from aesearch.studies.store.contents import read_contents
 from aesearch.terminal.display import make_display
 from aesearch.training.out_of_fold import calibrate
-from aesearch.training.retrain import retrain_key
+from aesearch.training.retrain_key import retrain_key
 from aesearch.workers.worker import Worker
 
 SMALL = ("search.trials=1", "retrain.max_epochs=2", "evaluation.bootstrap=30")
@@ -66,6 +67,10 @@ def found_in(engine):
     return evaluation_results.read_evaluation(engine, study_of(engine))
 
 
+def pictures_in(engine):
+    return read_contents(engine, "digits", pictures=True).pictures
+
+
 def invoke(*arguments):
     return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
 
@@ -90,7 +95,7 @@ def test_the_test_leaves_an_evaluation_of_the_exported_seed(tested, tmp_path):
         calibration=calibrate(model, problem, configuration),
     )
     assert again.document == document
-    assert sorted(again.pictures) == evaluation_results.read_pictures(tested, study)
+    assert sorted(again.pictures) == pictures_in(tested)
     assert document.n_test == 359
     assert [row.label for row in document.metrics.per_class] == list("0123456789")
     assert sum(row.n for row in document.metrics.per_class) == 359
@@ -248,7 +253,7 @@ def test_the_command_measures_again_and_counts_it(tested, tmp_path):
     saved = json.loads(invoke("digits", "--storage", storage, *noise, "--save", "--json").stdout)
     assert (saved["test_looks"], saved["saved"]) == (3, True)
     assert found_in(tested).to_dict()["robustness"] == found["robustness"]
-    names = {picture.name for picture in evaluation_results.read_pictures(tested, study_of(tested))}
+    names = {picture.name for picture in pictures_in(tested)}
     assert "corruption-occlusion" not in names
 
 

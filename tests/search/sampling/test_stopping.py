@@ -78,7 +78,9 @@ def test_it_ends_where_the_third_generation_would_begin(alone):
     assert [trial[:2] for trial in alone[0]] == [(n, "complete") for n in range(4)]
 
 
-@pytest.mark.parametrize("commit", [1, 5, 6, 7, 8, 9])
+@pytest.mark.parametrize(
+    "commit", [7, 8, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 5, 6, 9))]
+)
 def test_killed_around_the_end_of_the_search(new_store, tiny_spec, alone, commit):
     """By one, two or three workers, on both databases: the same trials, and none is left over."""
     storage = new_store("killed")

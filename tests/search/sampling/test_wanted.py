@@ -116,7 +116,9 @@ def test_they_are_the_first_trials_and_the_default_comes_next(table, spec):
     assert len(params) == 5
 
 
-@pytest.mark.parametrize("commit", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize(
+    "commit", [2, 9, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 3, 4))]
+)
 def test_killed_at_a_commit_with_enqueued_trials(new_store, tiny_spec, table, commit):
     """The same list gives the same table, killed or not, on both databases."""
     storage = new_store("killed")

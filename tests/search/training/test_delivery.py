@@ -8,12 +8,13 @@ import torch
 from chaos import (
     bury,
     check_whole,
+    commits_of,
     create,
     finish,
     forked_worker,
     killer,
-    on_commits,
     table_of,
+    work_to_the_end,
 )
 
 from aesearch.data.study_data import load_problem
@@ -23,6 +24,7 @@ from aesearch.studies.spec.former import with_former_settings
 from aesearch.studies.spec.load import diff, load_spec
 from aesearch.studies.store import study_rows
 from aesearch.training.members import build_member, build_population, early_stopping
+from aesearch.training.memory import images_for
 
 DELIVERED = (
     "training.epochs=auto",
@@ -43,9 +45,9 @@ COMMITS = 37  # so many does a worker need for this study
 
 
 def commits():
-    """All of them, of which the ordinary run takes some."""
+    """All of them, of which the ordinary run takes one."""
     return [
-        pytest.param(commit, marks=() if commit % 16 == 4 else pytest.mark.slow)
+        pytest.param(commit, marks=() if commit == 20 else pytest.mark.slow)
         for commit in range(1, COMMITS + 1)
     ]
 
@@ -55,7 +57,7 @@ def finished(tiny_spec, tmp_path_factory):
     """A finished study of nine trials, done by one worker in one go: its engine."""
     path = tmp_path_factory.mktemp("whole") / "study.db"
     engine = create(path, tiny_spec(*DELIVERED))
-    finish(path)
+    work_to_the_end(path)
     yield engine
     engine.dispose()
 
@@ -65,7 +67,7 @@ def test_a_fold_score_is_that_of_a_network_stopped_early_and_measured_once(finis
     snapshot = study_rows.snapshot(finished, "digits")
     spec = study_rows.stored_spec(study_rows.find_study(finished, "digits"))
     problem = load_problem(spec, device="cpu")
-    images = torch.from_numpy(problem.images)
+    images = images_for(problem, "cpu")
     complete = [trial for trial in snapshot.trials if trial.state == "complete"]
     assert complete
     for trial in complete:
@@ -161,13 +163,9 @@ def test_what_was_written_before_a_setting_came_means_what_was_done_then():
     assert former["training"]["averaging"] == "none"
 
 
-def test_every_commit_is_swept(tmp_path, tiny_spec, create_study, work):
+def test_every_commit_is_swept(finished):
     """The number above is that of this study: no commit comes after it."""
-    engine = create_study(tmp_path / "s.db", tiny_spec(*DELIVERED))
-    seen = []
-    on_commits(engine, lambda number, _connection: seen.append(number))
-    work(engine)
-    assert seen[-1] == COMMITS
+    assert commits_of(finished) == COMMITS
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

@@ -20,12 +20,14 @@ from aesearch.models.autoencoder import build_autoencoder
 from aesearch.models.training.corruptions import Corruption, corrupt, training_keys
 from aesearch.models.training.randomness import minibatch_order, step_keys
 from aesearch.seeds import derive_seed
-from aesearch.studies.results.output_files import chosen_spec
+from aesearch.studies.results.best_result import chosen_spec
 from aesearch.studies.spec.load import diff, load_spec, spec_from_mapping, to_yaml
 from aesearch.studies.spec.resolved import resolve
 from aesearch.studies.spec.study import StudySpec
 from aesearch.studies.store import retrain_results, study_rows
-from aesearch.training.retrain import retrain, retrain_key
+from aesearch.training.memory import images_for
+from aesearch.training.retrain import retrain
+from aesearch.training.retrain_key import retrain_key
 
 DENOISING = (
     "training.corruption=gaussian",
@@ -134,7 +136,7 @@ def test_the_winner_is_retrained_from_its_file_alone(tmp_path, tiny_spec, create
     problem = load_problem(best, device="cpu")
     again = retrain(
         problem,
-        torch.from_numpy(problem.images),
+        images_for(problem, "cpu"),
         problem.spec.configuration({}),
         range(2),
         on_epoch=lambda *_: None,
@@ -154,7 +156,7 @@ def test_a_killed_retraining_goes_on_to_the_same_weights(tiny_spec):
     """From the checkpoint of the second epoch; a corruption has no state to lose."""
     problem = load_problem(tiny_spec(*DENOISING), device="cpu")
     configuration = problem.spec.configuration({"architecture": "dense"})
-    arguments = (problem, torch.from_numpy(problem.images), configuration, range(2))
+    arguments = (problem, images_for(problem, "cpu"), configuration, range(2))
     whole = retrain(*arguments, on_epoch=lambda *_: None)
     saved = []
 
@@ -174,7 +176,7 @@ def test_a_checkpoint_from_before_accuracies_were_kept_goes_on(tiny_spec):
     """To the same weights and losses; what was not counted is no number."""
     problem = load_problem(tiny_spec(*DENOISING), device="cpu")
     configuration = problem.spec.configuration({"architecture": "dense"})
-    arguments = (problem, torch.from_numpy(problem.images), configuration, range(2))
+    arguments = (problem, images_for(problem, "cpu"), configuration, range(2))
     saved = []
     whole = retrain(*arguments, on_epoch=lambda *_: None, save=lambda make: saved.append(make()))
     tensors = safetensors.torch.load(saved[1])

@@ -3,7 +3,7 @@
 import pytest
 
 from aesearch.studies.errors import SpecError
-from aesearch.studies.results.output_files import chosen_spec
+from aesearch.studies.results.best_result import chosen_spec
 from aesearch.studies.spec.load import load_spec
 from aesearch.studies.store import study_rows
 

@@ -159,7 +159,7 @@ def test_it_says_what_it_did(found):
     assert "noisy partners" in samples.alt
 
 
-def test_the_file_alone_gives_the_same_model(found, tmp_path, forked_retraining):
+def test_the_file_alone_gives_the_same_model(found, tmp_path):
     """``best.yaml`` names both; the images that are kept hold both."""
     assert aesearch.verify(found.folder, quiet=True).verdict == "identical"
     trained = aesearch.train(found.folder, out=tmp_path / "again", quiet=True)
@@ -232,7 +232,7 @@ def options_of(where):
     return [word for name, path in where.items() for word in (f"--{name.replace('_', '-')}", path)]
 
 
-def test_images_that_moved_are_found_where_they_are_now(moved, tmp_path, forked_retraining):
+def test_images_that_moved_are_found_where_they_are_now(moved, tmp_path):
     """By train, verify and evaluate, from Python and on the command line."""
     found, now = moved
     where = {name: path for name, path in now.items() if name != "other"}

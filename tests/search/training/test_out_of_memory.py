@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from aesearch.data.study_data import load_problem
 from aesearch.models.training.population import Population
 from aesearch.studies.store import study_rows
+from aesearch.training import memory
+from aesearch.workers import worker
 
 
 @pytest.fixture
@@ -24,6 +27,27 @@ def small_memory(monkeypatch):
 
         monkeypatch.setattr(Population, "run_epoch", checked)
         return sizes
+
+    return limit
+
+
+@pytest.fixture
+def small_device(monkeypatch):
+    """Let a device have so many bytes free; returns the images that were put there."""
+
+    def limit(n_bytes):
+        made = []
+        images_for = memory.images_for
+
+        def images_noted(problem, device):
+            with monkeypatch.context() as context:
+                context.setattr(memory, "free_bytes", lambda _: n_bytes)
+                context.setattr(memory, "WINDOW_SHARE", 0.9)
+                made.append(images_for(problem, device))
+            return made[-1]
+
+        monkeypatch.setattr(worker, "images_for", images_noted)
+        return made
 
     return limit
 
@@ -132,3 +156,31 @@ def test_populations_are_bounded_by_free_memory(
     expected, found = table(plenty), table(little)
     assert [row[:2] for row in found] == [row[:2] for row in expected]
     np.testing.assert_allclose([r[2] for r in found], [r[2] for r in expected], rtol=1e-5)
+
+
+def test_images_that_do_not_fit_on_the_device_change_nothing(
+    tiny_spec, create_study, work, tmp_path, small_device
+):
+    """Search, retraining and evaluation, bit for bit, with a part of the images there at a time."""
+    spec = tiny_spec("training.epochs=auto", "search.score_epochs=1", "search.trials=3")
+    plenty = create_study(tmp_path / "plenty.db", spec)
+    work(plenty)
+    little = create_study(tmp_path / "little.db", spec)
+    made = small_device(2 * 85 * 64)
+    work(little)
+    assert [images.streams for images in made] == [True]
+    assert (len(made[0]), made[0].window) == (90, 76)
+    expected, found = (study_rows.snapshot(engine, "digits") for engine in (plenty, little))
+    assert found.trials == expected.trials
+    assert found.retrains == expected.retrains
+    assert len(found.retrains) == 2
+
+
+def test_images_stay_on_the_device_where_half_of_its_memory_holds_them(tiny_spec, monkeypatch):
+    """Else as many as that, less the places for those that come and go."""
+    problem = load_problem(tiny_spec(), device="cpu")
+    n_bytes = problem.images.nbytes
+    for free, streams, window in ((None, False, 0), (2 * n_bytes, False, 0), (n_bytes, True, 11)):
+        monkeypatch.setattr(memory, "free_bytes", lambda _, free=free: free)
+        images = memory.images_for(problem, "cpu")
+        assert (images.streams, images.window) == (streams, window)

@@ -14,6 +14,7 @@ from aesearch.studies.store import study_rows, tables
 from aesearch.studies.store.connection import database
 from aesearch.studies.store.optuna import optuna_tables
 from aesearch.training.members import build_member, build_population, images_as_validated
+from aesearch.training.memory import images_for
 from aesearch.training.previews import MAX_BYTES, MAX_COLUMNS, MAX_SIDE, reconstruction_strip
 
 
@@ -116,7 +117,7 @@ def test_the_corrupted_row_is_what_the_validation_scored(tiny_spec):
     train, held_out = problem.fold_indices(0)
     population = build_population(
         problem,
-        torch.from_numpy(problem.images),
+        images_for(problem, "cpu"),
         [build_member(configuration, 7, train, held_out)],
         configuration,
         epochs=1,

@@ -8,6 +8,7 @@ import torch
 from chaos import (
     bury,
     check_whole,
+    commits_of,
     create,
     finish,
     forked,
@@ -15,6 +16,7 @@ from chaos import (
     killer,
     on_commits,
     table_of,
+    work_to_the_end,
 )
 from optuna.trial import TrialState
 from safetensors.torch import load
@@ -49,22 +51,24 @@ def sample(n_commits, *ordinary):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, tiny_spec):
-    """The table of the study when one worker does it in one go, on SQLite."""
+def whole(tmp_path_factory, tiny_spec):
+    """The study when one worker does it in one go, on SQLite: its engine."""
     path = tmp_path_factory.mktemp("whole") / "whole.db"
     engine = create(path, tiny_spec(*PRUNING))
-    finish(path)
-    yield table_of(engine)
+    work_to_the_end(path)
+    yield engine
     engine.dispose()
 
 
-def test_every_commit_of_the_study_is_swept(tmp_path, tiny_spec, create_study, work):
+@pytest.fixture(scope="module")
+def uninterrupted(whole):
+    """The table of that study."""
+    return table_of(whole)
+
+
+def test_every_commit_of_the_study_is_swept(whole):
     """The numbers below are those of this study: no commit comes after them."""
-    engine = create_study(tmp_path / "s.db", tiny_spec(*PRUNING))
-    commits = []
-    on_commits(engine, lambda number, _connection: commits.append(number))
-    work(engine)
-    assert commits[-1] == COMMITS
+    assert commits_of(whole) == COMMITS
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from chaos import check_whole, create, table_of
+from forked_command import PROGRAM, ForkedCommand
 from patience import PATIENCE_S
 
 from aesearch.studies.errors import AesearchError, RunFailedError
@@ -169,8 +170,8 @@ def test_a_worker_that_is_killed_is_replaced_and_its_work_done(tmp_path, tiny_sp
     alone = create(tmp_path / "alone.db", spec)
     work(alone)
     engine = create(tmp_path / "group.db", spec)
-    group = subprocess.Popen(
-        [sys.executable, "-m", "aesearch", "worker", "--workers", "2", "--exit-when-idle"],
+    group = ForkedCommand(
+        [*PROGRAM, "worker", "--workers", "2", "--exit-when-idle"],
         cwd=tmp_path,
         env=os.environ | {"AESEARCH_STORAGE": "group.db"},
         stderr=subprocess.PIPE,

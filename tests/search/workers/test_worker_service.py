@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 import weakref
@@ -16,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 import torch
 from chaos import bury, check_whole, create, table_of
+from forked_command import PROGRAM, ForkedCommand
 from patience import PATIENCE_S
 from typer.testing import CliRunner
 
@@ -432,8 +432,8 @@ def test_a_study_of_another_major_version_is_refused(
 
 def start(storage, *arguments):
     """Start the command ``worker`` on a store."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "aesearch", "worker", *arguments],
+    return ForkedCommand(
+        [*PROGRAM, "worker", *arguments],
         env=os.environ | {"AESEARCH_STORAGE": str(storage)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

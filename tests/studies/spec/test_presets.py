@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 from aesearch.cli import app
 from aesearch.models.autoencoder import build_autoencoder
 from aesearch.studies.errors import RunFailedError, SpecError, StoreError
-from aesearch.studies.spec.load import json_schema, load_spec, preset_names, preset_text, to_yaml
+from aesearch.studies.presets import preset_names, preset_text
+from aesearch.studies.spec.load import json_schema, load_spec, to_yaml
 from aesearch.studies.spec.quick import quick_spec
 from aesearch.studies.spec.resolved import resolve
 from aesearch.studies.spec.series import load_series

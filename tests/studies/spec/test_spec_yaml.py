@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aesearch.studies.errors import SpecError
+from aesearch.studies.presets import preset_text
 from aesearch.studies.spec.load import (
     diff,
     json_schema,
     load_spec,
-    preset_text,
     spec_from_mapping,
     to_yaml,
 )

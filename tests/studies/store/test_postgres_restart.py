@@ -2,12 +2,11 @@
 
 import os
 import subprocess
-import sys
 import time
 
 import pytest
 from chaos import Telephone, commit_now, create, forked_worker, table_of
-from forked_command import forked_command
+from forked_command import PROGRAM, ForkedCommand, forked_command
 from patience import PATIENCE_S
 from postgres import PASSWORD
 
@@ -77,8 +76,8 @@ def test_a_restart_in_the_middle_of_a_fold(own_postgres, tiny_spec, tmp_path):
     assert os.waitpid(forked_worker(tmp_path / "whole.db"), 0)[1] == 0
     url = own_postgres.url(own_postgres.create_database())
     engine = create(url, tiny_spec(*long))
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "aesearch", "worker", "--exit-when-idle"],
+    worker = ForkedCommand(
+        [*PROGRAM, "worker", "--exit-when-idle"],
         env=os.environ | {"AESEARCH_STORAGE": url},
         stderr=subprocess.PIPE,
         text=True,
