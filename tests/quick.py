@@ -60,6 +60,15 @@ def quick_pictures() -> None:
     tiles.png_bytes = lambda pixels, *, colours=None, **_: png_bytes(pixels, colours=colours)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def short_naps() -> None:
+    """Look for the end of a study more often: of a study of a second it is worth it."""
+    from aesearch.driver import study_run
+    from aesearch.workers import serve, service, worker
+
+    study_run.POLL_S = worker.POLL_S = service.POLL_S = serve._POLL_S = 0.05
+
+
 @pytest.fixture(scope="session")
 def prepared_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite store with all tables and nothing in them, to be copied."""
