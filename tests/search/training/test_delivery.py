@@ -83,7 +83,7 @@ def test_a_fold_score_is_that_of_a_network_stopped_early_and_measured_once(finis
             while population.epoch < 6 and population.status == ["training"]:
                 stopping.update(population, population.run_epoch().validation)
             stopping.restore(population)
-            rows = images[held_out].double() / 255
+            rows = torch.from_numpy(problem.images[held_out]).double() / 255
             with torch.no_grad():
                 errors = population.extract(0).double()(rows) - rows
             # float32, and summed in another order than beside other members.
