@@ -254,7 +254,10 @@ def test_comments_before_the_table_are_left_out(tmp_path, header):
     [
         (frame().to_csv().encode("utf-16"), "text in UTF-8, got UTF-16; save it as CSV UTF-8"),
         (b"PK\3\4rest", "text in UTF-8, got a zip file or a workbook of Excel; export it as CSV"),
-        (gzip.compress(b"0,1\n", mtime=0), r"end in \.gz where it is packed, got gzip; .* to a\.csv\.gz"),
+        (
+            gzip.compress(b"0,1\n", mtime=0),  # a test is called by its arguments
+            r"end in \.gz where it is packed, got gzip; .* to a\.csv\.gz",
+        ),
         ("é,1,2\n".encode("latin-1"), "complete table in UTF-8, got .*; save it as CSV UTF-8"),
         (b"label,pixels\n1,%s\n" % b" ".join([b"7"] * 81), r"in one cell, '7 7 .* of their own"),
         (b"file,label\na/1.png,2\n", r"names of files, 'a/1\.png'; give .* with --labels"),
