@@ -43,7 +43,7 @@ COMMITS, CREATION = 35, 7
 
 
 def sample(n_commits, *ordinary):
-    """All of them, of which the ordinary run takes some."""
+    """All of them, of which the ordinary run takes some, and ``make test-kills`` more."""
     return [
         pytest.param(commit, marks=() if commit in ordinary else pytest.mark.slow)
         for commit in range(1, n_commits + 1)
@@ -72,7 +72,7 @@ def test_every_commit_of_the_study_is_swept(whole):
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("commit", sample(COMMITS, 18, COMMITS))
+@pytest.mark.parametrize("commit", sample(COMMITS, 18))
 def test_killed_at_a_commit(new_store, tiny_spec, create_study, uninterrupted, commit, after):
     """Killed right before or after a commit, and taken up again: the same table."""
     storage = new_store("killed")
@@ -95,7 +95,7 @@ def empty_store(request, tmp_path):
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("commit", sample(CREATION, 1, CREATION))
+@pytest.mark.parametrize("commit", sample(CREATION, CREATION))
 def test_killed_while_the_study_is_created(empty_store, tiny_spec, uninterrupted, commit, after):
     """Half a database or half a study is completed by whoever comes next."""
     spec = tiny_spec(*PRUNING)
@@ -261,13 +261,13 @@ def test_a_finished_trial_gets_no_more_reports(new_store, tiny_spec, create_stud
 
 
 def test_a_broken_device_ends_the_process_and_no_trial(
-    new_store, tiny_spec, create_study, work, monkeypatch
+    tmp_path, tiny_spec, create_study, work, monkeypatch
 ):
     """What stays with a process fails every generation after it; a new one goes on."""
     spec = tiny_spec()
-    plain = create_study(new_store("plain"), spec)
+    plain = create_study(tmp_path / "plain.db", spec)
     work(plain)
-    engine = create_study(new_store("s"), spec)
+    engine = create_study(tmp_path / "s.db", spec)
     run_epoch, calls = Population.run_epoch, []
 
     def breaking(population, **asked):
@@ -327,7 +327,7 @@ def test_a_released_lease_does_not_count_as_an_attempt(new_store, tiny_spec, cre
     assert attempts == [1] * 5
 
 
-def test_a_diverged_trial_fails_and_is_never_chosen(new_store, tiny_spec, create_study, work):
+def test_a_diverged_trial_fails_and_is_never_chosen(tmp_path, tiny_spec, create_study, work):
     """A learning rate that overflows fails with fold and epoch; the others are untouched."""
     spec = tiny_spec(
         "training.optimizer=sgd",
@@ -336,7 +336,7 @@ def test_a_diverged_trial_fails_and_is_never_chosen(new_store, tiny_spec, create
         "search.trials=2",
         "space={defaults: false, learning_rate: {choices: [1.0e+30, 0.1]}}",
     )
-    engine = create_study(new_store("s"), spec)
+    engine = create_study(tmp_path / "s.db", spec)
     work(engine)
     snapshot = study_rows.snapshot(engine, "digits")
     bad, good = snapshot.trials
