@@ -24,8 +24,9 @@ log = logging.getLogger("aesearch.worker")
 # Share of a device's free memory that images may take, the window for those that come and go
 # included; the rest is for the populations.
 IMAGE_SHARE = 0.5
-# Of that, what the window takes.
+# Of that, what the window takes, and how many bytes at most: the host keeps two of that size.
 WINDOW_SHARE = 0.25
+LARGEST_WINDOW = 2**30
 
 
 def images_for(problem: Problem, device: str) -> DeviceImages:
@@ -40,7 +41,8 @@ def images_for(problem: Problem, device: str) -> DeviceImages:
     if free is None or n_bytes <= IMAGE_SHARE * free:
         return DeviceImages(images, device, noisy=noisy)
     n_places = int(IMAGE_SHARE * free * len(images) / n_bytes)
-    window = max(1, int(WINDOW_SHARE * n_places))
+    largest = LARGEST_WINDOW * len(images) // n_bytes
+    window = max(1, min(int(WINDOW_SHARE * n_places), largest))
     n_resident = max(0, n_places - window)
     log.info(
         "%d of %d images stay on the device, which has %d MB free; the others come as steps need "

@@ -184,3 +184,5 @@ def test_images_stay_on_the_device_where_half_of_its_memory_holds_them(tiny_spec
         monkeypatch.setattr(memory, "free_bytes", lambda _, free=free: free)
         images = memory.images_for(problem, "cpu")
         assert (images.streams, images.window) == (streams, window)
+    monkeypatch.setattr(memory, "LARGEST_WINDOW", 3 * 64)
+    assert memory.images_for(problem, "cpu").window == 3
