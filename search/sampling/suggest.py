@@ -155,10 +155,13 @@ def dealt_sizes(spec: ResolvedSpec) -> tuple[int, ...]:
     order, and a sequence without repetition too.
     """
     sizes = spec.space.encoding_dim
-    own_order = spec.search.sampler in ("grid", "qmc")
-    if not spec.scores_delivery or own_order or not isinstance(sizes, Choices):
+    if not spec.scores_delivery or _has_own_order(spec) or not isinstance(sizes, Choices):
         return ()
     return sizes.choices
+
+
+def _has_own_order(spec: ResolvedSpec) -> bool:
+    return spec.search.sampler in ("grid", "qmc")
 
 
 def dealt_size(spec: ResolvedSpec, number: int) -> int | None:
@@ -399,12 +402,14 @@ class Pruner:
     @property
     def _n_protected(self) -> int:
         """How many of the first trials are never stopped early."""
-        sizes = dealt_sizes(self._spec)
-        if sizes:
+        spec = self._spec
+        sizes = spec.space.encoding_dim
+        listed = sizes is None or isinstance(sizes, Choices)
+        if spec.scores_delivery and listed and not _has_own_order(spec):
             # One of each size: what the others of that size are held against.
-            return len(sizes)
+            return max(1, len(dealt_sizes(spec)))
         # What a sampler learns from must not be chosen by early epochs alone.
-        return _startup(self._spec) if self._spec.search.sampler in LEARNING_SAMPLERS else 0
+        return _startup(spec) if spec.search.sampler in LEARNING_SAMPLERS else 0
 
     def _rivals(self, alive: Sequence[int]) -> list[list[int]]:
         """Trials that are judged against each other; all of them where the epochs are fixed."""

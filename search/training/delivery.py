@@ -76,8 +76,8 @@ def train_as_delivered(
     for number in pruner.losers_after_fold({n: own[0] for n, own in scores.items()}):
         (score,) = scores.pop(number)
         reason = (
-            f"scored {score:.6g} on fold 0, too far behind others of its code size to train on "
-            "more folds"
+            f"scored {score:.6g} on fold 0, not one of the best of its code size there, so it "
+            "trains on no other"
         )
         rung.outcomes.append(_pruned(number, score, reason, pruner, (score,)))
     on_rung(rung, not scores)

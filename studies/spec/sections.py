@@ -396,8 +396,8 @@ class SearchSpec(Section):
     startup_trials: AutoCountFromZero = Field(
         default="auto",
         description="The first so many trials are suggested at random by samplers that learn (gp, "
-        "tpe), and never pruned then; median prunes once so many are complete. auto is 5 for gp, "
-        "else 10.",
+        "tpe), and, with a fixed number of epochs or a range of code sizes, never pruned; median "
+        "prunes once so many are complete. auto is 5 for gp, else 10.",
     )
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         default=None, description="Seconds after which no new trial starts; null for no limit."

@@ -223,6 +223,34 @@ def test_what_a_sampler_learns_from_first_is_never_pruned(sampler, startup, lose
     assert judged(spec, [0.8, 0.001], finished_trials(spec, 12))[1] == losers
 
 
+@pytest.mark.parametrize("sampler", ["gp", "tpe", "random"])
+@pytest.mark.parametrize("sizes", ["encoding_dim=null", "encoding_dim.choices=[16]"])
+def test_one_size_of_the_code_keeps_the_default_and_prunes_every_other(sampler, sizes):
+    """Whether the size is fixed or the only one of a list, where scores are of delivered models."""
+    spec = resolved(
+        "training.epochs=auto",
+        "model.encoding_dim=16",
+        f"space.{sizes}",
+        f"search.sampler={sampler}",
+        "search.startup_trials=5",
+    )
+    default = spec.default_configuration_params()
+    kinds = distributions(spec)
+    own = {
+        number: create_trial(
+            state=TrialState.RUNNING,
+            params=default,
+            distributions={name: kinds[name] for name in default},
+        )
+        for number in range(4)
+    }
+    losses = {0: 0.9, 1: 0.8, 2: 0.7, 3: 0.1}
+    pruner = Pruner(spec, [], own)
+    reports = {number: {rungs(spec)[0]: loss} for number, loss in losses.items()}
+    assert pruner.losers(list(own), reports) == [1, 2]
+    assert pruner.losers_after_fold(losses) == [1, 2]
+
+
 @pytest.mark.parametrize("pruner", ["none", "median", "halving", "hyperband"])
 def test_where_all_diverged_nobody_is_left_to_prune(pruner):
     """A generation of which no trial reached the rung."""
