@@ -28,7 +28,7 @@ def labels_of(labels: Any, n_samples: int, where: str) -> np.ndarray:
     Raises
     ------
     DataError
-        Another shape, another length, missing or fractional labels.
+        Another shape, another length, labels that are missing, fractional or too large.
     """
     values = _values(labels, where)
     if values.ndim == 2 and values.shape[1] == 1:
@@ -59,7 +59,20 @@ def labels_of(labels: Any, n_samples: int, where: str) -> np.ndarray:
         raise DataError(
             f"{where} must be class numbers or names, got dtype {values.dtype}; convert to int64"
         )
-    return np.ascontiguousarray(values, dtype=np.int64)
+    with np.errstate(invalid="ignore"):  # what does not fit is told just below
+        numbers = np.ascontiguousarray(values, dtype=np.int64)
+    unlike = (numbers != values) | ((numbers < 0) != (values < 0))
+    if unlike.any():
+        first = int(np.argmax(unlike))
+        raise _too_large(values[first], first, where)
+    return numbers
+
+
+def _too_large(label: Any, index: int, where: str) -> DataError:
+    return DataError(
+        f"{where} must be whole numbers of 64 bits, got {label!s:.40} at sample {index}; "
+        "make them text: [str(label) for label in labels]"
+    )
 
 
 def groups_of(groups: Any, n_samples: int, where: str) -> np.ndarray:
@@ -88,12 +101,16 @@ def _values(labels: Any, where: str) -> np.ndarray:
     if hasattr(labels, "detach") or isinstance(labels, np.ma.MaskedArray):
         return array_of(labels, where)
     try:
-        return np.asarray(labels)
+        values = np.asarray(labels)
     except ValueError as error:
         raise DataError(
             f"{where} must have shape (sample,), got lists of several lengths; "
             "give one class number or name per image"
         ) from error
+    if values.dtype.kind in "US" and isinstance(labels, list | tuple):
+        # NumPy makes text of numbers that stand beside text.
+        return np.asarray(labels, dtype=object)
+    return values
 
 
 def _plain(values: np.ndarray, where: str) -> np.ndarray:
@@ -102,7 +119,7 @@ def _plain(values: np.ndarray, where: str) -> np.ndarray:
     Raises
     ------
     DataError
-        One that is missing, or of another kind than the rest.
+        One that is missing, too large, or of another kind than the rest.
     """
     labels = values.tolist()
     for index, label in enumerate(labels):
@@ -111,6 +128,8 @@ def _plain(values: np.ndarray, where: str) -> np.ndarray:
                 f"{where} must be class numbers or names, got {label!r:.40} at sample {index}; "
                 "fill it, or drop that image"
             )
+        if isinstance(label, int) and not -(2**63) <= label < 2**63:
+            raise _too_large(label, index, where)
     if all(isinstance(label, str | bytes) for label in labels):
         return np.array([_text(label) for label in labels], dtype=str)
     if any(isinstance(label, str | bytes) for label in labels):

@@ -206,6 +206,12 @@ def test_unusable_images_are_refused_with_what_was_found(array, words):
         pytest.param(
             np.array(["a", 1] * 6, object), "all numbers or all names, got 'a' beside 1", id="both"
         ),
+        pytest.param(["a", 1] * 6, "all numbers or all names, got 'a' beside 1", id="both, listed"),
+        pytest.param(
+            np.full(12, 2**64 - 1, np.uint64), "64 bits, got 18446744073709551615", id="unsigned"
+        ),
+        pytest.param(np.full(12, -1e19), "64 bits, got -1e+19 at sample 0", id="large float"),
+        pytest.param([2**64] * 12, "64 bits, got 18446744073709551616", id="large object"),
         pytest.param([["a"], ["b", "c"]] * 6, "lists of several lengths", id="ragged"),
     ],
 )
