@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from aesearch.data import cache
 from aesearch.data.study_data import Problem
-from aesearch.sampling.suggest import dealt_sizes
+from aesearch.sampling.suggest import n_defaults
 from aesearch.studies.errors import AesearchError
 from aesearch.studies.spec.model_size import largest_network
 from aesearch.workers.places import places
@@ -98,9 +98,8 @@ def cost_of(problem: Problem) -> Cost:
     n_train = len(problem.images) * (folds - 1) / folds
     n_whole = float(spec.n_trials)
     if spec.search.pruner != "none":
-        # The first of each size is never pruned.
-        n_first = min(spec.n_trials, max(1, len(dealt_sizes(spec))))
-        n_whole = max(n_first, _SHARE_OF_EPOCHS * spec.n_trials)
+        # The default configuration is never pruned.
+        n_whole = max(min(spec.n_trials, n_defaults(spec)), _SHARE_OF_EPOCHS * spec.n_trials)
     n_seen = n_train * spec.trial_epochs * folds * n_whole
     n_seen += len(problem.images) * int(spec.retrain.max_epochs) * spec.retrain.seeds
     work = size.n_weights + size.weights_applied * height * width

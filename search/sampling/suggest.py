@@ -155,13 +155,15 @@ def dealt_sizes(spec: ResolvedSpec) -> tuple[int, ...]:
     order, and a sequence without repetition too.
     """
     sizes = spec.space.encoding_dim
-    if not spec.scores_delivery or _has_own_order(spec) or not isinstance(sizes, Choices):
+    own_order = spec.search.sampler in ("grid", "qmc")
+    if not spec.scores_delivery or own_order or not isinstance(sizes, Choices):
         return ()
     return sizes.choices
 
 
-def _has_own_order(spec: ResolvedSpec) -> bool:
-    return spec.search.sampler in ("grid", "qmc")
+def n_defaults(spec: ResolvedSpec) -> int:
+    """How many trials begin a study with the default configuration, one of each size dealt."""
+    return max(1, len(dealt_sizes(spec)))
 
 
 def dealt_size(spec: ResolvedSpec, number: int) -> int | None:
@@ -254,7 +256,7 @@ def _ask(
     """
     # The default configuration comes first, with each size that takes its turn, so that no search
     # ends worse than doing nothing.
-    if number < max(1, len(dealt_sizes(spec))):
+    if number < n_defaults(spec):
         size = dealt_size(spec, number)
         turn = {} if size is None else {_SIZE: size}
         default = fitted(spec, spec.default_configuration_params() | turn, image_shape)
@@ -403,11 +405,9 @@ class Pruner:
     def _n_protected(self) -> int:
         """How many of the first trials are never stopped early."""
         spec = self._spec
-        sizes = spec.space.encoding_dim
-        listed = sizes is None or isinstance(sizes, Choices)
-        if spec.scores_delivery and listed and not _has_own_order(spec):
-            # One of each size: what the others of that size are held against.
-            return max(1, len(dealt_sizes(spec)))
+        if spec.scores_delivery:
+            # What the others of its size are held against.
+            return n_defaults(spec)
         # What a sampler learns from must not be chosen by early epochs alone.
         return _startup(spec) if spec.search.sampler in LEARNING_SAMPLERS else 0
 

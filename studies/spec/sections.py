@@ -396,8 +396,9 @@ class SearchSpec(Section):
     startup_trials: AutoCountFromZero = Field(
         default="auto",
         description="The first so many trials are suggested at random by samplers that learn (gp, "
-        "tpe), and, with a fixed number of epochs or a range of code sizes, never pruned; median "
-        "prunes once so many are complete. auto is 5 for gp, else 10.",
+        "tpe), and never pruned where the number of epochs is fixed; median prunes once so many "
+        "are complete. auto is 5 for gp, else 10, and one more for each size of a list that is "
+        "searched with epochs of auto.",
     )
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         default=None, description="Seconds after which no new trial starts; null for no limit."

@@ -223,10 +223,13 @@ def test_what_a_sampler_learns_from_first_is_never_pruned(sampler, startup, lose
     assert judged(spec, [0.8, 0.001], finished_trials(spec, 12))[1] == losers
 
 
-@pytest.mark.parametrize("sampler", ["gp", "tpe", "random"])
-@pytest.mark.parametrize("sizes", ["encoding_dim=null", "encoding_dim.choices=[16]"])
-def test_one_size_of_the_code_keeps_the_default_and_prunes_every_other(sampler, sizes):
-    """Whether the size is fixed or the only one of a list, where scores are of delivered models."""
+@pytest.mark.parametrize("sampler", ["gp", "tpe", "random", "qmc"])
+@pytest.mark.parametrize(
+    "sizes",
+    ["encoding_dim=null", "encoding_dim.choices=[16]", "encoding_dim={low: 4, high: 32}"],
+)
+def test_where_scores_are_of_delivered_models_only_the_default_is_protected(sampler, sizes):
+    """Whether the size of the code is fixed, the only one of a list, or in a range."""
     spec = resolved(
         "training.epochs=auto",
         "model.encoding_dim=16",
